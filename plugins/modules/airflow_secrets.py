@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright the Airflow installer's contributors
+# Apache License 2.0 (see LICENSE)
+
+"""Keep the secrets of an Airflow environment in files: one file each, without a trailing newline."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: airflow_secrets
+short_description: Keep the secrets of an Airflow environment in files
+version_added: 0.1.0
+description:
+  - Keeps one file per secret in a directory. A file holds the secret and nothing else, no newline either, because Airflow takes
+    what a C(*_cmd) option prints as it is.
+  - Secrets under I(generate) are made once, where their file is absent, and never changed again. Secrets under I(values) are written as given.
+  - A file is replaced atomically and is never, at any moment, readable by others.
+options:
+  directory:
+    description: Directory of the files. Created where absent; its owner, group and mode are set like those of the files.
+    type: path
+    required: true
+  owner:
+    description: Owner of the directory and the files.
+    type: str
+    default: root
+  group:
+    description: Group that may read them. Where it does not exist yet, only the owner may.
+    type: str
+    default: root
+  generate:
+    description:
+      - Secrets to make where absent, name to kind.
+      - "C(fernet): a Fernet key. C(token): 64 URL-safe characters. C(password): 32 letters and digits."
+    type: dict
+    default: {}
+  values:
+    description: Secrets to write, name to value.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written; a secret that would be made is returned as a sample of its kind.
+  diff_mode:
+    support: none
+    description: A difference would show secrets.
+notes:
+  - Returns the secrets of I(generate), so use C(no_log) on the task.
+  - Needs root, or the owner of the directory.
+author:
+  - The Airflow installer's contributors
+"""
+
+EXAMPLES = r"""
+- name: Make what is absent
+  airflow_secrets:
+    directory: /etc/airflow/secrets
+    group: airflow
+    generate:
+      fernet_key: fernet
+      jwt_secret: token
+  register: result
+  no_log: true
+
+- name: Write a secret from a vault
+  airflow_secrets:
+    directory: /etc/airflow/secrets
+    group: airflow
+    values:
+      api_secret_key: "{{ vault_airflow_api_secret_key }}"
+  no_log: true
+"""
+
+RETURN = r"""
+secrets:
+  description: The secrets named by I(generate), as they are in the files.
+  returned: always
+  type: dict
+  sample: {"jwt_secret": "..."}
+written:
+  description: Names of the secrets whose file was written.
+  returned: always
+  type: list
+  elements: str
+  sample: [jwt_secret]
+"""
+
+import base64
+import grp
+import os
+import re
+import secrets
+import string
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.converters import to_bytes, to_text
+
+GENERATORS = {
+    "fernet": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
+    "token": lambda: secrets.token_urlsafe(48),
+    "password": lambda: "".join(
+        secrets.choice(string.ascii_letters + string.digits) for _unused in range(32)
+    ),
+}
+
+
+def read(path: str) -> str | None:
+    """Return the content of the file at path, or None where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return to_text(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def write(path: str, value: str) -> None:
+    """Replace the file at path atomically by one that only its owner may read."""
+    temporary = f"{path}.new"
+    if os.path.lexists(temporary):  # left by a run that was killed here
+        os.unlink(temporary)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(to_bytes(value))
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+
+
+def plan(directory: str, generate: dict, values: dict) -> tuple[dict, dict]:
+    """Return the secrets named by generate, and those that have to be written."""
+    kept, due = {}, {}
+    for name, kind in generate.items():
+        present = read(os.path.join(directory, name))
+        if not present:
+            present = due[name] = GENERATORS[kind]()
+        kept[name] = present
+    for name, value in values.items():
+        if read(os.path.join(directory, name)) != value:
+            due[name] = value
+    return kept, due
+
+
+def group_exists(name: str) -> bool:
+    """Return whether the system knows the group."""
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "owner": {"type": "str", "default": "root"},
+            "group": {"type": "str", "default": "root"},
+            "generate": {"type": "dict", "default": {}},
+            "values": {"type": "dict", "default": {}, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    args = module.params
+    names = [*args["generate"], *args["values"]]
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or names.count(name) > 1:
+            module.fail_json(msg=f"{name!r}: a secret's name is lower-case letters, digits and _, and stands in one of generate and values")
+    for name, kind in args["generate"].items():
+        if kind not in GENERATORS:
+            module.fail_json(msg=f"generate: {name}: {kind!r} is no kind of secret; valid: {', '.join(GENERATORS)}")
+
+    directory = args["directory"]
+    kept, due = plan(directory, args["generate"], {name: to_text(value) for name, value in args["values"].items()})
+    absent = not os.path.isdir(directory)
+    changed = bool(due) or absent
+    if changed and not module.check_mode:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for name, value in due.items():
+            write(os.path.join(directory, name), value)
+
+    group = args["group"] if group_exists(args["group"]) else None
+    for path, mode in [(directory, 0o750), *((os.path.join(directory, name), 0o640) for name in names)]:
+        if os.path.exists(path):
+            changed = module.set_owner_if_different(path, args["owner"], changed)
+            if group:
+                changed = module.set_group_if_different(path, group, changed)
+            changed = module.set_mode_if_different(path, mode if group else mode & 0o700, changed)
+    module.exit_json(changed=changed, secrets=kept, written=sorted(due))
+
+
+if __name__ == "__main__":
+    main()

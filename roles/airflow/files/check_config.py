@@ -1,0 +1,49 @@
+"""Refuse an airflow.cfg with an option that this Airflow does not know, has renamed, or cannot read: FILE.
+
+Passed to the interpreter in single quotes, so there are none here, and no percent sign.
+"""
+
+import configparser
+import difflib
+import sys
+
+from airflow.configuration import conf
+
+# Some types of the reference are looser than what Airflow does with the value, so only these three are checked.
+READERS = {"integer": int, "float": float, "boolean": lambda text: {"true": 1, "t": 1, "1": 1, "false": 0, "f": 0, "0": 0}[text.lower()]}
+
+known = {section: dict(body["options"]) for section, body in conf.configuration_description.items()}
+try:
+    from airflow.providers_manager import ProvidersManager
+
+    for _provider, sections in ProvidersManager().provider_configs:
+        for section, body in sections.items():
+            known.setdefault(section, {}).update(body["options"])
+except ImportError:
+    pass
+
+file = configparser.ConfigParser(interpolation=None)
+file.optionxform = str
+file.read(sys.argv[1])
+problems = []
+for section in file.sections():
+    if section not in known:
+        near = difflib.get_close_matches(section, known, 1)
+        problems.append(f"airflow_config.{section}: no section of this Airflow" + (f"; did you mean {near[0]}?" if near else ""))
+        continue
+    for key, value in file[section].items():
+        name = key[:-4] if key.endswith("_cmd") else key[:-7] if key.endswith("_secret") and key not in known[section] else key
+        renamed = conf.inversed_deprecated_options.get((section, key))
+        if renamed:
+            problems.append(f"airflow_config.{section}.{key}: now called {renamed[0]}.{renamed[1]}")
+        elif name not in known[section]:
+            near = difflib.get_close_matches(key, known[section], 1)
+            problems.append(f"airflow_config.{section}.{key}: no option of this Airflow" + (f"; did you mean {near[0]}?" if near else ""))
+        elif name == key:
+            kind = known[section][key].get("type")
+            try:
+                READERS.get(kind, str)(value.strip())
+            except (KeyError, ValueError):
+                problems.append(f"airflow_config.{section}.{key}: {value!r} is not of type {kind}")
+if problems:
+    sys.exit("\n".join(problems))

@@ -1,0 +1,97 @@
+"""Tell what the metadata database lacks, or create the first administrator.
+
+status ADMIN TIMEOUT prints {"present": ..., "migrate": ..., "admin": ...} as JSON and changes nothing in the database:
+present: it holds a schema; migrate: the schema is not the one that this Airflow expects; admin: the user exists.
+create-admin NAME EMAIL creates the user with the password on standard input.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def expected_heads():
+    """Return {version table: heads} that this Airflow wants. Importing Airflow takes seconds, so the answer is kept in AIRFLOW_HOME."""
+    config = Path(os.environ["AIRFLOW_CONFIG"]).read_bytes()
+    key = hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
+    cache = Path(os.environ["AIRFLOW_HOME"], "expected-heads.json")
+    try:
+        kept = json.loads(cache.read_text())
+        if kept["key"] == key:
+            return kept["heads"]
+    except (OSError, ValueError, KeyError):
+        pass
+
+    from airflow.utils import db
+    from alembic.script import ScriptDirectory
+
+    heads = {"alembic_version": sorted(ScriptDirectory.from_config(db._get_alembic_config()).get_heads())}
+    try:
+        from airflow.utils.db_manager import RunDBManager
+    except ImportError:  # Airflow before 3.0
+        managers = []
+    else:
+        managers = [manager(session=None) for manager in RunDBManager()._managers]
+    for manager in managers:
+        heads[manager.version_table_name] = sorted(manager.get_script_object().get_heads())
+    new = cache.with_suffix(".new")
+    new.write_text(json.dumps({"key": key, "heads": heads}))
+    new.replace(cache)
+    return heads
+
+
+def connect(timeout):
+    """Return a connection to the metadata database, which may be starting."""
+    import psycopg2
+
+    secret = Path(os.environ["AIRFLOW_CONFIG"]).parent / "secrets" / "sql_alchemy_conn"
+    url = secret.read_text().replace("postgresql+psycopg2://", "postgresql://", 1)
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return psycopg2.connect(url, connect_timeout=5, application_name="airflow-installer")
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > end or "starting up" not in str(error) and "refused" not in str(error):
+                sys.exit(f"The metadata database can't be used: {error}Check the airflow_database_* variables of this environment.")
+            time.sleep(1)
+
+
+def status(admin, timeout):
+    """Print what the database lacks."""
+    with connect(int(timeout)) as connection, connection.cursor() as cursor:
+
+        def rows(table, column, condition="true", *args):
+            cursor.execute("SELECT to_regclass(%s)", (table,))
+            if cursor.fetchone()[0] is None:
+                return []
+            cursor.execute(f"SELECT {column} FROM {table} WHERE {condition}", args)
+            return sorted(row[0] for row in cursor)
+
+        heads = {table: rows(table, "version_num") for table in expected_heads()}
+        print(
+            json.dumps(
+                {
+                    "present": bool(heads["alembic_version"]),
+                    "migrate": heads != expected_heads(),
+                    "admin": bool(rows("ab_user", "id", "username = %s", admin)),
+                }
+            )
+        )
+
+
+def create_admin(name, email):
+    """Create the user in role Admin."""
+    password = sys.stdin.read()
+    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+
+    with get_application_builder() as builder:
+        manager = builder.sm
+        if not manager.find_user(name) and not manager.add_user(name, name, "", email, manager.find_role("Admin"), password):
+            sys.exit(f"Airflow refused to create the user {name!r}: see the lines above.")
+
+
+if __name__ == "__main__":
+    {"status": status, "create-admin": create_admin}[sys.argv[1]](*sys.argv[2:])
