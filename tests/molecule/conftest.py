@@ -1,0 +1,102 @@
+"""What all tests against a running host share. Molecule runs them: bin/test molecule SCENARIO."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def inventory():
+    """Everything that Ansible knows about the hosts, as `ansible-inventory --list` prints it."""
+    path = os.environ.get("MOLECULE_INVENTORY_FILE", ROOT / "inventories/sandbox/hosts.yml")
+    run = subprocess.run(["ansible-inventory", "-i", str(path), "--list"], cwd=ROOT, text=True, capture_output=True, check=True)
+    return json.loads(run.stdout)
+
+
+def groups_of(name):
+    """The inventory groups of a host, parents included."""
+    data = inventory()
+
+    def hosts(group):
+        entry = data.get(group, {})
+        found = set(entry.get("hosts", []))
+        for child in entry.get("children", []):
+            found |= hosts(child)
+        return found
+
+    return {group for group in data if group != "_meta" and name in hosts(group)}
+
+
+@functools.cache
+def role_defaults():
+    """The defaults of every role, as written: templates in them are not evaluated."""
+    merged = {}
+    for path in sorted(ROOT.glob("roles/*/defaults/main.yml")):
+        merged.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return merged
+
+
+def host_name(host):
+    return host.backend.name
+
+
+def pytest_sessionstart(session):
+    """Molecule drops a listed test file that is not there without a word; a test that never runs is worth one."""
+    path = os.environ.get("MOLECULE_FILE")
+    if not path:
+        return
+    config = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
+    scenario = pathlib.Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+    missing = [name for name in config["verifier"].get("additional_files_or_dirs", []) if not (scenario / name).is_file()]
+    if missing:
+        pytest.exit(f"{scenario.name}/molecule.yml lists tests that are not there: {', '.join(missing)}", returncode=4)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """On a failure show what the host itself said."""
+    report = (yield).get_result()
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.when == "call" and report.failed and host is not None:
+        for title, command in (
+            ("failed units", "systemctl list-units --failed --no-legend --plain"),
+            ("journal", "journalctl --no-pager -o short-iso -n 60 -t 'airflow-*' -p 6 2>/dev/null | grep . || journalctl --no-pager -n 40"),
+        ):
+            report.sections.append((f"{title} of {host_name(host)}", host.run(command).stdout))
+
+
+@pytest.fixture(autouse=True)
+def _only_where_it_applies(request):
+    """Obey the markers groups(...) and major(...)."""
+    groups, major = request.node.get_closest_marker("groups"), request.node.get_closest_marker("major")
+    if groups:
+        missing = set(groups.args) - groups_of(host_name(request.getfixturevalue("host")))
+        if missing:
+            pytest.skip(f"the host is not in {', '.join(sorted(missing))}")
+    if major and request.getfixturevalue("major") != major.args[0]:
+        pytest.skip(f"for Airflow {major.args[0]} only")
+
+
+@pytest.fixture(scope="module")
+def setting(host):
+    """setting('airflow_api_port'): a variable as the scenario sets it, else the role's default."""
+    known = {**role_defaults(), **inventory()["_meta"]["hostvars"].get(host_name(host), {})}
+    return known.__getitem__
+
+
+@pytest.fixture(scope="module")
+def airflow_version(setting):
+    return str(setting("airflow_version"))
+
+
+@pytest.fixture(scope="module")
+def major(airflow_version):
+    """2 or 3."""
+    return int(airflow_version.split(".", maxsplit=1)[0])

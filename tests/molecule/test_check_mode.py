@@ -1,0 +1,18 @@
+"""A dry run on an installed host tells the truth: nothing would change."""
+
+import os
+import re
+import subprocess
+
+from conftest import ROOT
+
+
+def test_dry_run_on_the_installed_host_predicts_no_change():
+    run = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "--check", "--diff", "site.yml"],
+        cwd=ROOT, text=True, capture_output=True, check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    counts = [int(number) for number in re.findall(r" changed=(\d+)", run.stdout)]
+    assert counts, run.stdout
+    assert sum(counts) == 0, run.stdout
