@@ -185,7 +185,7 @@ def reach(address):
     try:
         socket.create_connection((address["host"], address["port"]), timeout=address["timeout"]).close()
     except OSError as error:
-        return str(error) or type(error).__name__
+        return error.strerror or str(error) or type(error).__name__
     return ""
 
 

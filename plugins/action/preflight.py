@@ -1,0 +1,792 @@
+"""Checks the input of an installation, then its hosts, and tells all that is wrong in one message.
+
+What is wrong is found by plain functions on plain data; the class at the end reads Ansible's own structures for them.
+Messages never hold the value of a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections
+import difflib
+import glob
+import importlib.util
+import json
+import os
+import re
+import stat
+import sys
+import time
+import urllib.parse
+
+from ansible import context
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as ansible_version
+
+# A variable, where it stands (file:line), for which host or group, and whether that is beside the playbook, the inventory, or on the command line.
+Setting = collections.namedtuple("Setting", "name where entity level")
+SECRET_NAME = re.compile(r"password|secret|key|url|token")
+NOT_YET = re.compile(r"ansible_|__|role_path")
+
+
+class NotYet(Exception):
+    """The value depends on what is not known at this stage, such as facts."""
+
+
+def hidden(name, spec):
+    return bool(spec.get("no_log") or SECRET_NAME.search(name))
+
+
+def shown(name, spec, value):
+    return "(not shown)" if hidden(name, spec) else json.dumps(value, default=str)
+
+
+def numbers(version):
+    return tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
+
+
+def in_range(version, limits):
+    """Compares as many numbers as the limit has: 3.12.4 is at most 3.12."""
+    low, high, below = (numbers(limits.get(key, "")) for key in ("at_least", "at_most", "below"))
+    version = numbers(version)
+    return version >= low and (not high or version[: len(high)] <= high) and (not below or version < below)
+
+
+def range_text(limits):
+    words = [("at_least", "{0} or newer"), ("at_most", "{0} or older"), ("below", "older than {0}")]
+    if limits.get("at_least") and limits.get("at_most"):
+        return "{at_least} to {at_most}".format(**limits)
+    return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
+
+
+def did_you_mean(name, known, cutoff=0.7):
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return " Did you mean {0}?".format(near[0]) if near else ""
+
+
+# ---- names ------------------------------------------------------------------------------------------------------------------------
+
+
+def check_names(settings, known, roles, renamed, allowed):
+    """Variables that look like the product's but that no role knows."""
+    prefixes = tuple(role + "_" for role in roles)
+    for setting in settings:
+        name = setting.name
+        if name in known or name in allowed or name.startswith("__"):
+            continue
+        if name in renamed:
+            new = renamed[name].get("new")
+            yield name, "{0} ({1}): {2} in release {3}.".format(
+                name, setting.where, "is called {0}".format(new) if new else "is gone", renamed[name].get("since"))
+            continue
+        mine = name.startswith(prefixes)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7 if mine else 0.9)
+        if mine or (near and near[0] not in name):
+            yield name, (
+                "{0} ({1}): no role knows this variable.{2} All of them are listed in roles/*/README.md; "
+                "a variable of your own that is called so goes into preflight_allowed_variables."
+            ).format(name, setting.where, " Did you mean {0}?".format(near[0]) if near else "")
+
+
+def check_duplicates(settings, known):
+    """group_vars beside the playbooks silently win over those of the inventory."""
+    beside = {(s.name, s.entity): s for s in settings if s.level == "playbook"}
+    for setting in settings:
+        if setting.level not in ("inventory", "inline") or setting.name not in known:
+            continue
+        # Variables inside the inventory file are weaker than any group_vars/all.
+        other = beside.get((setting.name, setting.entity)) or (beside.get((setting.name, "all")) if setting.level == "inline" else None)
+        if other:
+            yield setting.name, (
+                "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
+                "such as group_vars/airflow.yml of the inventory, wins over both."
+            ).format(setting.name, setting.where, other.where)
+
+
+# ---- types ------------------------------------------------------------------------------------------------------------------------
+
+WANTED = {
+    "str": "a string", "path": "a path", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "list": "a list", "dict": "a dictionary", "raw": "anything",
+}
+
+
+def type_problem(name, spec, value, path=""):
+    """What is wrong with the type of a value, strictly: templates do arithmetic and tests with it."""
+    path = path or name
+    kind = spec.get("type", "str")
+    text = isinstance(value, str)
+    fine = {
+        "str": text or (isinstance(value, int) and not isinstance(value, bool)),
+        "path": text,
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+        "list": isinstance(value, (list, tuple)),
+        "dict": isinstance(value, dict),
+    }.get(kind, True)
+    if value is None and not fine:
+        return "{0} has no value; {1} belongs there{2}.".format(path, WANTED[kind], ', "" for none' if kind in ("str", "path") else "")
+    if not fine:
+        hint = ""
+        plain = re.fullmatch(r"-?\d+", value.strip()) if kind in ("int", "float") and text else None
+        plain = plain or (value.strip().lower() in ("true", "false", "yes", "no", "on", "off") if kind == "bool" and text else None)
+        if plain:
+            hint = " Write it without quotes; on the command line -e '{{\"{0}\": {1}}}'.".format(name, {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.strip().lower(), value.strip().lower()))
+        elif kind == "str" and isinstance(value, (float, bool)):
+            hint = " Put it in quotes."
+        return "{0} is {1}, a {2}, where {3} belongs.{4}".format(
+            path, shown(path, spec, value), {"dict": "dictionary", "list": "list", "str": "string", "bool": "yes/no", "int": "number",
+                                             "float": "number"}.get(plain_type(value), plain_type(value)), WANTED[kind], hint)
+    if spec.get("choices") and value not in spec["choices"]:
+        return "{0} is {1}; valid are {2}.{3}".format(
+            path, shown(path, spec, value), ", ".join(map(str, spec["choices"])), did_you_mean(str(value), [str(c) for c in spec["choices"]]))
+    if kind == "list" and (spec.get("elements") or spec.get("options")):
+        inner = {key: spec[key] for key in ("options", "no_log", "choices") if key in spec}
+        inner["type"] = spec.get("elements", "dict")
+        problems = (type_problem(name, inner, item, "{0}[{1}]".format(path, number)) for number, item in enumerate(value))
+        return next(filter(None, problems), None)
+    if kind == "dict" and spec.get("options"):
+        for key, item in value.items():
+            if key not in spec["options"]:
+                return "{0} has the key {1}; valid are {2}.{3}".format(
+                    path, key, ", ".join(sorted(spec["options"])), did_you_mean(str(key), list(spec["options"])))
+            problem = type_problem(name, spec["options"][key], item, "{0}.{1}".format(path, key))
+            if problem:
+                return problem
+        missing = sorted(key for key, option in spec["options"].items() if option.get("required") and key not in value)
+        if missing:
+            return "{0} lacks {1}.".format(path, ", ".join(missing))
+    return None
+
+
+def plain_type(value):
+    for kind in (bool, int, float, str, dict):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "list" if isinstance(value, (list, tuple)) else type(value).__name__
+
+
+def range_problem(name, value, ranges):
+    if name in ranges:
+        low, high = ranges[name]
+        if not low <= value <= high:
+            return "{0} is {1}; valid is {2} to {3}.".format(name, value, low, high)
+    return None
+
+
+# ---- secrets ----------------------------------------------------------------------------------------------------------------------
+
+
+def placeholder(value, pattern):
+    return re.search(re.sub(r"\s", "", pattern), re.sub(r"[-_ ]", "", value.strip()), re.IGNORECASE) is not None
+
+
+def fernet_problem(value):
+    for key in value.split(","):
+        try:
+            good = len(key) == 44 and len(base64.b64decode(key.encode(), altchars=b"-_", validate=True)) == 32
+        except (binascii.Error, UnicodeEncodeError, ValueError):
+            good = False
+        if not good:
+            return (
+                "is no Fernet key: 32 bytes in URL-safe base64, which is 44 characters, or several of them with commas and no blanks between. "
+                "Make one with: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+            )
+    return None
+
+
+def secret_problem(rule, value, pattern):
+    """What is wrong with a secret that was given. Never says the value."""
+    if not isinstance(value, str) or value == "":
+        return None
+    if placeholder(value, pattern):
+        return "is a placeholder. Put a real secret there (a vault is the place for it), or leave it empty and one is generated."
+    if value != value.strip():
+        return "begins or ends with a blank or a new line."
+    if rule.get("kind") == "fernet":
+        return fernet_problem(value)
+    if len(value) < rule.get("shortest", 0):
+        return "is too short: {0} characters or more.".format(rule["shortest"])
+    return None
+
+
+def nested_secrets(name, spec, value):
+    """Values inside of lists and dictionaries whose option is marked no_log."""
+    if isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from nested_secrets("{0}[{1}]".format(name, number), spec, item)
+    elif isinstance(value, dict):
+        for key, option in (spec.get("options") or {}).items():
+            if key in value:
+                if option.get("no_log") and isinstance(value[key], str):
+                    yield "{0}.{1}".format(name, key), value[key]
+                yield from nested_secrets("{0}.{1}".format(name, key), option, value[key])
+
+
+# ---- what belongs together --------------------------------------------------------------------------------------------------------
+
+
+def parse_url(url):
+    """(host, port, password), or None for what is no PostgreSQL address."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if not re.fullmatch(r"postgres(ql)?(\+\w+)?", parts.scheme) or not parts.hostname or not parts.path.strip("/"):
+            return None
+        return parts.hostname, parts.port or 5432, urllib.parse.unquote(parts.password or "")
+    except ValueError:
+        return None
+
+
+def check_together(get, where, rules, is_file):
+    """Variables that contradict each other, for one host. `get` may raise NotYet."""
+    for names in rules["exclusive"]:
+        given = [name for name in names if maybe(get, name) not in ("", None)]
+        if len(given) > 1:
+            yield given[0], "{0}: only one of them may be set; leave the others empty.".format(
+                " and ".join("{0} ({1})".format(name, where(name)) for name in given))
+    url = maybe(get, "airflow_database_url")
+    if url:
+        parsed = parse_url(url)
+        if parsed is None:
+            yield "airflow_database_url", (
+                "airflow_database_url ({0}): is no address of a PostgreSQL database. Valid is postgresql://user:password@host:port/name"
+                "?sslmode=verify-full, with special characters of the password percent-encoded. It is not shown, as it may hold a password."
+            ).format(where("airflow_database_url"))
+        elif parsed[2]:
+            problem = secret_problem({}, parsed[2], rules["placeholders"])
+            if problem:
+                yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
+                    where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
+    if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "":
+        yield "airflow_database_password", (
+            "airflow_database_password ({0}): is empty, but airflow_database_host ({1}) names an external server, whose password can't be "
+            "generated. Set it, best in a vault."
+        ).format(where("airflow_database_password"), where("airflow_database_host"))
+    constraints = maybe(get, "airflow_constraints") or ""
+    files = list(rules["files"]) + (["airflow_constraints"] if re.match(r"[./~]", constraints) else [])
+    for name in files:
+        path = maybe(get, name)
+        if path and not is_file(path):
+            yield name, "{0} ({1}): there is no file {2} on the controller. Give its absolute path.".format(name, where(name), path)
+    if constraints and constraints != "official" and not re.match(r"[./~]|https://|file://|http://", constraints):
+        yield "airflow_constraints", (
+            'airflow_constraints ({0}): is {1}; valid are "official", an address (https://...) or a file on the controller with its whole path.'
+        ).format(where("airflow_constraints"), json.dumps(constraints))
+    python = maybe(get, "airflow_python")
+    if python and not re.fullmatch(r"/\S*python3\.[0-9]+", python):
+        yield "airflow_python", (
+            "airflow_python ({0}): is {1}; valid is an absolute path that ends in the version, such as /usr/bin/python3.12."
+        ).format(where("airflow_python"), json.dumps(python))
+
+
+def maybe(get, name):
+    try:
+        return get(name)
+    except NotYet:
+        return None
+
+
+# ---- Airflow's version ------------------------------------------------------------------------------------------------------------
+
+
+def find_locks(repository):
+    """{version: [python, ...]} of the locks in the repository."""
+    found = {}
+    for path in glob.glob(os.path.join(repository, "locks", "airflow-*-py*.txt")):
+        version, python = re.fullmatch(r"airflow-(.+)-py(.+)\.txt", os.path.basename(path)).groups()
+        found.setdefault(version, []).append(python)
+    return {version: sorted(pythons, key=numbers) for version, pythons in sorted(found.items(), key=lambda item: numbers(item[0]))}
+
+
+def check_version(get, where, rules, locks):
+    version = str(get("airflow_version"))
+    named = "airflow_version ({0}): ".format(where("airflow_version"))
+    minors = list(rules["airflow_python"])
+    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
+        yield "airflow_version", named + '{0} is no version; valid is three numbers in quotes, such as "{1}".'.format(
+            json.dumps(version), list(locks)[-1] if locks else "3.3.2")
+    elif numbers(version)[:2] < numbers(minors[0]):
+        yield "airflow_version", named + "{0} is older than {1}.0, the oldest that can be installed.".format(version, minors[0])
+    elif not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints") and version not in locks:
+        yield "airflow_version", named + (
+            "{0} has no lock in locks/, and neither airflow_lock nor airflow_constraints is set. Versions with a lock: {1}. "
+            'Take one of them, make a lock with bin/lock (`bin/lock --help`), or set airflow_constraints: official.'
+        ).format(version, ", ".join(locks) or "none")
+
+
+def check_python(get, where, rules, locks, python, will_install):
+    """The host's Python against Airflow's version and its locks."""
+    version = str(get("airflow_version"))
+    minor = ".".join(version.split(".")[:2])
+    path = python["path"]
+    key = "airflow_python ({0})".format(where("airflow_python"))
+    limits = rules["airflow_python"].get(minor)
+    valid = range_text(limits) if limits else "any"
+    if not python["exists"] and not will_install:
+        yield "airflow_python", "{0}: there is no {1} on the host. Install it, or name another one; Airflow {2} runs on Python {3}.".format(
+            key, path, version, valid)
+        return
+    if python.get("error"):
+        yield "airflow_python", "{0}: {1} can't make virtualenvs ({2}). Install its venv package.".format(key, path, python["error"])
+    have = ".".join(map(str, python.get("version") or numbers(will_install)))
+    suffix = re.search(r"python(3\.\d+)$", path)
+    if suffix and have and suffix.group(1) != have:
+        yield "airflow_python", "{0}: {1} is Python {2}, not what its name says.".format(key, path, have)
+    if have and limits and not in_range(have, limits):
+        old = numbers(have) < numbers(limits["at_least"])
+        yield "airflow_python", (
+            "{0}: {1} is Python {2}, too {3} for Airflow {4} (airflow_version: {5}), which runs on {6}. "
+            "Set airflow_python to the path of such a Python on the host, or airflow_version to one that runs on {2}{7}."
+        ).format(key, path, have, "old" if old else "new", version, where("airflow_version"), valid,
+                 "".join(": " + ", ".join(v for v, ps in locks.items() if have in ps) for _ in [0] if any(have in ps for ps in locks.values())))
+    elif have and version in locks and have not in locks[version] and not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints"):
+        yield "airflow_version", (
+            "airflow_version ({0}): {1} has no lock for the host's Python {2} ({3}); it has locks for {4}. Make one with bin/lock "
+            "(`bin/lock --help`), set airflow_constraints: official, or set airflow_python to another Python of the host."
+        ).format(where("airflow_version"), version, have, path, ", ".join(locks[version]))
+
+
+# ---- inventory --------------------------------------------------------------------------------------------------------------------
+
+
+def check_groups(groups, source, rules, major, external):
+    """groups: {name: [hosts]}."""
+    for name in sorted(groups):
+        if name not in rules["groups"]:
+            near = difflib.get_close_matches(name, rules["groups"], n=1, cutoff=0.88)
+            if near and not groups.get(near[0]):
+                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near[0])
+    missing = [name for name in rules["groups_required"].get(str(major), []) if not groups.get(name)]
+    if missing:
+        yield "groups", "The inventory ({0}) has no host in {1}. Airflow {2} needs at least one in each of {3}.".format(
+            source, ", ".join(missing), major, ", ".join(rules["groups_required"][str(major)]))
+    parts = [name for name in groups if name in rules["groups"] and name not in ("airflow", "airflow_postgres", "airflow_pgbouncer", "airflow_redis")]
+    members = {host for name in parts for host in groups[name]}
+    outside = sorted(members - set(groups.get("airflow", [])))
+    if outside:
+        yield "groups", "The inventory ({0}) has {1} in a component's group that isn't a child of group airflow. Put {2} under airflow: children:.".format(
+            source, ", ".join(outside), ", ".join(sorted(name for name in parts if set(groups[name]) & set(outside))))
+    idle = sorted(set(groups.get("airflow", [])) - members)
+    if idle:
+        yield "groups", "The inventory ({0}) has {1} in group airflow but in no component's group, so nothing would run there. Valid are {2}.".format(
+            source, ", ".join(idle), ", ".join(sorted(name for name in rules["groups"] if name.startswith("airflow_") and name not in
+                                                      ("airflow_postgres", "airflow_pgbouncer", "airflow_redis"))))
+    servers = groups.get("airflow_postgres", [])
+    if not external and len(servers) != 1:
+        yield "groups", (
+            "The inventory ({0}) has {1} in group airflow_postgres. The metadata database needs exactly one host there, "
+            "or an external server (airflow_database_host, airflow_database_url)."
+        ).format(source, "{0} hosts ({1})".format(len(servers), ", ".join(servers)) if servers else "no host")
+
+
+def check_peers(groups, source, major, executor, getters, where):
+    """Hosts that need each other. `getters` has a getter per host, `where` gives a variable's place for a host."""
+    hosts, servers = groups.get("airflow", []), groups.get("airflow_postgres", [])
+    get = getters.get(servers[0]) if len(servers) == 1 else None
+    remote = [host for host in hosts if host not in servers]
+    if get and remote and not database_address(get):
+        listens = [a for a in maybe(get, "postgresql_listen_addresses") or [] if a not in ("127.0.0.1", "::1", "localhost")]
+        for name, fine, example in (("postgresql_listen_addresses", listens, "[127.0.0.1, 10.20.0.5]"),
+                                    ("postgresql_allowed_networks", maybe(get, "postgresql_allowed_networks"), "[10.20.0.0/24]")):
+            if not fine:
+                yield name, "{0} ({1}): lets nobody in from outside of {2}, but Airflow runs on {3}. Set it for {2}, such as {0}: {4}.".format(
+                    name, where(name, servers[0]), servers[0], ", ".join(remote), example)
+    for host in sorted(set(groups.get("airflow_scheduler", [])) - set(groups.get("airflow_webserver", []))):
+        config = maybe(getters[host], "airflow_config") if host in getters else None
+        url = config.get("core", {}).get("execution_api_server_url") if isinstance(config, dict) else None
+        if major == 3 and executor == "LocalExecutor" and not url:
+            yield "airflow_webserver", (
+                "The inventory ({0}) has {1} in airflow_scheduler but not in airflow_webserver. Tasks run beside the scheduler and report to the API "
+                "server of their own host: put it in both, or set execution_api_server_url of section core in airflow_config."
+            ).format(source, host)
+
+
+# ---- controller -------------------------------------------------------------------------------------------------------------------
+
+
+def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None):
+    if not in_range(version, rules["ansible_core"]):
+        yield "ansible-core", (
+            "The controller runs ansible-core {0}; valid is {1}. Use the environment of this repository (bin/sandbox makes it): . .venv/bin/activate"
+        ).format(version, range_text(rules["ansible_core"]))
+    if not in_range(".".join(map(str, python)), rules["python"]):
+        yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
+    mode = os.stat(repository).st_mode if mode is None else mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        yield "repository", "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
+    missing = [name for name in collections_needed if not has_collection(name)]
+    if missing:
+        yield "collections", "The controller lacks the collections {0}. Run: ansible-galaxy collection install -r requirements.yml".format(", ".join(missing))
+
+
+def has_collection(name):
+    try:
+        return importlib.util.find_spec("ansible_collections." + name) is not None
+    except ImportError:
+        return False
+
+
+# ---- host -------------------------------------------------------------------------------------------------------------------------
+
+
+def check_host(found, facts, get, where, rules, locks, ports, will_install, now):
+    """What is wrong with a host, from what module preflight found there."""
+    system, versions = facts["distribution"], rules["systems"].get(facts["distribution"], [])
+    if not any(facts["distribution_version"] == v or facts["distribution_version"].startswith(v + ".") for v in versions):
+        # The rest would only be noise.
+        yield "system", "Runs {0} {1}, which is not supported. Take a host out of: {2}.".format(
+            system, facts["distribution_version"], ", ".join("{0} {1}".format(name, " and ".join(known)) for name, known in rules["systems"].items()))
+        return
+    if found["init"] != "systemd":
+        yield "init", "Process 1 is {0}, not systemd, which runs the components. Boot the host (or the container) with systemd.".format(found["init"])
+    if facts["memtotal_mb"] < get("preflight_min_memory_mb"):
+        yield "memory", "Has {0} MB of memory; Airflow needs {1} (preflight_min_memory_mb, {2}). Take a larger host.".format(
+            facts["memtotal_mb"], get("preflight_min_memory_mb"), where("preflight_min_memory_mb"))
+    again = found["virtualenv"].startswith("{0}-py".format(get("airflow_version")))
+    limit = "preflight_min_disk_rerun_mb" if again else "preflight_min_disk_mb"
+    full = {}
+    for name, path in (("airflow_install_dir", get("airflow_install_dir")), ("airflow_log_dir", get("airflow_log_dir"))):
+        disk = found["filesystems"][path]
+        if disk["free_mb"] < get(limit):
+            full.setdefault(disk["device"], []).append((name, path, disk["free_mb"]))
+    for entries in full.values():
+        yield "disk", "Has {0} MB free on the file system of {1}; {2} are needed ({3}, {4}). Free some, or put the directory elsewhere.".format(
+            entries[0][2], " and ".join("{0} ({1}, {2})".format(path, name, where(name)) for name, path, _free in entries), get(limit), limit, where(limit))
+    for port, rule in ports.items():
+        for entry in found["ports"].get(str(port), []):
+            if not re.search(rule["units"], entry.get("unit", "")):
+                key = "{0} ({1})".format(rule["variable"], where(rule["variable"])) if "variable" in rule else "airflow_config: {0}".format(rule["option"])
+                yield "port", "Port {0} is in use by {1}{2}. Stop it, or set another port in {3}.".format(
+                    port, "{0} (pid {1}, user {2})".format(entry["process"], entry["pid"], entry["user"]) if "process" in entry
+                    else "a process of user {0}".format(entry["user"]),
+                    ", unit {0}".format(entry["unit"]) if entry.get("unit", "").endswith(".service") else "", key)
+                break
+    yield from check_python(get, where, rules, locks, found["python"], will_install)
+    if found["database"]:
+        key = "airflow_database_url" if maybe(get, "airflow_database_url") else "airflow_database_host"
+        host, port = database_address(get)
+        yield key, (
+            "{0} ({1}): the database server {2}, port {3}, can't be reached from the host within {4} s: {5}. "
+            "Check the name and the port, and that the server's firewall or security group lets the host in."
+        ).format(key, where(key), host, port, get("preflight_database_timeout"), found["database"])
+    skew = abs(found["time"] - now)
+    if skew > get("preflight_max_clock_skew"):
+        yield "clock", (
+            "Its clock is {0} s away from the controller's; at most {1} are tolerated (preflight_max_clock_skew, {2}), because "
+            "tokens and certificates fail. Turn on time synchronisation."
+        ).format(int(skew), get("preflight_max_clock_skew"), where("preflight_max_clock_skew"))
+
+
+def database_address(get):
+    """(host, port) of an external database, or None."""
+    url, host = maybe(get, "airflow_database_url"), maybe(get, "airflow_database_host")
+    if url:
+        parsed = parse_url(url)
+        return parsed[:2] if parsed else None
+    return (host, get("airflow_database_port")) if host else None
+
+
+def message(problems, title):
+    texts = list(collections.OrderedDict.fromkeys(text for _name, text in problems))
+    if len(texts) == 1:
+        return "{0}: {1}".format(title, texts[0])
+    return "\n".join([title + ", {0} problems:".format(len(texts))] + ["{0}. {1}".format(number, text) for number, text in enumerate(texts, 1)])
+
+
+# ---- Ansible ----------------------------------------------------------------------------------------------------------------------
+
+
+class Scope:
+    """All variables that are set anywhere, where they stand, and what the roles know."""
+
+    def __init__(self, loader, manager, repository):
+        self.loader, self.manager, self.inventory = loader, manager, manager._inventory
+        self.repository = repository
+        self.specs, self.defaults, self.roles, self.home = {}, {}, [], {}
+        for role in sorted(glob.glob(os.path.join(repository, "roles", "*", ""))):
+            self.read_role(os.path.normpath(role))
+        self.settings = list(self.find_settings())
+
+    def read(self, path):
+        data = self.loader.load_from_file(path, cache="all", unsafe=True, trusted_as_template=True)
+        return data if isinstance(data, dict) else {}
+
+    def read_role(self, path):
+        role = os.path.basename(path)
+        self.roles.append(role)
+        file = os.path.join(path, "defaults", "main.yml")
+        defaults = self.read(file) if os.path.exists(file) else {}
+        self.defaults.update(defaults)
+        self.home.update({name: "default of roles/{0}".format(role) for name in defaults})
+        file = os.path.join(path, "meta", "argument_specs.yml")
+        options = self.read(file).get("argument_specs", {}).get("main", {}).get("options", {}) if os.path.exists(file) else {}
+        self.specs.update({name: options.get(name, {"type": "raw"}) for name in list(defaults) + list(options)})
+
+    def place(self, path, name):
+        """path:line, short where it lies below the current directory."""
+        try:
+            with open(path, encoding="utf-8") as lines:
+                hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
+                number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
+        except (OSError, UnicodeDecodeError):
+            number = 0
+        real = os.path.realpath(path)
+        short = os.path.relpath(real, self.repository)
+        return (real if short.startswith("..") else short) + (":{0}".format(number) if number else "")
+
+    def find_settings(self):
+        bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources if os.path.exists(s)]
+        bases.append(("playbook", self.loader.get_basedir()))
+        seen = set()
+        for level, base in bases:
+            for folder, entities in (("group_vars", self.inventory.groups), ("host_vars", self.inventory.hosts)):
+                directory = os.path.realpath(os.path.join(base, folder))
+                if not os.path.isdir(directory) or directory in seen:
+                    continue
+                seen.add(directory)
+                for entity in entities:
+                    for path in self.loader.find_vars_files(directory, entity) if not entity.startswith("/") else []:
+                        for name in self.read(path):
+                            yield Setting(name, self.place(path, name), entity, level)
+        for entities in (self.inventory.groups, self.inventory.hosts):
+            for entity, item in entities.items():
+                for name in item.vars:
+                    yield Setting(name, self.inline(name), entity, "inline")
+        for name in self.manager.extra_vars:
+            yield Setting(name, self.command_line(name), "all", "command line")
+
+    def inline(self, name):
+        files = [path for source in self.inventory._sources
+                 for path in ([source] if os.path.isfile(source) else sorted(glob.glob(os.path.join(source, "*")))) if os.path.isfile(path)]
+        places = [self.place(path, name) for path in files]
+        return next((place for place in places if re.search(r":\d+$", place)), "inventory " + ", ".join(places))
+
+    def command_line(self, name):
+        for option in context.CLIARGS.get("extra_vars") or ():
+            path = option[1:] if option.startswith("@") else ""
+            if path and re.search(r":\d+$", self.place(os.path.abspath(path), name)):
+                return self.place(os.path.abspath(path), name)
+        return "command line, -e"
+
+    def where(self, name, host):
+        """Where the value stands that wins for this host."""
+        groups = {group.name: group.depth for group in self.inventory.get_host(host).get_groups()} if host else {"all": 0}
+        best, rank = None, None
+        for setting in self.settings:
+            if setting.name == name and (setting.entity == host or setting.entity in groups):
+                this = (setting.level == "command line", setting.entity == host, groups.get(setting.entity, 0) > 0, setting.level != "inline",
+                        groups.get(setting.entity, 0), setting.level == "playbook")
+                if rank is None or this >= rank:
+                    best, rank = setting.where, this
+        return best or "{0}, set it in {1}".format(self.home.get(name, "not set"), self.file_to_edit())
+
+    def file_to_edit(self):
+        source = next((s for s in self.inventory._sources if os.path.exists(s)), "")
+        base = os.path.realpath(os.path.dirname(source) if os.path.isfile(source) else source)
+        short = os.path.relpath(os.path.join(base, "group_vars", "all.yml"), self.repository)
+        return os.path.join(base, "group_vars", "all.yml") if short.startswith("..") else short
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+    _VALID_ARGS = frozenset(("stage", "repository", "rules", "deferred"))
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        self.rules = self._task.args["rules"]
+        self.scope = Scope(self._loader, self._task.get_variable_manager(), self._task.args["repository"])
+        self.locks = find_locks(self._task.args["repository"])
+        self.lookups = {}
+        if self._task.args["stage"] == "host":
+            result.update(self.host_stage(task_vars))
+        else:
+            result.update(self.input_stage())
+        return result
+
+    # -- values
+
+    def getter(self, variables):
+        """A function that gives the value of a variable, with its templates resolved."""
+        variables = dict(self.scope.defaults, **variables)
+        templar = self._templar.copy_with_new_env(available_variables=variables)
+        values = {}
+
+        def get(name):
+            if name not in values:
+                raw = variables.get(name, "")
+                # A lookup may ask a vault over the network: once is enough.
+                slow = isinstance(raw, str) and re.search(r"lookup|query|\bq\(", raw)
+                if slow and raw in self.lookups:
+                    values[name] = self.lookups[raw]
+                else:
+                    values[name] = templar.template(raw)
+                    if slow:
+                        self.lookups[raw] = values[name]
+            return values[name]
+
+        def careful(name):
+            try:
+                return get(name)
+            except AnsibleUndefinedVariable as error:
+                missing = re.search(r"'(\w+)' is undefined", str(error))
+                if missing and not NOT_YET.search(missing.group(1)):
+                    raise AnsibleError("{0} is undefined".format(missing.group(1))) from None
+                raise NotYet from None
+            except AnsibleError as error:
+                # Its text may hold what a lookup returned.
+                raise AnsibleError("its template fails with {0}".format(type(error).__name__)) from None
+
+        careful.raw = variables
+        return careful
+
+    def check_values(self, host, get, names, deferred):
+        def where(name):
+            return self.scope.where(name, host)
+
+        problems = []
+        for name in sorted(names):
+            spec = self.scope.specs[name]
+            try:
+                value = get(name)
+            except NotYet:
+                deferred.add(name)
+                continue
+            except AnsibleError as error:
+                problems.append((name, "{0} ({1}): can't be evaluated: {2}.".format(name, where(name), error)))
+                continue
+            problem = type_problem(name, spec, value)
+            if not problem and spec.get("type") in ("int", "float"):
+                problem = range_problem(name, value, self.rules["ranges"])
+            if problem:
+                problems.append((name, "{0} ({1}): {2}".format(name, where(name), problem[len(name) + 1:] if problem.startswith(name + " ") else problem)))
+                continue
+            secrets = [(name, value, self.rules["secrets"].get(name, {}))] if name in self.rules["secrets"] else []
+            secrets += [(path, inner, {}) for path, inner in nested_secrets(name, spec, value)]
+            for path, secret, rule in secrets:
+                problem = secret_problem(rule, secret, self.rules["placeholders"])
+                if problem:
+                    problems.append((name, "{0} ({1}): {2}".format(path, where(name), problem)))
+        # A variable that only passes on another one that is wrong is not wrong itself.
+        wrong = {name for name, _text in problems}
+        return [(name, text) for name, text in problems
+                if not any(re.search(r"\b{0}\b".format(other), str(get.raw.get(name))) for other in wrong - {name} if "{{" in str(get.raw.get(name)))]
+
+    # -- stages
+
+    def input_stage(self):
+        scope, rules = self.scope, self.rules
+        needed = scope.read(os.path.join(scope.repository, "requirements.yml")).get("collections", []) if os.path.exists(
+            os.path.join(scope.repository, "requirements.yml")) else []
+        problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
+
+        allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
+        for setting in scope.settings:
+            if setting.name == "preflight_allowed_variables":
+                allowed.update(self.allowed())
+        problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
+        problems += check_duplicates(scope.settings, scope.specs)
+
+        groups = {name: [host.name for host in group.get_hosts()] for name, group in scope.inventory.groups.items()}
+        ours = list(collections.OrderedDict.fromkeys(groups.get("airflow", []) + groups.get("airflow_postgres", [])))
+        set_names = {setting.name for setting in scope.settings} & set(scope.specs)
+        deferred, getters = set(), {}
+        for host in ours or [None]:
+            variables = scope.manager.get_vars(host=scope.inventory.get_host(host)) if host else dict(scope.manager.extra_vars)
+            getters[host] = get = self.getter(variables)
+            mine = {name for name in set_names if name in variables}
+            found = self.check_values(host, get, mine, deferred)
+            problems += found
+            bad = {name for name, _text in found}
+
+            def where(name, host=host):
+                return scope.where(name, host)
+
+            def unspoilt(name, get=get, bad=frozenset(bad)):
+                if name in bad:
+                    raise NotYet
+                try:
+                    return get(name)
+                except AnsibleError:
+                    raise NotYet from None
+
+            if host in groups.get("airflow", []) or host is None:
+                problems += check_together(unspoilt, where, rules, self.is_file)
+                if "airflow_version" not in bad:
+                    problems += check_version(unspoilt, where, rules, self.locks)
+            getters[host] = unspoilt
+        get = getters[next(iter(getters))]
+        version = maybe(get, "airflow_version")
+        major = numbers(version or "3")[:1]
+        external = bool(maybe(get, "airflow_database_url") or maybe(get, "airflow_database_host"))
+        source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
+                           for s in scope.inventory._sources)
+        major = major[0] if major else 3
+        problems += check_groups(groups, source, rules, major, external)
+        problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
+        if problems:
+            return {"failed": True, "msg": message(problems, "Nothing was changed, and no host was contacted")}
+        return {"changed": False, "deferred": sorted(deferred)}
+
+    def allowed(self):
+        """preflight_allowed_variables over all hosts, because names are checked in all files."""
+        for host in self.scope.inventory.hosts.values():
+            value = self.scope.manager.get_vars(host=host, include_hostvars=False).get("preflight_allowed_variables")
+            yield from value if isinstance(value, list) else []
+
+    def is_file(self, path):
+        path = os.path.expanduser(path)
+        return os.path.isfile(os.path.join(self._loader.get_basedir(), path))
+
+    def host_stage(self, task_vars):
+        host, rules = task_vars["inventory_hostname"], self.rules
+        get = self.getter(task_vars)
+        systems = self.systems()
+        address = database_address(get)
+        ports = {}
+        for rule in rules["ports"]:
+            if host in task_vars["groups"].get(rule["group"], []):
+                number = rule.get("port") or maybe(get, rule["variable"])
+                if number and not (rule["group"] == "airflow_postgres" and address):
+                    ports[number] = rule
+        probe = {
+            "paths": [get("airflow_install_dir"), get("airflow_log_dir")],
+            "virtualenv": os.path.join(get("airflow_install_dir"), "venv"),
+            "ports": list(ports),
+            "python": maybe(get, "airflow_python") or "",
+            "pythons": {family: data.get("__airflow_python_default", "") for family, data in systems.items()},
+            "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
+        }
+        result = self._execute_module(module_name="preflight", module_args={"stage": "host", "probe": probe}, task_vars=task_vars)
+        if result.get("failed") or "found" not in result:
+            return result
+        found = result.pop("found")
+        raw_facts = result["ansible_facts"]
+        # So that no later play gathers them again (what Ansible's own action gather_facts does).
+        raw_facts["_ansible_facts_gathered"] = True
+        facts = {name.removeprefix("ansible_"): value for name, value in raw_facts.items()}
+
+        family = systems.get(facts["os_family"], {})
+        get = self.getter(dict(task_vars, ansible_facts=facts))
+        version = self._templar.copy_with_new_env(available_variables={"ansible_facts": facts}).template(
+            family.get("__airflow_python_default_version", "")) if not maybe(get, "airflow_python") else ""
+        deferred = set()
+        problems = self.check_values(host, get, self._task.args.get("deferred") or [], deferred)
+        problems += check_host(found, facts, get, lambda name: self.scope.where(name, host), rules, self.locks, ports, version, time.time())
+        if problems:
+            result.update(failed=True, msg=message(problems, "Nothing was changed. Host {0}".format(host)))
+            # Facts of a host that is refused are of no use, and many lines.
+            result.pop("ansible_facts")
+        return result
+
+    def systems(self):
+        """vars/<os_family>.yml of role airflow_common, which say which Python there is."""
+        found = {}
+        for path in glob.glob(os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "*.yml")):
+            data = self.scope.read(path)
+            if "__airflow_python_default" in data:
+                found[os.path.splitext(os.path.basename(path))[0]] = data
+        return found
