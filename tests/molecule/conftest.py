@@ -1,37 +1,13 @@
 """What all tests against a running host share. Molecule runs them: bin/test molecule SCENARIO."""
 
 import functools
-import json
 import os
 import pathlib
-import subprocess
 
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@functools.cache
-def inventory():
-    """Everything that Ansible knows about the hosts, as `ansible-inventory --list` prints it."""
-    path = os.environ.get("MOLECULE_INVENTORY_FILE", ROOT / "inventories/sandbox/hosts.yml")
-    run = subprocess.run(["ansible-inventory", "-i", str(path), "--list"], cwd=ROOT, text=True, capture_output=True, check=True)
-    return json.loads(run.stdout)
-
-
-def groups_of(name):
-    """The inventory groups of a host, parents included."""
-    data = inventory()
-
-    def hosts(group):
-        entry = data.get(group, {})
-        found = set(entry.get("hosts", []))
-        for child in entry.get("children", []):
-            found |= hosts(child)
-        return found
-
-    return {group for group in data if group != "_meta" and name in hosts(group)}
 
 
 @functools.cache
@@ -44,7 +20,7 @@ def role_defaults():
 
 
 def host_name(host):
-    return host.backend.name
+    return host.backend.host
 
 
 def pytest_sessionstart(session):
@@ -77,7 +53,7 @@ def _only_where_it_applies(request):
     """Obey the markers groups(...) and major(...)."""
     groups, major = request.node.get_closest_marker("groups"), request.node.get_closest_marker("major")
     if groups:
-        missing = set(groups.args) - groups_of(host_name(request.getfixturevalue("host")))
+        missing = set(groups.args) - set(request.getfixturevalue("host").ansible.get_variables()["group_names"])
         if missing:
             pytest.skip(f"the host is not in {', '.join(sorted(missing))}")
     if major and request.getfixturevalue("major") != major.args[0]:
@@ -87,8 +63,7 @@ def _only_where_it_applies(request):
 @pytest.fixture(scope="module")
 def setting(host):
     """setting('airflow_api_port'): a variable as the scenario sets it, else the role's default."""
-    known = {**role_defaults(), **inventory()["_meta"]["hostvars"].get(host_name(host), {})}
-    return known.__getitem__
+    return {**role_defaults(), **host.ansible.get_variables()}.__getitem__
 
 
 @pytest.fixture(scope="module")

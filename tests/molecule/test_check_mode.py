@@ -10,9 +10,13 @@ from conftest import ROOT
 def test_dry_run_on_the_installed_host_predicts_no_change():
     run = subprocess.run(
         ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "--check", "--diff", "site.yml"],
-        cwd=ROOT, text=True, capture_output=True, check=False,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
+        text=True,
+        capture_output=True,
+        check=False,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    counts = [int(number) for number in re.findall(r" changed=(\d+)", run.stdout)]
+    code, counts = run.returncode, [int(number) for number in re.findall(r" changed=(\d+)", run.stdout)]
+    assert code == 0, run.stdout + run.stderr
     assert counts, run.stdout
     assert sum(counts) == 0, run.stdout

@@ -1,0 +1,87 @@
+"""The REST API of a host, asked from the host itself, because it listens on loopback there."""
+
+import json
+import time
+
+CLIENT = r"""
+import base64, json, sys, urllib.error, urllib.request
+from pathlib import Path
+request = json.load(sys.stdin)
+base = f"http://127.0.0.1:{request['port']}"
+def call(method, path, body=None, headers=None):
+    data = None if body is None else json.dumps(body).encode()
+    made = urllib.request.Request(base + path, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
+    try:
+        with urllib.request.urlopen(made, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+user, password = request["user"], request["password"] or Path(request["config_dir"], "secrets/admin_password").read_text()
+if request["major"] == 3:
+    status, body = call("POST", "/auth/token", {"username": user, "password": password})
+    headers = {"Authorization": "Bearer " + json.loads(body).get("access_token", "none")}
+else:
+    headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+print(json.dumps(call(request["method"], request["path"], request["body"], headers)))
+"""
+
+
+class Api:
+    """Calls below /api/v1 or /api/v2, signed in as the administrator."""
+
+    def __init__(self, host, setting, major):
+        self.host, self.major = host, major
+        self.port, self.user = setting("airflow_api_port"), setting("airflow_admin_user")
+        self.config_dir = setting("airflow_config_dir")
+        self.python = f"{setting('airflow_install_dir')}/venv/bin/python"
+        self.password = setting("airflow_admin_password")
+
+    def ask(self, method, path, body=None, password=None):
+        """Return (status, decoded body)."""
+        request = {
+            "port": self.port,
+            "user": self.user,
+            "password": password or self.password,
+            "config_dir": self.config_dir,
+            "major": self.major,
+            "method": method,
+            "path": f"/api/v{self.major - 1}{path}",
+            "body": body,
+        }
+        script = f"{self.python} -c {_quote(CLIENT)} <<'REQUEST'\n{json.dumps(request)}\nREQUEST"
+        status, text = json.loads(self.host.check_output(script))
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, text
+
+    def get(self, path):
+        status, body = self.ask("GET", path)
+        assert status == 200, f"GET {path}: {status} {body}"
+        return body
+
+    def start_run(self, dag_id, conf=None):
+        """Unpause the DAG, start a run and return its id."""
+        status, body = self.ask("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        assert status == 200, f"{dag_id}: {status} {body}"
+        status, body = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"conf": conf or {}, **({"logical_date": None} if self.major == 3 else {})})
+        assert status in (200, 201), f"{dag_id}: {status} {body}"
+        return body["dag_run_id"]
+
+    def wait(self, dag_id, run_id, seconds=180):
+        """Return the state that the run ends in."""
+        end = time.monotonic() + seconds
+        while True:
+            state = self.get(f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}")["state"]
+            if state in ("success", "failed") or time.monotonic() > end:
+                return state
+            time.sleep(1)
+
+    def tasks(self, dag_id, run_id):
+        """Return {task id: (state, number of tries)} of a run."""
+        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}/taskInstances")["task_instances"]
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in found}
+
+
+def _quote(text):
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,0 +1,61 @@
+"""Secrets are where they belong and nowhere else."""
+
+import os
+import pathlib
+
+import pytest
+
+NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
+
+
+@pytest.fixture(scope="module")
+def secrets(host, setting):
+    directory = f"{setting('airflow_config_dir')}/secrets"
+    found = {name: host.check_output(f"cat {directory}/{name} 2>/dev/null || true") for name in NAMES}
+    found = {name: value for name, value in found.items() if value}
+    assert {"fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn"} <= set(found)
+    assert all(len(value) >= 16 for value in found.values())
+    return found
+
+
+def test_files_are_for_the_group_only_and_end_without_newline(host, setting, secrets):
+    for name in secrets:
+        file = host.file(f"{setting('airflow_config_dir')}/secrets/{name}")
+        assert (file.user, file.group, file.mode) == ("root", setting("airflow_group"), 0o640)
+        assert not file.content.endswith(b"\n")
+
+
+def test_no_file_that_others_may_read_holds_one(host, secrets):
+    patterns = "\n".join(secrets.values())
+    run = host.run(
+        f"find / -xdev -type f -perm -o+r -size -2M -not -path '/proc/*' -not -path '*/site-packages/*' -not -path '/var/cache/airflow/*' "
+        f"-not -path '/usr/share/*' -print0 | xargs -0 grep -lF -e '{patterns}' 2>/dev/null"
+    )
+    # A file counts only where every directory above it can be entered by others.
+    open_to_all = [path for path in run.stdout.splitlines() if host.run(f"runuser -u nobody -- test -r '{path}'").rc == 0]
+    assert open_to_all == []
+
+
+def test_no_argument_list_holds_one(host, secrets):
+    shown = host.check_output("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
+    assert [name for name, value in secrets.items() if value in shown] == []
+
+
+def test_no_environment_of_a_component_holds_one(host, secrets):
+    shown = host.check_output("for p in $(pgrep -u airflow); do cat /proc/$p/environ 2>/dev/null; done | tr '\\0' '\\n'")
+    assert "AIRFLOW_CONFIG=" in shown
+    assert [name for name, value in secrets.items() if value in shown] == []
+
+
+def test_the_journal_holds_none(host, secrets):
+    shown = host.check_output("journalctl --no-pager -o cat")
+    assert [name for name, value in secrets.items() if value in shown] == []
+
+
+def test_ansibles_output_holds_none(secrets):
+    path = os.environ.get("ANSIBLE_LOG_PATH")
+    if not path:
+        pytest.skip("ANSIBLE_LOG_PATH is not set, so there is no output to look at")
+    shown = pathlib.Path(path).read_text(encoding="utf-8")
+    assert "TASK [" in shown
+    assert [name for name, value in secrets.items() if value in shown] == []
