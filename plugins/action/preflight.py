@@ -131,15 +131,12 @@ def type_problem(name, spec, value, path=""):
         return "{0} has no value; {1} belongs there{2}.".format(path, WANTED[kind], ', "" for none' if kind in ("str", "path") else "")
     if not fine:
         hint = ""
-        plain = re.fullmatch(r"-?\d+", value.strip()) if kind in ("int", "float") and text else None
-        plain = plain or (value.strip().lower() in ("true", "false", "yes", "no", "on", "off") if kind == "bool" and text else None)
+        plain = as_plain(kind, value)
         if plain:
-            hint = " Write it without quotes; on the command line -e '{{\"{0}\": {1}}}'.".format(name, {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.strip().lower(), value.strip().lower()))
+            hint = " Write it without quotes; on the command line -e '{{\"{0}\": {1}}}'.".format(name, plain)
         elif kind == "str" and isinstance(value, (float, bool)):
             hint = " Put it in quotes."
-        return "{0} is {1}, a {2}, where {3} belongs.{4}".format(
-            path, shown(path, spec, value), {"dict": "dictionary", "list": "list", "str": "string", "bool": "yes/no", "int": "number",
-                                             "float": "number"}.get(plain_type(value), plain_type(value)), WANTED[kind], hint)
+        return "{0} is {1}, {2}, where {3} belongs.{4}".format(path, shown(path, spec, value), type_text(value), WANTED[kind], hint)
     if spec.get("choices") and value not in spec["choices"]:
         return "{0} is {1}; valid are {2}.{3}".format(
             path, shown(path, spec, value), ", ".join(map(str, spec["choices"])), did_you_mean(str(value), [str(c) for c in spec["choices"]]))
@@ -162,11 +159,21 @@ def type_problem(name, spec, value, path=""):
     return None
 
 
-def plain_type(value):
-    for kind in (bool, int, float, str, dict):
+def type_text(value):
+    for kind, text in ((bool, "a yes/no"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), ((list, tuple), "a list")):
         if isinstance(value, kind):
-            return kind.__name__
-    return "list" if isinstance(value, (list, tuple)) else type(value).__name__
+            return text
+    return "a " + type(value).__name__
+
+
+def as_plain(kind, value):
+    """The number or truth value that a string was meant to be, as JSON has it; None where it was not."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if kind in ("int", "float") and re.fullmatch(r"-?\d+", text):
+        return text
+    if kind == "bool":
+        return {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}.get(text)
+    return None
 
 
 def range_problem(name, value, ranges):
@@ -437,13 +444,13 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
     system, versions = facts["distribution"], rules["systems"].get(facts["distribution"], [])
     if not any(facts["distribution_version"] == v or facts["distribution_version"].startswith(v + ".") for v in versions):
         # The rest would only be noise.
-        yield "system", "Runs {0} {1}, which is not supported. Take a host out of: {2}.".format(
+        yield "system", "It runs {0} {1}, which is not supported. Take a host with one of: {2}.".format(
             system, facts["distribution_version"], ", ".join("{0} {1}".format(name, " and ".join(known)) for name, known in rules["systems"].items()))
         return
-    if found["init"] != "systemd":
-        yield "init", "Process 1 is {0}, not systemd, which runs the components. Boot the host (or the container) with systemd.".format(found["init"])
+    if found["init"] != rules["init"]:
+        yield "init", "Its process 1 is {0}, not {1}, which runs the components. Boot the host (or the container) with {1}.".format(found["init"], rules["init"])
     if facts["memtotal_mb"] < get("preflight_min_memory_mb"):
-        yield "memory", "Has {0} MB of memory; Airflow needs {1} (preflight_min_memory_mb, {2}). Take a larger host.".format(
+        yield "memory", "It has {0} MB of memory; Airflow needs {1} (preflight_min_memory_mb, {2}). Take a larger host.".format(
             facts["memtotal_mb"], get("preflight_min_memory_mb"), where("preflight_min_memory_mb"))
     again = found["virtualenv"].startswith("{0}-py".format(get("airflow_version")))
     limit = "preflight_min_disk_rerun_mb" if again else "preflight_min_disk_mb"
@@ -453,13 +460,13 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
         if disk["free_mb"] < get(limit):
             full.setdefault(disk["device"], []).append((name, path, disk["free_mb"]))
     for entries in full.values():
-        yield "disk", "Has {0} MB free on the file system of {1}; {2} are needed ({3}, {4}). Free some, or put the directory elsewhere.".format(
+        yield "disk", "It has {0} MB free on the file system of {1}; {2} are needed ({3}, {4}). Free some, or put the directory elsewhere.".format(
             entries[0][2], " and ".join("{0} ({1}, {2})".format(path, name, where(name)) for name, path, _free in entries), get(limit), limit, where(limit))
     for port, rule in ports.items():
         for entry in found["ports"].get(str(port), []):
             if not re.search(rule["units"], entry.get("unit", "")):
                 key = "{0} ({1})".format(rule["variable"], where(rule["variable"])) if "variable" in rule else "airflow_config: {0}".format(rule["option"])
-                yield "port", "Port {0} is in use by {1}{2}. Stop it, or set another port in {3}.".format(
+                yield "port", "Its port {0} is in use by {1}{2}. Stop it, or set another port in {3}.".format(
                     port, "{0} (pid {1}, user {2})".format(entry["process"], entry["pid"], entry["user"]) if "process" in entry
                     else "a process of user {0}".format(entry["user"]),
                     ", unit {0}".format(entry["unit"]) if entry.get("unit", "").endswith(".service") else "", key)
@@ -490,10 +497,10 @@ def database_address(get):
 
 
 def message(problems, title):
+    """Always several lines, because YAML output folds and quotes a single one."""
     texts = list(collections.OrderedDict.fromkeys(text for _name, text in problems))
-    if len(texts) == 1:
-        return "{0}: {1}".format(title, texts[0])
-    return "\n".join([title + ", {0} problems:".format(len(texts))] + ["{0}. {1}".format(number, text) for number, text in enumerate(texts, 1)])
+    title = "{0}: {1} problem{2}.".format(title, len(texts), "" if len(texts) == 1 else "s")
+    return "\n".join([title] + ["{0}. {1}".format(number, text) for number, text in enumerate(texts, 1)])
 
 
 # ---- Ansible ----------------------------------------------------------------------------------------------------------------------
@@ -728,7 +735,7 @@ class ActionModule(ActionBase):
         problems += check_groups(groups, source, rules, major, external)
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
-            return {"failed": True, "msg": message(problems, "Nothing was changed, and no host was contacted")}
+            return {"failed": True, "msg": message(problems, "Nothing was changed and no host was contacted")}
         return {"changed": False, "deferred": sorted(deferred)}
 
     def allowed(self):
@@ -777,7 +784,7 @@ class ActionModule(ActionBase):
         problems = self.check_values(host, get, self._task.args.get("deferred") or [], deferred)
         problems += check_host(found, facts, get, lambda name: self.scope.where(name, host), rules, self.locks, ports, version, time.time())
         if problems:
-            result.update(failed=True, msg=message(problems, "Nothing was changed. Host {0}".format(host)))
+            result.update(failed=True, msg=message(problems, "Nothing was changed on {0}".format(host)))
             # Facts of a host that is refused are of no use, and many lines.
             result.pop("ansible_facts")
         return result

@@ -145,8 +145,12 @@ def first_line(path):
 
 
 def unit(pid):
-    """The systemd unit of a process, from its control group."""
-    parts = first_line("/proc/{0}/cgroup".format(pid)).split("/")
+    """The systemd unit of a process, from its control group: one line in version 2, a line per controller in version 1."""
+    try:
+        with open("/proc/{0}/cgroup".format(pid), encoding="utf-8", errors="replace") as lines:
+            parts = [part for line in lines for part in line.strip().split("/")]
+    except OSError:
+        return ""
     return next((part for part in reversed(parts) if part.endswith((".service", ".scope"))), "")
 
 

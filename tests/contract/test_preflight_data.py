@@ -1,0 +1,38 @@
+"""The data that preflight judges by fits the rest of the repository."""
+
+from repository import ROLES, ROOT, load
+
+RULES = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
+SPECS = {name: spec for role in ROLES for name, spec in (load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}).items()}
+
+
+def test_every_variable_it_names_exists():
+    named = {*RULES["ranges"], *RULES["secrets"], *RULES["files"], *(name for names in RULES["exclusive"] for name in names)}
+    named |= {rule["variable"] for rule in RULES["ports"] if "variable" in rule}
+    named |= {rule["new"] for rule in RULES["renamed"].values() if rule.get("new")}
+    assert named <= set(SPECS), sorted(named - set(SPECS))
+
+
+def test_no_renamed_variable_lives_on():
+    assert not set(RULES["renamed"]) & set(SPECS)
+
+
+def test_defaults_are_in_range():
+    wrong = []
+    for name, (low, high) in RULES["ranges"].items():
+        default = SPECS[name].get("default")
+        if isinstance(default, int) and not low <= default <= high:
+            wrong.append(name)
+    assert not wrong
+
+
+def test_every_locked_version_has_its_pythons():
+    for path in (ROOT / "locks").glob("airflow-*-py*.txt"):
+        version = path.name.split("-")[1]
+        assert ".".join(version.split(".")[:2]) in RULES["airflow_python"], path.name
+
+
+def test_every_group_of_a_component_is_known():
+    for path in (ROOT / "roles/airflow_common/vars").glob("airflow_[0-9].yml"):
+        groups = {component["group"] for component in load(path)["__airflow_components"].values()}
+        assert groups <= set(RULES["groups"])

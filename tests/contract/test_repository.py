@@ -1,0 +1,177 @@
+"""What holds for the repository as a whole."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from repository import ROOT, load, role_ids, source_files
+
+PLAYBOOKS = sorted([*ROOT.glob("*.yml"), *ROOT.glob("playbooks/**/*.yml")])
+PLAYBOOKS = [path for path in PLAYBOOKS if "group_vars" not in path.parts and isinstance(load(path), list)]
+
+
+def ansible_playbook(*arguments):
+    """Ansible of the Python that runs this test, on an inventory with one host in every group."""
+    command = pathlib.Path(sys.executable).parent / "ansible-playbook"
+    done = subprocess.run(
+        [str(command) if command.exists() else "ansible-playbook", "-i", str(ROOT / "inventories/single_node/hosts.yml"), *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1"))
+    return done.returncode, done.stdout + done.stderr
+
+
+def keys(directory):
+    found = {}
+    for path in [*directory.glob("*.yml"), *directory.glob("*/*.yml")]:
+        for key in load(path) or {}:
+            found[key] = path
+    return found
+
+
+@pytest.mark.parametrize("inventory", sorted(path for path in ROOT.glob("inventories/*") if path.is_dir()), ids=role_ids)
+def test_no_key_is_in_the_root_and_in_an_inventory(inventory):
+    """The root's would silently win."""
+    for group in [path for path in (ROOT / "group_vars").glob("*")]:
+        name = group.stem
+        here = keys(group) if group.is_dir() else set(load(group) or {})
+        there = set()
+        for path in [inventory / "group_vars" / name, inventory / "group_vars" / (name + ".yml")]:
+            there |= set(keys(path)) if path.is_dir() else set(load(path) or {}) if path.exists() else set()
+        assert not set(here) & there
+
+
+def test_group_vars_hold_wiring_only():
+    """What an operator may set has its default in a role; the root only derives values of generic roles."""
+    constants = [key for key, path in keys(ROOT / "group_vars/all").items() if "{{" not in str((load(path) or {})[key]) and key != "ansible_managed"]
+    assert not constants
+
+
+@pytest.mark.parametrize("directory", sorted({path.parent for path in PLAYBOOKS} - {ROOT}), ids=role_ids)
+def test_playbooks_see_the_group_vars(directory):
+    """Ansible looks for group_vars beside the playbook that holds the play, and says nothing where there are none."""
+    link = directory / "group_vars"
+    assert link.is_symlink()
+    assert not os.path.isabs(os.readlink(link))
+    assert link.resolve() == ROOT / "group_vars"
+
+
+def test_site_only_imports():
+    for play in load(ROOT / "site.yml"):
+        assert set(play) == {"name", "import_playbook"}
+        assert (ROOT / play["import_playbook"]).exists()
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
+def test_plays_hold_roles_or_tasks(path):
+    assert not [play["name"] for play in load(path) if "roles" in play and "tasks" in play]
+
+
+def test_collections_are_those_of_the_pinned_package():
+    """Galaxy users get what users of the locked environment get."""
+    wrong = []
+    for item in load(ROOT / "requirements.yml")["collections"]:
+        found = importlib.util.find_spec("ansible_collections." + item["name"])
+        assert found, "{0} is not in the controller's environment".format(item["name"])
+        manifest = pathlib.Path(next(iter(found.submodule_search_locations))) / "MANIFEST.json"
+        installed = json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"]
+        if str(item.get("version")).lstrip("=") != installed:
+            wrong.append("{0}: requirements.yml {1}, installed {2}".format(item["name"], item.get("version"), installed))
+    assert not wrong
+
+
+def test_every_collection_in_use_is_required():
+    required = {item["name"] for item in load(ROOT / "requirements.yml")["collections"]}
+    used = set()
+    for path in [*ROOT.glob("roles/**/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("molecule/**/*.yml"), *ROOT.glob("inventories/**/*.yml")]:
+        used |= set(re.findall(r"\b((?:community|amazon|ansible)\.(?!builtin\b)[a-z]+)\.[a-z_]+\b", path.read_text(encoding="utf-8")))
+    assert used <= required, sorted(used - required)
+
+
+def documented_tags():
+    text = (ROOT / "docs/tags.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+def list_tasks(*arguments):
+    """[(name, [tags])] of site.yml."""
+    code, output = ansible_playbook("site.yml", "--list-tasks", *arguments)
+    assert code == 0, output
+    return [(name.strip(), [tag for tag in re.split(r",\s*", tags) if tag])
+            for name, tags in re.findall(r"^      (.+?)\tTAGS: \[(.*)\]$", output, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return list_tasks()
+
+
+@pytest.mark.parametrize("tag", documented_tags())
+def test_documented_tags_select_something(tag, tasks):
+    assert [name for name, tags in tasks if tag in tags]
+
+
+def test_ansible_selects_by_tag():
+    """Once for real: what the tags of a listing say is what --tags takes."""
+    selected = list_tasks("--tags", "health")
+    assert [name for name, tags in selected if "health" in tags]
+    assert all("health" in tags or "always" in tags for _name, tags in selected)
+
+
+def test_every_tag_is_documented(tasks):
+    used = {tag for _name, tags in tasks for tag in tags}
+    assert used - {"always", "never"} <= set(documented_tags())
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
+def test_playbooks_have_good_syntax(path):
+    if path.name == "site.yml" or path.parent == ROOT / "playbooks" and path.name in (ROOT / "site.yml").read_text(encoding="utf-8"):
+        pytest.skip("site.yml is parsed by the tests of tags")
+    code, output = ansible_playbook(str(path), "--syntax-check")
+    assert code == 0, output
+
+
+SECRETS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}")
+
+
+def test_no_secret_is_in_the_tree():
+    found = []
+    for path in source_files():
+        if path == pathlib.Path(__file__).resolve() or path.stat().st_size > 2_000_000:
+            continue
+        try:
+            if SECRETS.search(path.read_text(encoding="utf-8")):
+                found.append(str(path.relative_to(ROOT)))
+        except UnicodeDecodeError:
+            continue
+    assert not found
+
+
+def test_yaml_files_end_in_yml():
+    allowed = {".yamllint", ".yamllint.yaml"}
+    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml" and path.name not in allowed]
+
+
+def test_links_of_the_documentation_lead_somewhere():
+    broken = []
+    for path in source_files():
+        if path.suffix != ".md":
+            continue
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            if "://" not in target and not target.startswith("mailto:") and not (path.parent / target).exists():
+                broken.append("{0}: {1}".format(path.relative_to(ROOT), target))
+    assert not broken
+
+
+def test_locks_are_whole():
+    """Every line of a lock is pinned and has its hash."""
+    for path in sorted((ROOT / "locks").glob("airflow-*.txt")):
+        text = path.read_text(encoding="utf-8")
+        pins = re.findall(r"^[A-Za-z0-9][\w.\-\[\],]*==\S+", text, re.MULTILINE)
+        blocks = re.split(r"\n(?=[A-Za-z0-9])", text)
+        without = [block.split("\n")[0] for block in blocks if "==" in block.split("\n")[0] and not block.startswith("#") and "--hash=sha256:" not in block]
+        assert len(pins) > 100 and not without, path.name
+        assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(r"\[[^\]]*\]", "", text)

@@ -1,0 +1,199 @@
+"""What every role of this repository has in common."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from repository import ROLES, ROOT, load, module_of, role_ids, task_files, tasks_of
+
+TASK_FILES = task_files()
+by_role = pytest.mark.parametrize("role", ROLES, ids=role_ids)
+by_file = pytest.mark.parametrize("path", TASK_FILES, ids=role_ids)
+
+
+def options(role):
+    return load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}
+
+
+def defaults(role):
+    path = role / "defaults/main.yml"
+    return (load(path) or {}) if path.exists() else {}
+
+
+@by_role
+def test_spec_and_defaults_name_the_same_variables(role):
+    required = {name for name, spec in options(role).items() if spec.get("required")}
+    assert set(options(role)) - required == set(defaults(role))
+
+
+@by_role
+def test_spec_and_defaults_have_the_same_values(role):
+    values, spec = defaults(role), options(role)
+    different = {
+        name: (value, spec[name].get("default"))
+        for name, value in values.items()
+        if name in spec and (spec[name].get("default"), type(spec[name].get("default"))) != (value, type(value))
+    }
+    assert not different, "variable: (defaults/main.yml, argument_specs.yml)"
+
+
+@by_role
+def test_every_option_has_type_and_description(role):
+    incomplete = [name for name, spec in options(role).items() if not spec.get("type") or not spec.get("description")]
+    assert not incomplete
+
+
+@by_role
+def test_variables_begin_with_the_name_of_their_role(role):
+    prefix = "airflow_" if role.name.startswith("airflow") else role.name + "_"
+    internal = [name for path in role.glob("vars/*.yml") for name in (load(path) or {}) if not name.startswith("__" + prefix)]
+    public = [name for name in defaults(role) if not name.startswith(prefix)]
+    assert not internal + public
+
+
+def test_no_variable_belongs_to_two_roles():
+    owners = {}
+    for role in ROLES:
+        for name in defaults(role):
+            owners.setdefault(name, []).append(role.name)
+    assert not {name: roles for name, roles in owners.items() if len(roles) > 1}
+
+
+@by_role
+def test_every_default_is_explained(role):
+    """A comment stands above each variable."""
+    path = role / "defaults/main.yml"
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    bare = [line for before, line in zip(["", *lines], lines) if re.match(r"\w+:", line) and not before.startswith("#")]
+    assert not bare
+
+
+@by_role
+def test_secrets_are_marked_in_the_spec(role):
+    """no_log keeps their values out of messages about the input."""
+
+    def unmarked(specs):
+        for name, spec in specs.items():
+            if re.search(r"(password|_secret|secret_key|fernet_key|token)$", name) and spec.get("type", "str") == "str" and not spec.get("no_log"):
+                yield name
+            yield from unmarked(spec.get("options") or {})
+
+    assert not list(unmarked(options(role)))
+
+
+def test_readme_tables_are_fresh():
+    done = subprocess.run([sys.executable, ROOT / "bin/role-docs", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@by_role
+def test_readme_says_what_it_must(role):
+    text = (role / "README.md").read_text(encoding="utf-8")
+    missing = [title for title in ("## Example", "## Idempotence", "## Failure modes") if title.lower() not in text.lower()]
+    assert not missing
+
+
+@by_role
+def test_main_is_a_table_of_contents(role):
+    path = role / "tasks/main.yml"
+    if not path.exists():
+        return
+    assert len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]) <= 30
+    others = [task.get("name") for task in load(path) if not (module_of(task)[0] in STATIC or passes_its_tags_on(task))]
+    assert not others, "tasks/main.yml holds static imports only"
+
+
+STATIC = ("ansible.builtin.import_tasks", "ansible.builtin.meta")
+
+
+def passes_its_tags_on(task):
+    """A dynamic include saves the tasks of a long file that is seldom needed, but loses its tags unless it applies them."""
+    module, arguments = module_of(task)
+    return (module == "ansible.builtin.include_tasks" and isinstance(arguments, dict) and "when" in task
+            and arguments.get("apply", {}).get("tags") == task.get("tags"))
+
+
+@by_file
+def test_tasks_are_named_after_their_file(path):
+    if "roles" not in path.parts or path.name == "main.yml":
+        return
+    stray = [task.get("name") for task in tasks_of(load(path)) if not str(task.get("name")).startswith(path.stem + " | ")]
+    assert not stray
+
+
+@by_file
+def test_modules_have_their_full_names(path):
+    short = {"copy", "template", "file", "command", "shell", "package", "user", "group", "stat", "assert", "fail", "systemd_service",
+             "debug", "set_fact", "include_tasks", "import_tasks", "include_role", "import_role", "include_vars", "uri", "meta", "service"}
+    assert not [(task.get("name"), key) for task in tasks_of(load(path)) for key in task if key in short]
+
+
+@by_file
+def test_commands_say_why_and_when_they_change_something(path):
+    wrong = []
+    text = path.read_text(encoding="utf-8")
+    for task in tasks_of(load(path)):
+        module, arguments = module_of(task)
+        if module not in ("ansible.builtin.command", "ansible.builtin.shell"):
+            continue
+        creates = isinstance(arguments, dict) and ("creates" in arguments or "removes" in arguments)
+        if "changed_when" not in task and not creates:
+            wrong.append("{0}: neither changed_when nor creates".format(task["name"]))
+        # The comment stands above the task or inside of it.
+        body = text.split(str(task["name"]), 1)[1].split("\n- name:", 1)[0] if str(task["name"]) in text else "#"
+        above = text.split(str(task["name"]), 1)[0].splitlines()[-2:]
+        if "#" not in body and not any(line.strip().startswith("#") for line in above):
+            wrong.append("{0}: no comment says why it is no module".format(task["name"]))
+    assert not wrong
+
+
+@by_file
+def test_tasks_with_secrets_hide_them(path):
+    secret = re.compile(r"\{\{[^}]*(password|_secret\b|secrets\.|fernet_key|secret_key|_users\b|secrets_here)")
+    wrong = []
+    for task in tasks_of(load(path)):
+        module, arguments = module_of(task)
+        used = {key: value for key, value in task.items() if key in ("environment", "loop", "vars")}
+        used["arguments"] = arguments
+        if module in ("ansible.builtin.include_vars", "ansible.builtin.assert") or "no_log" in task:
+            continue
+        if secret.search(str(used)):
+            wrong.append(task.get("name"))
+    assert not wrong, "a task that passes secrets needs no_log"
+
+
+MODES = {"ansible.builtin.copy", "ansible.builtin.template", "ansible.builtin.get_url", "ansible.builtin.file", "ansible.builtin.assemble"}
+
+
+@by_file
+def test_modes_are_given_and_quoted(path):
+    wrong = []
+    for task in tasks_of(load(path)):
+        module, arguments = module_of(task)
+        if module not in MODES or not isinstance(arguments, dict) or arguments.get("state") in ("absent", "link"):
+            continue
+        if not re.fullmatch(r"0[0-7]{3}|\{\{.*\}\}|preserve", str(arguments.get("mode"))) or not isinstance(arguments["mode"], str):
+            wrong.append("{0}: mode is {1!r}".format(task.get("name"), arguments.get("mode")))
+    assert not wrong
+
+
+@by_file
+def test_facts_are_read_from_their_dictionary(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"\bansible_(?:distribution|os_family|memtotal_mb|processor\w*|hostname|default_ipv4|architecture)\w*", text)
+
+
+TEMPLATES = sorted(path for path in ROOT.glob("roles/*/templates/**/*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=role_ids)
+def test_templates_begin_with_the_managed_header(path):
+    if path.name.endswith(".json.j2"):
+        pytest.skip("JSON has no comments")
+    head = "\n".join(path.read_text(encoding="utf-8").splitlines()[:6])
+    assert re.search(r"\{\{-?\s*ansible_managed\s*\|\s*comment", head)
+    assert re.search(r"role {0}\b".format(path.relative_to(ROOT).parts[1]), head), "the header says which role wrote the file"
+    assert path.name in head, "the header names the template"

@@ -1,0 +1,110 @@
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RULES = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]
+GROUPS = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def action():
+    return load("preflight_action", ROOT / "plugins/action/preflight.py")
+
+
+@pytest.fixture(scope="session")
+def module():
+    return load("preflight_module", ROOT / "plugins/modules/preflight.py")
+
+
+@pytest.fixture
+def rules():
+    return json.loads(json.dumps(RULES))
+
+
+def ansible(command, *arguments):
+    path = pathlib.Path(sys.executable).parent / command
+    environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", ANSIBLE_LOCALHOST_WARNING="0")
+    done = subprocess.run([str(path) if path.exists() else command, *map(str, arguments)], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def system():
+    """[distribution, version] of this machine, which stands for a host here, whatever it runs."""
+    code, output = ansible("ansible", "localhost", "-c", "local", "-e", "ansible_python_interpreter=" + sys.executable,
+                           "-m", "ansible.builtin.setup", "-a", "gather_subset=!all,!min,distribution")
+    assert code == 0, output
+    return [re.search("ansible_{0}\"?: [\"']?([^\"',\n]+)".format(key), output).group(1) for key in ("distribution", "distribution_version")]
+
+
+class Site:
+    """An inventory with this machine in every group, and preflight run on it as any user would."""
+
+    def __init__(self, directory, system):
+        self.directory, self.systems = directory, {system[0]: [system[1]]}
+        host = {"site": None}
+        (directory / "group_vars").mkdir()
+        self.write("hosts.yml", {"all": {
+            "hosts": {"site": {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}},
+            "children": {"airflow_postgres": {"hosts": host}, "airflow": {"children": {group: {"hosts": host} for group in GROUPS}}}}})
+        # Out of the way of whatever runs on this machine.
+        self.base = {"airflow_install_dir": str(directory / "opt"), "airflow_log_dir": str(directory / "log"), "airflow_api_port": free_port(),
+                     "airflow_database_port": free_port()}
+
+    def write(self, name, data):
+        (self.directory / name).write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+
+    def run(self, *arguments, playbook="playbooks/preflight.yml", **variables):
+        self.write("group_vars/all.yml", {**self.base, **variables})
+        # What this machine can't be: of a supported system, started by systemd, free from what listens on fixed ports.
+        init = pathlib.Path("/proc/1/comm").read_text(encoding="utf-8").strip()
+        rules = {**RULES, "systems": self.systems, "init": init, "ports": [rule for rule in RULES["ports"] if "variable" in rule]}
+        self.write("rules.yml", {"__preflight_rules": rules})
+        code, output = ansible("ansible-playbook", "-i", self.directory / "hosts.yml", "-e", "@{0}".format(self.directory / "rules.yml"),
+                               playbook, *arguments)
+        return Run(code, output, self)
+
+
+class Run:
+    def __init__(self, code, output, site):
+        self.code, self.output, self.site = code, output, site
+
+    def refuses(self, *texts):
+        """It fails with all these texts in one line of its message, and changed nothing."""
+        assert self.code != 0, self.output
+        lines = [line for line in self.output.splitlines() if all(text in line for text in texts)]
+        assert lines, "no line with {0} in:\n{1}".format(texts, self.output)
+        assert "Nothing was changed" in self.output
+        self.changed_nothing()
+
+    def changed_nothing(self):
+        assert re.findall(r"changed=(\d+)", self.output) == ["0"], self.output
+        assert not (self.site.directory / "opt").exists() and not (self.site.directory / "log").exists()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def site(tmp_path, system):
+    return Site(tmp_path, system)

@@ -1,0 +1,101 @@
+"""Bad input stops before a host is changed, in one message that names the file and the key. Each is run as a user would."""
+
+import os
+import pathlib
+import re
+import socket
+
+# The last line of the message is the file that a user has to edit.
+FILE = "group_vars/all.yml:"
+
+
+def test_an_airflow_version_without_lock_and_constraints(site):
+    run = site.run(airflow_version="3.9.9")
+    run.refuses("airflow_version", FILE, "3.9.9 has no lock", "2.11.2, 3.3.2", "airflow_constraints")
+    assert "no host was contacted" in run.output
+
+
+def test_a_python_that_is_too_old(site):
+    python = site.directory / "python3.8"
+    python.write_text("#!/bin/sh\necho 3 8\n", encoding="utf-8")
+    python.chmod(0o755)
+    site.run(airflow_python=str(python)).refuses("airflow_python", FILE, "is Python 3.8, too old for Airflow 3.3.2", "3.10 to 3.14")
+
+
+def test_a_misspelt_variable(site):
+    site.run(airflow_excutor="LocalExecutor").refuses("airflow_excutor", FILE, "no role knows", "Did you mean airflow_executor?")
+
+
+def test_a_misspelt_variable_on_the_command_line(site):
+    """One of the site's own can be allowed."""
+    run = site.run("-e", "postgresql_prot=1", airflow_team_name="data", preflight_allowed_variables=["airflow_team_name"])
+    run.refuses("1. postgresql_prot (command line, -e)", "Did you mean postgresql_port?")
+    assert "airflow_team_name" not in run.output
+
+
+def test_a_string_where_a_number_belongs(site):
+    site.run(airflow_parallelism="many").refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
+
+
+def test_a_placeholder_secret(site):
+    run = site.run(airflow_admin_password="ChangeMe_123", airflow_fernet_key="<your key>")
+    run.refuses("airflow_admin_password", FILE, "is a placeholder")
+    run.refuses("airflow_fernet_key", FILE, "is a placeholder")
+    assert "2 problems." in run.output
+    assert "ChangeMe_123" not in run.output and "<your key>" not in run.output
+
+
+def test_a_secret_whose_vault_is_missing(site):
+    site.run(airflow_admin_password="{{ vault_admin_password }}").refuses("airflow_admin_password", FILE, "vault_admin_password is undefined")
+
+
+def test_an_unreachable_external_database(site):
+    url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(site.base["airflow_database_port"])
+    run = site.run("-vvv", airflow_database_url=url)
+    run.refuses("airflow_database_url", FILE, "can't be reached", "127.0.0.1, port {0}".format(site.base["airflow_database_port"]), "refused")
+    assert "horse-battery" not in run.output
+
+
+def test_the_same_key_beside_playbook_and_inventory(site):
+    site.run(postgresql_memory_percent=30).refuses("postgresql_memory_percent", FILE, "group_vars/all/postgresql.yml:", "silently wins")
+
+
+def test_a_port_in_use_by_someone_else(site):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        site.run(airflow_api_port=port).refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port", FILE)
+
+
+def test_too_little_disk(site):
+    site.run(preflight_min_disk_mb=999999999).refuses("MB free on the file system of", "airflow_install_dir", FILE, "999999999")
+
+
+def test_too_little_memory(site):
+    site.run(preflight_min_memory_mb=999999999).refuses("MB of memory", "preflight_min_memory_mb", FILE)
+
+
+def test_an_unsupported_system(site, system):
+    site.systems = {"Debian": ["99"]}
+    site.run().refuses("It runs {0} {1}, which is not supported".format(*system), "Debian 99")
+
+
+def test_site_stops_at_preflight(site):
+    run = site.run("--check", playbook="site.yml", airflow_vershun="3.3.2")
+    run.refuses("airflow_vershun", FILE)
+    assert run.output.count("PLAY [") == 1
+
+
+def test_good_input_passes_and_brings_the_facts(site):
+    """No later play has to gather facts, and those that a template needs are there."""
+    site.write("later.yml", [
+        {"import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/preflight.yml")},
+        {"hosts": "airflow", "gather_facts": True, "gather_subset": ["hardware"], "tasks": [{"ansible.builtin.debug": {"msg": (
+            "facts: {{ ansible_facts['memtotal_mb'] }} {{ ansible_facts['processor_vcpus'] }} {{ ansible_facts['distribution_major_version'] }}"
+            " {{ ansible_facts['pkg_mgr'] }} {{ ansible_facts['python']['version']['minor'] }} {{ ansible_facts['architecture'] }}")}}]}])
+    run = site.run(playbook=site.directory / "later.yml")
+    assert run.code == 0, run.output
+    assert re.search(r"facts: \d+ \d+ \S+ \S+ \d+ \S+", run.output)
+    assert "Gathering Facts" not in run.output
+    run.changed_nothing()

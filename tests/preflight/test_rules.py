@@ -1,0 +1,271 @@
+"""The functions that judge, on plain data."""
+
+import base64
+import os
+import time
+
+import pytest
+
+KNOWN = ["airflow_version", "airflow_executor", "postgresql_port"]
+
+
+def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all.yml:1"):
+    return action.Setting(name, where, entity, level)
+
+
+@pytest.mark.parametrize("name, told", [
+    ("airflow_version", None),
+    ("airflow_vresion", "Did you mean airflow_version?"),
+    ("airflow_zzzzzz", "no role knows"),
+    ("postgres_port", "Did you mean postgresql_port?"),
+    ("vault_airflow_version", None),
+    ("my_variable", None),
+    ("__airflow_internal", None),
+])
+def test_names(action, name, told):
+    found = [text for _name, text in action.check_names([setting(action, name)], KNOWN, ["airflow", "postgresql"], {}, [])]
+    assert [told in text for text in found] == ([True] if told else [])
+
+
+def test_renamed_variables_say_their_new_name(action):
+    renamed = {"airflow_port": {"new": "airflow_api_port", "since": "1.1.0"}, "airflow_gone": {"new": "", "since": "1.2.0"}}
+    found = dict(action.check_names([setting(action, "airflow_port"), setting(action, "airflow_gone")], KNOWN, ["airflow"], renamed, []))
+    assert "is called airflow_api_port in release 1.1.0" in found["airflow_port"]
+    assert "is gone in release 1.2.0" in found["airflow_gone"]
+
+
+@pytest.mark.parametrize("level, entity, clash", [("inventory", "all", True), ("inline", "airflow", True), ("inventory", "airflow", False)])
+def test_duplicates(action, level, entity, clash):
+    settings = [setting(action, "postgresql_port", "playbook", "all", "group_vars/all/p.yml:1"), setting(action, "postgresql_port", level, entity)]
+    assert bool(list(action.check_duplicates(settings, KNOWN))) is clash
+
+
+@pytest.mark.parametrize("kind, value, good", [
+    ("int", 5, True), ("int", "5", False), ("int", True, False), ("int", 5.5, False), ("int", "five", False), ("int", None, False),
+    ("bool", True, True), ("bool", "true", False), ("bool", 1, False),
+    ("str", "x", True), ("str", 16, True), ("str", 3.1, False), ("str", True, False), ("str", None, False), ("str", ["x"], False),
+    ("list", [], True), ("list", "a,b", False), ("dict", {}, True), ("dict", [], False), ("path", "/x", True), ("raw", object(), True),
+])
+def test_types(action, kind, value, good):
+    assert (action.type_problem("airflow_x", {"type": kind}, value) is None) is good
+
+
+def test_types_inside_of_lists_and_dictionaries(action):
+    spec = {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}}
+    assert action.type_problem("x", spec, [{"name": "a", "password": "b"}]) is None
+    assert "x[0] lacks name" in action.type_problem("x", spec, [{}])
+    assert "Did you mean name?" in action.type_problem("x", spec, [{"nmae": "a"}])
+    problem = action.type_problem("x", spec, [{"name": "a", "password": ["hunter2"]}])
+    assert "x[0].password" in problem and "hunter2" not in problem
+    assert "x[1]" in action.type_problem("x", {"type": "list", "elements": "str"}, ["a", {}])
+
+
+def test_a_number_in_quotes_is_told_how_to_write_it(action):
+    assert """-e '{"airflow_api_port": 8081}'""" in action.type_problem("airflow_api_port", {"type": "int"}, "8081")
+    assert """-e '{"airflow_x": true}'""" in action.type_problem("airflow_x", {"type": "bool"}, "yes")
+
+
+KEY = base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+@pytest.mark.parametrize("value", [
+    "changeme", "change_me", "CHANGE-ME-NOW", "admin", "Admin123", "password", "Password1", "airflow", "secret", "postgres", "<password>", "YOUR_KEY",
+    "your-secret-here", "xxxx", "****", "123456", "todo", "secret_key", "temporary_key", "replace me", "please-change-me", "${DB_PASSWORD}", "mysecret",
+])
+def test_placeholders(action, rules, value):
+    assert "placeholder" in action.secret_problem({}, value, rules["placeholders"])
+
+
+@pytest.mark.parametrize("value", ["correct horse battery", "airflow-8f2b1c", "adminus-rex-42b", "test-driven-Zebra9", "Xq9!", "passworthy-Lamp7", KEY])
+def test_real_secrets(action, rules, value):
+    assert action.secret_problem({}, value, rules["placeholders"]) is None
+
+
+@pytest.mark.parametrize("value, good", [
+    (KEY, True), (KEY + "," + KEY, True), (KEY + ", " + KEY, False), (KEY[:-1], False), (KEY + "\n", False), ("é" * 44, False),
+    (base64.urlsafe_b64encode(b"x" * 31).decode(), False), ("*" + KEY[1:], False), ("", True),
+])
+def test_fernet_keys(action, rules, value, good):
+    assert (action.secret_problem({"kind": "fernet"}, value, rules["placeholders"]) is None) is good
+
+
+def test_a_short_secret(action, rules):
+    assert "16 characters" in action.secret_problem({"shortest": 16}, "Xq9!", rules["placeholders"])
+
+
+@pytest.mark.parametrize("url, expected", [
+    ("postgresql://u:p%40ss@db.example.com:5433/airflow?sslmode=verify-full", ("db.example.com", 5433, "p@ss")),
+    ("postgresql+psycopg2://u@db/airflow", ("db", 5432, "")),
+    ("mysql://u:p@db/airflow", None), ("sqlite:////tmp/x.db", None), ("postgresql://db", None), ("db.example.com", None), ("postgresql://u:p@db:port/x", None),
+])
+def test_database_urls(action, url, expected):
+    assert action.parse_url(url) == expected
+
+
+def getter(**values):
+    values = {"airflow_version": "3.3.2", "airflow_lock": "", "airflow_constraints": "", "airflow_python": "", "airflow_executor": "LocalExecutor", **values}
+    return lambda name: values.get(name, "")
+
+
+LOCKS = {"2.11.2": ["3.10", "3.11", "3.12"], "3.3.2": ["3.10", "3.11", "3.12", "3.13"]}
+
+
+@pytest.mark.parametrize("values, told", [
+    ({}, None), ({"airflow_version": "3.9.9"}, "Versions with a lock: 2.11.2, 3.3.2"),
+    ({"airflow_version": "3.9.9", "airflow_constraints": "official"}, None), ({"airflow_version": "3.9.9", "airflow_lock": "/x"}, None),
+    ({"airflow_version": "latest"}, "is no version"), ({"airflow_version": "1.10.15"}, "older than"),
+    ({"airflow_version": "2.9.3", "airflow_constraints": "official"}, "older than"),
+])
+def test_versions(action, rules, values, told):
+    found = [text for _name, text in action.check_version(getter(**values), lambda name: "f", rules, LOCKS)]
+    assert [told in text for text in found] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("version, python, told", [
+    ("3.3.2", (3, 11), None), ("3.3.2", (3, 13), None), ("3.3.2", (3, 9), "too old"), ("3.3.2", (3, 15), "too new"), ("3.3.2", (3, 14), "has no lock"),
+    ("2.11.2", (3, 13), "too new for Airflow 2.11.2"), ("2.11.2", (3, 12), None),
+])
+def test_pythons(action, rules, version, python, told):
+    found = {"path": "/usr/bin/python3", "exists": True, "version": list(python)}
+    texts = [text for _name, text in action.check_python(getter(airflow_version=version), lambda name: "f", rules, LOCKS, found, "")]
+    assert [told in text for text in texts] == ([True] if told else [])
+
+
+def test_a_python_that_will_be_installed(action, rules):
+    found = {"path": "/usr/bin/python3.12", "exists": False}
+    assert not list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, "3.12"))
+    assert "there is no /usr/bin/python3.12" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
+
+
+def test_a_python_that_cant_make_virtualenvs(action, rules):
+    found = {"path": "/usr/bin/python3.12", "exists": True, "version": [3, 12], "error": "ModuleNotFoundError: No module named 'ensurepip'"}
+    assert "ensurepip" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
+
+
+URL = "postgresql://airflow:horse-battery@db/airflow"
+
+
+@pytest.mark.parametrize("values, told", [
+    ({}, None), ({"airflow_database_url": URL}, None), ({"airflow_database_host": "db", "airflow_database_password": "horse-battery"}, None),
+    ({"airflow_database_url": URL, "airflow_database_host": "db", "airflow_database_password": "x"}, "airflow_database_host (f): only one of them"),
+    ({"airflow_database_url": "mysql://airflow:horse-battery@db/airflow"}, "no address of a PostgreSQL database"),
+    ({"airflow_database_url": "postgresql://airflow:changeme@db/airflow"}, "its password is a placeholder"),
+    ({"airflow_database_host": "db"}, "airflow_database_password (f): is empty"),
+    ({"airflow_lock": "/no/lock"}, "no file /no/lock"), ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
+    ({"airflow_constraints": "latest"}, 'valid are "official"'), ({"airflow_constraints": "https://example.com/c.txt"}, None),
+    ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
+])
+def test_what_belongs_together(action, rules, values, told):
+    texts = [text for _name, text in action.check_together(getter(**values), lambda name: "f", rules, lambda path: False)]
+    assert [told in text for text in texts] == ([True] if told else [])
+    assert "horse" not in " ".join(texts)
+
+
+@pytest.mark.parametrize("name, value, good", [("airflow_api_port", 80, False), ("airflow_api_port", 8080, True), ("postgresql_memory_percent", 101, False)])
+def test_ranges(action, rules, name, value, good):
+    assert (action.range_problem(name, value, rules["ranges"]) is None) is good
+
+
+def test_choices(action):
+    problem = action.type_problem("airflow_installer", {"type": "str", "choices": ["uv", "pip"]}, "pipx")
+    assert "valid are uv, pip" in problem and "Did you mean pip?" in problem
+
+
+ONE = {"all": ["a"], "ungrouped": [], "airflow": ["a"], "airflow_webserver": ["a"], "airflow_scheduler": ["a"], "airflow_dag_processor": ["a"],
+       "airflow_triggerer": ["a"], "airflow_postgres": ["a"]}
+
+
+@pytest.mark.parametrize("change, external, told", [
+    ({}, False, None),
+    ({"airflow_scheduler": []}, False, "no host in airflow_scheduler"),
+    ({"airflow_scheduler": [], "airflow_sheduler": ["a"]}, False, "Did you mean airflow_scheduler?"),
+    ({"airflow_postgres": []}, False, "exactly one host"), ({"airflow_postgres": []}, True, None), ({"airflow_postgres": ["a", "b"]}, False, "2 hosts (a, b)"),
+    ({"airflow_triggerer": ["a", "b"]}, False, "isn't a child of group airflow"), ({"airflow": ["a", "b"]}, False, "nothing would run there"),
+    ({"airflow_production": ["a"]}, False, None),
+])
+def test_groups(action, rules, change, external, told):
+    texts = [text for _name, text in action.check_groups({**ONE, **change}, "inv", rules, 3, external)]
+    assert any(told in text for text in texts) if told else not texts
+
+
+def test_airflow_2_needs_no_dag_processor(action, rules):
+    assert not list(action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False))
+
+
+def test_hosts_that_need_each_other(action):
+    two = {**ONE, "airflow": ["a", "b"], "airflow_scheduler": ["a", "b"]}
+    getters = {"a": getter(postgresql_listen_addresses=["127.0.0.1"]), "b": getter()}
+    texts = [text for _name, text in action.check_peers(two, "inv", 3, "LocalExecutor", getters, lambda name, host: "f")]
+    assert [word in text for word, text in zip(("postgresql_listen_addresses", "postgresql_allowed_networks", "b in airflow_scheduler"), texts)] == [True] * 3
+    getters["a"] = getter(postgresql_listen_addresses=["127.0.0.1", "10.0.0.1"], postgresql_allowed_networks=["10.0.0.0/24"])
+    assert not list(action.check_peers({**two, "airflow_webserver": ["a", "b"]}, "inv", 3, "LocalExecutor", getters, lambda name, host: "f"))
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({}, None), ({"version": "2.18.3"}, "ansible-core 2.18.3"), ({"version": "2.19.4"}, None), ({"python": (3, 9)}, "Python 3.9"),
+    ({"mode": 0o40777}, "chmod o-w"), ({"mode": 0o41777}, None), ({"collections_needed": ["no.such"]}, "no.such"),
+])
+def test_controller(action, rules, changes, told):
+    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, **changes}
+    texts = [text for _name, text in action.check_controller(rules, "/repo", **arguments)]
+    assert [told in text for text in texts] == ([True] if told else [])
+
+
+HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
+        "preflight_database_timeout": 5, "airflow_install_dir": "/opt/airflow", "airflow_log_dir": "/var/log/airflow"}
+API = {8080: {"variable": "airflow_api_port", "units": "^airflow-"}}
+
+
+def listener(**values):
+    return {"8080": [{"inode": "1", "user": "root", "pid": 7, "process": "nginx", "unit": "nginx.service", **values}]}
+
+
+def mounts(free, **values):
+    here = {"directory": "/", "device": 1, "free_mb": free}
+    return {"filesystems": {"/opt/airflow": here, "/var/log/airflow": here}, **values}
+
+
+@pytest.mark.parametrize("found, facts, told", [
+    ({}, {}, None),
+    ({}, {"distribution": "Fedora", "distribution_version": "43"}, "It runs Fedora 43, which is not supported"),
+    ({}, {"distribution_version": "11.9"}, "not supported"), ({}, {"distribution_version": "13.1"}, None),
+    ({}, {"distribution": "Ubuntu", "distribution_version": "22.10"}, "not supported"), ({}, {"distribution": "Ubuntu", "distribution_version": "22.04"}, None),
+    ({}, {"distribution": "Amazon", "distribution_version": "2023"}, None),
+    ({"init": "tini"}, {}, "Its process 1 is tini"), ({}, {"memtotal_mb": 900}, "900 MB of memory"),
+    (mounts(2000), {}, "2000 MB free on the file system of /opt/airflow (airflow_install_dir, f) and /var/log/airflow"),
+    (mounts(2000, virtualenv="3.3.2-py3.11-aabbccdd"), {}, None), (mounts(2000, virtualenv="3.3.1-py3.11-aabbccdd"), {}, "3000 are needed"),
+    (mounts(400, virtualenv="3.3.2-py3.11-aabbccdd"), {}, "500 are needed"),
+    ({"ports": listener()}, {}, "Its port 8080 is in use by nginx (pid 7, user root), unit nginx.service"),
+    ({"ports": listener(unit="airflow-api-server.service")}, {}, None),
+    ({"ports": {"8080": [{"inode": "1", "user": "root"}]}}, {}, "by a process of user root"), ({"ports": {"22": [{}]}}, {}, None),
+    ({"time": time.time() - 4000}, {}, "clock is"),
+])
+def test_hosts(action, rules, found, facts, told):
+    good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="",
+                  time=time.time())
+    system = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
+    problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
+    texts = [text for _name, text in problems]
+    assert [told in text for text in texts] == ([True] if told else [])
+
+
+def test_every_problem_is_told_once(action):
+    assert action.message([("a", "A.")], "Nothing") == "Nothing: 1 problem.\n1. A."
+    assert action.message([("a", "A."), ("b", "B."), ("a", "A.")], "Nothing") == "Nothing: 2 problems.\n1. A.\n2. B."
+
+
+def test_the_module_finds_a_listener_by_name(module):
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        found = module.listeners({port})
+        module.name_processes(found)
+    assert [entry["pid"] for entry in found[port]] == [os.getpid()]
+
+
+def test_the_module_measures_the_nearest_directory_that_exists(module, tmp_path):
+    found = module.filesystem(str(tmp_path / "a" / "b"))
+    assert found["directory"] == str(tmp_path) and found["free_mb"] > 0
