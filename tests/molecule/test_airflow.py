@@ -1,12 +1,11 @@
 """A host that site.yml installed: asked through the API, systemd, the kernel and the database, not through its files."""
 
-import pathlib
 import re
 
 import pytest
 from airflow_api import Api
+from conftest import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNITS = {
     3: ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer"],
     2: ["airflow-webserver", "airflow-scheduler", "airflow-triggerer"],

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Run site.yml again and again, killed with SIGKILL at another task each time: interrupt.py INVENTORY. Exits with 1 where a point is never reached.
+
+What a killed run started on the host goes on there, as it does when a connection is lost.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+# A task's name, and the seconds after its start that the run is killed.
+POINTS = [
+    ("Install PostgreSQL with apt", 3),
+    ("Create the roles", 0),
+    ("Set up the installer", 1),
+    ("Install the pinned packages", 2),
+    ("Compile to bytecode", 2),
+    ("Write the secrets", 0),
+    ("Render airflow.cfg", 1),
+    ("Bring the schema up to date", 2),
+    ("Create the first administrator", 1),
+    ("Render the target and the units", 1),
+    ("Start or restart them together", 3),
+    ("Enable the components", 0),
+]
+
+
+def run_until(inventory, point, delay):
+    """Start site.yml and kill it. Return whether the point was reached."""
+    process = subprocess.Popen(
+        ["ansible-playbook", "-i", inventory, "site.yml"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if re.match(rf"TASK \[.*{re.escape(point)}", line):
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+    process.wait()
+    print("".join(seen[-60:]))
+    return False
+
+
+def main(inventory):
+    """Kill a run at every point."""
+    for point, delay in POINTS:
+        begin = time.monotonic()
+        if not run_until(inventory, point, delay):
+            sys.exit(f"The run ended before it reached '{point}'. An earlier kill left something that it could not repair, or the task is called otherwise now.")
+        print(f"killed {delay} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
