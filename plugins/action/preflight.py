@@ -448,7 +448,8 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
             system, facts["distribution_version"], ", ".join("{0} {1}".format(name, " and ".join(known)) for name, known in rules["systems"].items()))
         return
     if found["init"] != rules["init"]:
-        yield "init", "Its process 1 is {0}, not {1}, which runs the components. Boot the host (or the container) with {1}.".format(found["init"], rules["init"])
+        yield "init", "Its process 1 is {0}, not {1}, which runs the components. Boot the host (or the container) with {1}.".format(
+            found["init"], rules["init"])
     if facts["memtotal_mb"] < get("preflight_min_memory_mb"):
         yield "memory", "It has {0} MB of memory; Airflow needs {1} (preflight_min_memory_mb, {2}). Take a larger host.".format(
             facts["memtotal_mb"], get("preflight_min_memory_mb"), where("preflight_min_memory_mb"))
