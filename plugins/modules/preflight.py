@@ -167,6 +167,8 @@ def name_processes(found):
         if entry is not None and "pid" not in entry:
             pid = descriptor.split("/")[2]
             entry.update(pid=int(pid), process=first_line("/proc/{0}/comm".format(pid)), unit=unit(pid))
+            if all("pid" in entry for entry in wanted.values()):
+                return
 
 
 def python(module, path):
