@@ -152,7 +152,7 @@ def test_commands_say_why_and_when_they_change_something(path):
 
 @by_file
 def test_tasks_with_secrets_hide_them(path):
-    secret = re.compile(r"\{\{[^}]*(password|_secret\b|secrets\.|fernet_key|secret_key|_users\b|secrets_here)")
+    secret = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|secrets_here)")
     wrong = []
     for task in tasks_of(load(path)):
         module, arguments = module_of(task)
