@@ -1,0 +1,101 @@
+"""bench/run: what it computes and refuses. The measuring itself needs hosts and a quiet machine."""
+
+import argparse
+import importlib.machinery
+import importlib.util
+import pathlib
+import urllib.error
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    loader = importlib.machinery.SourceFileLoader("bench_run", str(ROOT / "bench/run"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+    loader.exec_module(module)
+    return module
+
+
+def table(bench, monkeypatch, **seconds):
+    monkeypatch.setattr(bench, "run", lambda argv, **_: "abc1234\n" if "rev-parse" in argv else "")
+    results = {key: [{"seconds": value} for value in values] for key, values in seconds.items()}
+    for key, values in results.items():
+        for value in values:
+            if key.startswith("site"):
+                value.update(tasks=30, changed=0 if key == "site_second" else 20)
+            elif key.endswith("warm"):
+                value["steps"] = [("first step", value["seconds"])]
+    args = argparse.Namespace(airflow="3.3.2", image="airflow-host:debian12", repeat=3)
+    return bench.table(results, args, {"2.10.2": "official constraints"})
+
+
+def test_table_gives_medians_and_judges_the_aims_by_them(bench, monkeypatch):
+    text = table(bench, monkeypatch, seed2_warm=[100, 90, 500], site_warm=[60, 55, 300], site_second=[14, 90, 13],
+                 floor_warm=[30.5, 20, 40])
+    assert "packages cached | 60.0 | 60.0 (changed=20, 30 tasks), 55.0" in text
+    assert "| (b) packages cached, at most 2 times (d) | 1.97 | met |" in text
+    assert "at most 0.7 of (a) as written (2.10.2), packages cached | 0.60 | met |" in text
+    assert "| (c) at most 15 s, with changed=0 | 14.0 s, changed=0 | met |" in text
+    assert "| first step | 30.5 |" in text
+
+
+def test_table_says_that_an_aim_is_missed(bench, monkeypatch):
+    text = table(bench, monkeypatch, seed2_warm=[100], site_warm=[71], site_second=[15.1], floor_warm=[30])
+    assert text.count("**missed**") == 3
+
+
+def test_what_was_not_measured_is_not_judged(bench, monkeypatch):
+    assert "aim" not in table(bench, monkeypatch, floor_warm=[30])
+
+
+def test_results_replace_the_old_ones_only(bench, monkeypatch, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(bench, "README", readme)
+    bench.write_readme("new")
+    assert readme.read_text(encoding="utf-8") == f"before\n{bench.BEGIN}\nnew\n{bench.END}\nafter\n"
+
+
+def test_readme_has_a_place_for_the_results(bench):
+    text = bench.README.read_text(encoding="utf-8")
+    assert text.count(bench.BEGIN) == text.count(bench.END) == 1
+
+
+def test_unreachable_constraints_are_answered_with_the_option(bench, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise urllib.error.URLError("no route")
+    monkeypatch.setattr(bench.urllib.request, "urlopen", refuse)
+    with pytest.raises(bench.BenchError, match=r"bench/run --constraints 2\.10\.2=FILE"):
+        bench.constraints_for("2.10.2", {}, "3.11")
+
+
+def test_airflow_3_falls_back_to_the_pins_of_the_lock(bench, monkeypatch, tmp_path):
+    def refuse(*_args, **_kwargs):
+        raise urllib.error.URLError("no route")
+    monkeypatch.setattr(bench.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(bench, "WORK", tmp_path)
+    path, named = bench.constraints_for("3.3.2", {}, "3.11")
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    assert "apache-airflow==3.3.2" in lines and not [line for line in lines if "hash" in line or "\\" in line]
+    assert "lock" in named
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["--only", "nonsense"], "none of seed"),
+    (["--constraints", "2.10.2=/nowhere"], "give VERSION=FILE"),
+    (["--repeat", "0"], "at least 1"),
+])
+def test_bad_options_are_answered_with_what_would_be_good(bench, argv, message):
+    with pytest.raises(bench.BenchError, match=message):
+        bench.parse(argv)
+
+
+def test_network_settings_are_passed_only_where_set(bench, monkeypatch):
+    for name in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert bench.network() == {}
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example.org/simple")
+    assert bench.network() == {"UV_DEFAULT_INDEX": "https://pypi.example.org/simple", "PIP_INDEX_URL": "https://pypi.example.org/simple"}
