@@ -1,0 +1,119 @@
+"""The configuration that role cloudwatch_agent builds, against the agent's own schema, for every combination of options.
+
+The schema is the agent's (translator/config/schema.json in its repository) and not part of this one: AIRFLOW_CLOUDWATCH_SCHEMA names it,
+or it lies in ../shared/cloudwatch_agent/schema.json beside the repository. Where it is absent, the tests that need it are skipped.
+"""
+
+import importlib.util
+import itertools
+import json
+import os
+import pathlib
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles/cloudwatch_agent"
+SCHEMA = pathlib.Path(os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
+
+SPEC = importlib.util.spec_from_file_location("cloudwatch_agent_filter", ROLE / "filter_plugins/cloudwatch_agent.py")
+PLUGIN = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(PLUGIN)
+build = PLUGIN.FilterModule().filters()["cloudwatch_agent_config"]
+
+DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+# What the role passes to the filter: its variables without their prefix.
+NAMES = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__cloudwatch_agent_settings"]
+BASE = {name: DEFAULTS["cloudwatch_agent_" + name] for name in NAMES} | {"components": ["api-server", "scheduler"]}
+
+VALUES = {
+    "log_source": ["journald", "files", "none"],
+    "components": [[], ["scheduler"], ["api-server", "scheduler", "dag-processor", "triggerer"]],
+    "host_metrics": [[], ["disk"], ["cpu", "mem", "disk", "net", "swap"]],
+    "statsd_address": ["", "127.0.0.1:8125"],
+    "append_dimensions": [{}, BASE["append_dimensions"]],
+    "region": ["", "eu-central-1"],
+    "user": ["cwagent", "root"],
+}
+COMBINATIONS = [dict(zip(VALUES, values)) for values in itertools.product(*VALUES.values())]
+
+
+@pytest.fixture(scope="module")
+def violations():
+    """violations(config): what the agent's schema says against it."""
+    if not SCHEMA.is_file():
+        pytest.skip(f"no schema of the agent in {SCHEMA}; name it in AIRFLOW_CLOUDWATCH_SCHEMA")
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft4Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    return lambda config: [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(config)]
+
+
+def keys(value):
+    if isinstance(value, dict):
+        yield from value
+        for inner in value.values():
+            yield from keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner)
+
+
+def test_schema_accepts_every_combination_of_options(violations):
+    for options in COMBINATIONS:
+        assert not violations(build(BASE | options)), options
+
+
+@pytest.mark.parametrize("wrong", [
+    {"logs": {"logs_collected": {"journald": {"collect_list": [{"units": ["a.service"]}]}}}},
+    {"logs": {"logs_collected": {"journald": {"collect_list": [{"log_group_name": "a", "retention_in_days": 45}]}}}},
+    {"metrics": {"metrics_collected": {"statsd": {"service_adress": "127.0.0.1:8125"}}}},
+    {"agent": {"metrics_collection_interval": "often"}},
+])
+def test_schema_rejects_mistakes_in_overrides(violations, wrong):
+    """Else the test above could not fail."""
+    assert violations(build(BASE, wrong))
+
+
+def test_no_combination_asks_for_a_retention_or_another_address():
+    for options in COMBINATIONS:
+        config = build(BASE | options)
+        assert "retention_in_days" not in set(keys(config))
+        assert "0.0.0.0" not in json.dumps(config)
+        assert all(config.values()), "a section without content"
+
+
+def test_each_component_has_its_log_group():
+    for source, field, value in (("journald", "units", ["airflow-scheduler.service"]), ("files", "file_path", "/var/log/airflow/scheduler.log")):
+        entries = build(BASE | {"log_source": source})["logs"]["logs_collected"][source]["collect_list"]
+        assert [entry["log_group_name"] for entry in entries] == ["/airflow/api-server", "/airflow/scheduler"]
+        assert entries[1][field] == value
+
+
+def test_files_are_named_one_by_one():
+    """A pattern would keep one tail a task log, or follow the newest file only."""
+    config = build(BASE | {"log_source": "files"})
+    assert not [entry for entry in config["logs"]["logs_collected"]["files"]["collect_list"] if set(entry["file_path"]) & set("*?[")]
+
+
+def test_nothing_is_built_where_nothing_is_wanted():
+    assert set(build(BASE | {"log_source": "none", "host_metrics": [], "statsd_address": ""})) == {"agent"}
+
+
+def test_overrides_are_merged_deep_and_null_removes():
+    config = build(BASE, {
+        "agent": {"debug": True, "region": None},
+        "metrics": {"namespace": "Mine", "metrics_collected": {"mem": None, "disk": {"resources": ["/data"]}, "diskio": {"measurement": ["reads"]}}},
+    })
+    assert config["agent"]["debug"] is True and config["agent"]["run_as_user"] == "cwagent"
+    assert config["metrics"]["namespace"] == "Mine"
+    collected = config["metrics"]["metrics_collected"]
+    assert "mem" not in collected and collected["diskio"] == {"measurement": ["reads"]}
+    assert collected["disk"]["resources"] == ["/data"] and collected["disk"]["drop_device"] is True
+
+
+def test_input_is_left_as_it_was():
+    settings, overrides = json.loads(json.dumps(BASE)), {"metrics": {"metrics_collected": {"cpu": None}}}
+    before = json.dumps([settings, overrides, PLUGIN.MEASUREMENTS])
+    build(settings, overrides)
+    assert json.dumps([settings, overrides, PLUGIN.MEASUREMENTS]) == before
