@@ -1,0 +1,136 @@
+"""Templates of roles airflow and airflow_services, rendered by Ansible without a host and read by those who will read them."""
+
+import configparser
+import json
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NASTY = "50% of \"it\" costs $5 `now` 'ok' \\ end"
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars:
+    ansible_facts: {os_family: Debian, processor_vcpus: 2, memtotal_mb: 4096, python: {version: {major: 3, minor: 11}}}
+    group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres]
+    ansible_managed: Managed by Ansible
+  roles: [airflow_common]
+  tasks:
+    - include_vars: "{{ item }}"
+      loop: ["ROOT/roles/airflow_services/defaults/main.yml", "ROOT/roles/airflow_services/vars/main.yml",
+             "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
+    - template: {src: "ROOT/roles/airflow/templates/{{ item }}.j2", dest: "OUT/{{ item }}", mode: "0600"}
+      loop: [airflow.cfg, environment, airflow, webserver_config.py]
+    - template: {src: ROOT/roles/airflow_services/templates/component.service.j2, dest: "OUT/{{ item.value.unit }}.service", mode: "0600"}
+      loop: "{{ __airflow_components_here | dict2items }}"
+    - template: {src: ROOT/roles/airflow_services/templates/airflow.target.j2, dest: OUT/airflow.target, mode: "0600"}
+    - copy: {content: "{{ __airflow_services_data | to_json }}", dest: OUT/components.json, mode: "0600"}
+"""
+
+
+@pytest.fixture(scope="module", params=["3.3.2", "2.11.2", "2.10.2"])
+def rendered(request, tmp_path_factory):
+    """A directory with everything rendered for one version, under options that a site may set."""
+    out = tmp_path_factory.mktemp(request.param)
+    site = {
+        "airflow_version": request.param,
+        "airflow_config": {
+            "core": {"load_examples": None, "hostname_callable": "a.b", "parallelism": 7},
+            "logging": {"log_format": "%(asctime)s first\nsecond"},
+            "sentry": {"sentry_on": True},
+        },
+        "airflow_environment": {"NASTY": NASTY},
+        "airflow_services_unit_overrides": {
+            "scheduler": {"Service": {"MemoryHigh": "8G", "ReadWritePaths": ["/a", "/b"], "PrivateTmp": None}, "Unit": {"After": "network.target"}}
+        },
+    }
+    (out / "site.yml").write_text(yaml.safe_dump(site), encoding="utf-8")
+    (out / "play.yml").write_text(PLAY.replace("ROOT", str(ROOT)).replace("OUT", str(out)), encoding="utf-8")
+    run = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "-e", f"@{out}/site.yml", str(out / "play.yml")], cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return out
+
+
+@pytest.fixture
+def config(rendered):
+    """airflow.cfg as Airflow reads it: with interpolation."""
+    parser = configparser.ConfigParser()
+    parser.read(rendered / "airflow.cfg", encoding="utf-8")
+    return parser
+
+
+def unit(path):
+    """Section -> key -> list of values, as systemd reads it."""
+    found, section = {}, None
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = found.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            section.setdefault(key, []).append(value)
+    return found
+
+
+def test_airflow_reads_back_what_a_site_set(config):
+    assert config["core"]["hostname_callable"] == "a.b"
+    assert config["core"]["parallelism"] == "7"
+    assert config["sentry"]["sentry_on"] == "True"
+    assert config.get("logging", "log_format", raw=False) == "%(asctime)s first\nsecond"
+
+
+def test_null_removes_a_default(config):
+    assert "load_examples" not in config["core"]
+
+
+def test_configuration_holds_no_secret(rendered, config):
+    for section in config.sections():
+        for key in config[section]:
+            assert not key.endswith(("fernet_key", "secret_key", "jwt_secret", "sql_alchemy_conn", "password")), key
+
+
+def test_an_option_of_2_11_is_not_given_to_2_10(rendered, config):
+    assert config.has_option("metrics", "timer_unit_consistency") is ("2.11" in rendered.name)
+
+
+def test_shell_reads_the_environment_as_it_was_meant(rendered):
+    shell = subprocess.run(["sh", "-c", f". {rendered}/environment && printf %s \"$NASTY\""], text=True, capture_output=True, check=True)
+    assert shell.stdout == NASTY
+
+
+def test_command_is_a_shell_script(rendered):
+    subprocess.run(["sh", "-n", str(rendered / "airflow")], check=True)
+
+
+def test_sign_in_configuration_is_python(rendered):
+    compile((rendered / "webserver_config.py").read_text(encoding="utf-8"), "webserver_config.py", "exec")
+
+
+def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rendered):
+    wanted = unit(rendered / "airflow.target")["Unit"]["Wants"][0].split()
+    assert sorted(wanted) == sorted(path.name for path in rendered.glob("*.service"))
+    data = json.loads((rendered / "components.json").read_text(encoding="utf-8"))
+    assert sorted(f"{component['unit']}.service" for component in data["components"].values()) == sorted(wanted)
+    assert ("api-server" in data["components"]) is rendered.name.startswith("3")
+    for component in data["components"].values():
+        assert component["check"]["kind"] in ("body", "status", "job")
+
+
+def test_stopping_a_component_does_not_kill_its_tasks(rendered):
+    for path in rendered.glob("*.service"):
+        assert unit(path)["Service"]["KillMode"] == ["mixed"]
+    assert int(unit(rendered / "airflow-scheduler.service")["Service"]["TimeoutStopSec"][0]) >= 3600
+
+
+def test_overrides_set_repeat_and_remove_directives(rendered):
+    found = unit(rendered / "airflow-scheduler.service")
+    assert found["Service"]["MemoryHigh"] == ["8G"]
+    assert found["Service"]["ReadWritePaths"] == ["/a", "/b"]
+    assert "PrivateTmp" not in found["Service"]
+    assert found["Unit"]["After"] == ["network.target"]
+    assert unit(rendered / "airflow-triggerer.service")["Service"]["PrivateTmp"] == ["yes"]

@@ -1,0 +1,102 @@
+"""Module airflow_secrets: makes once, keeps for ever, writes what is given, shows nothing."""
+
+import base64
+import importlib.util
+import json
+import os
+import pathlib
+import stat
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("airflow_secrets", ROOT / "plugins/modules/airflow_secrets.py")
+airflow_secrets = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(airflow_secrets)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "secrets"
+
+
+@pytest.fixture
+def run(directory, capsys):
+    """Run the module with these arguments and return its result."""
+
+    def call(check_mode=False, **arguments):
+        owner = {"owner": str(os.getuid()), "group": "no-such-group"}
+        with patch_module_args({"directory": str(directory), **owner, **arguments, "_ansible_check_mode": check_mode}):
+            with pytest.raises(SystemExit):
+                airflow_secrets.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
+def test_generates_only_what_is_absent(run, directory, check_mode, exists):
+    if exists:
+        kept = run(generate={"jwt_secret": "token"})["secrets"]
+    result = run(check_mode, generate={"jwt_secret": "token"})
+    assert result["changed"] is not exists
+    assert result["written"] == ([] if exists else ["jwt_secret"])
+    assert (directory / "jwt_secret").exists() is (exists or not check_mode)
+    if exists:
+        assert result["secrets"] == kept
+
+
+@pytest.mark.parametrize(("kind", "length"), [("fernet", 44), ("token", 64), ("password", 32)])
+def test_kinds(run, kind, length):
+    value = run(generate={"it": kind})["secrets"]["it"]
+    assert len(value) == length
+    if kind == "fernet":
+        assert len(base64.urlsafe_b64decode(value)) == 32
+
+
+def test_an_empty_file_counts_as_absent(run, directory):
+    directory.mkdir()
+    (directory / "it").touch()
+    assert run(generate={"it": "token"})["written"] == ["it"]
+
+
+def test_given_values_are_written_as_they_are_and_only_where_they_differ(run, directory):
+    value = "p'a\"ss %{{ x }} ü\nline"
+    assert run(values={"it": value})["changed"]
+    assert (directory / "it").read_text(encoding="utf-8") == value
+    assert not run(values={"it": value})["changed"]
+    assert run(values={"it": "other"})["written"] == ["it"]
+
+
+def test_given_values_are_not_returned(run):
+    assert "marker-of-the-test" not in json.dumps(run(values={"it": "marker-of-the-test"}).get("secrets"))
+
+
+def test_only_the_owner_may_read_where_there_is_no_group(run, directory):
+    run(generate={"it": "token"})
+    assert stat.S_IMODE((directory / "it").stat().st_mode) == 0o600
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
+    directory.mkdir()
+    (directory / "it.new").write_text("half", encoding="utf-8")
+    assert run(generate={"it": "token"})["written"] == ["it"]
+    assert not (directory / "it.new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"generate": {"../passwd": "token"}}, "../passwd"),
+        ({"generate": {"it": "strong"}}, "'strong' is no kind of secret; valid: fernet, token, password"),
+        ({"generate": {"it": "token"}, "values": {"it": "x"}}, "stands in one of generate and values"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(run, directory, arguments, said):
+    result = run(**arguments)
+    assert result["failed"]
+    assert said in result["msg"]
+    assert not directory.exists()
