@@ -1,0 +1,52 @@
+"""Molecule's scenarios: each says what it proves, docs/testing.md repeats it, and no test is left out of all of them."""
+
+import re
+
+import pytest
+import yaml
+from repository import ROOT
+
+SCENARIOS = sorted(ROOT.glob("molecule/*/molecule.yml"))
+BASE = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text(encoding="utf-8"))
+
+
+def load(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def purpose(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert re.fullmatch(r"# Proves .+\.", first), f"{path.relative_to(ROOT)} must begin with a sentence '# Proves ....'"
+    return first[2:]
+
+
+def test_documentation_lists_what_the_scenarios_say():
+    text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
+    table = "| scenario | what it proves |\n|---|---|\n" + "".join(f"| `{path.parent.name}` | {purpose(path)} |\n" for path in SCENARIOS)
+    listed = re.search(r"<!-- BEGIN scenarios -->\n(.*)<!-- END scenarios -->", text, re.DOTALL)[1]
+    assert listed == table, f"put this between the markers of docs/testing.md:\n{table}"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
+def test_listed_tests_exist(path):
+    listed = load(path)["verifier"]["additional_files_or_dirs"]
+    assert [name for name in listed if not (path.parent / name).is_file()] == []
+
+
+def test_every_test_against_a_host_is_run_by_a_scenario():
+    listed = {(path.parent / name).resolve() for path in SCENARIOS for name in load(path)["verifier"]["additional_files_or_dirs"]}
+    assert set((ROOT / "tests/molecule").glob("test_*.py")) - listed == set()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
+def test_no_scenario_leaves_out_idempotence(path):
+    sequence = load(path).get("scenario", {}).get("test_sequence", BASE["scenario"]["test_sequence"])
+    assert sequence.index("converge") < sequence.index("idempotence") < sequence.index("verify")
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
+def test_hosts_have_the_name_of_their_scenario_and_an_image_that_can_be_built(path):
+    for platform in load(path)["platforms"]:
+        assert platform["name"].startswith(f"airflow-{path.parent.name}")
+        assert platform["image"] in ("airflow-host:debian12", "airflow-host:debian13")
+        assert "privileged" not in platform
