@@ -1,0 +1,178 @@
+"""The database server, asked as its superuser, as its clients and as people who have no business there."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.groups("airflow_postgres")
+
+
+def variables(host):
+    """What the scenario sets; values that are worked out are the matter of the tests."""
+    return {name: value for name, value in host.ansible.get_variables().items() if "{{" not in str(value)}
+
+
+def sql(host, statement):
+    """Rows of text that the server answers to its own system user."""
+    port = host.check_output("ls -a /var/run/postgresql").split(".s.PGSQL.")[1].split(".")[0].split()[0]
+    done = host.run(f"cd / && runuser -u postgres -- psql -X -A -t -F '|' -p {port} -d postgres -c %s", statement)
+    assert done.rc == 0, done.stderr
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def show(host, setting):
+    return sql(host, f"SHOW {setting}")[0][0]
+
+
+def databases(host):
+    """Name and owner of each database that somebody made."""
+    return sql(host, "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1")
+
+
+def sign_in(host, user, database, password="", address="127.0.0.1", runuser="nobody"):
+    """Try to connect as a system user that is nobody in particular."""
+    return host.run(f"cd / && runuser -u {runuser} -- env PGPASSWORD=%s psql -X -w -h {address} -p {show(host, 'port')} -U %s -d %s -c 'SELECT 1'",
+                    password, user, database)
+
+
+def listeners(host, port):
+    """Addresses of the sockets that listen on a port, from the kernel's own table."""
+    found = set()
+    for line in host.check_output("cat /proc/net/tcp /proc/net/tcp6").splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+            found.add(fields[1].rsplit(":", 1)[0])
+    return found
+
+
+def test_server_is_the_version_that_was_asked_for(host):
+    release = host.check_output(". /etc/os-release && echo $ID-$VERSION_ID")
+    distribution = {"debian-12": "15", "debian-13": "17", "ubuntu-22.04": "14", "ubuntu-24.04": "16", "amzn-2023": "15"}[release]
+    assert int(show(host, "server_version_num")) // 10000 == int(variables(host).get("postgresql_version") or distribution)
+
+
+def test_server_starts_at_boot(host):
+    assert host.service("postgresql").is_enabled
+
+
+def test_server_listens_on_the_wanted_addresses_only(host):
+    wanted = variables(host).get("postgresql_listen_addresses", ["127.0.0.1"])
+    assert show(host, "listen_addresses").split(",") == wanted
+    # The kernel writes addresses as hexadecimal numbers of the machine's byte order.
+    expected = {"".join(f"{int(part):02X}" for part in reversed(address.split("."))) for address in wanted}
+    assert listeners(host, int(show(host, "port"))) == expected
+
+
+def test_superuser_signs_in_as_system_user_postgres_only(host):
+    assert sql(host, "SELECT current_user") == [["postgres"]]
+    over_socket = sign_in(host, "postgres", "postgres", address="/var/run/postgresql")
+    assert over_socket.rc != 0 and "Peer authentication failed" in over_socket.stderr
+    over_tcp = sign_in(host, "postgres", "postgres", runuser="postgres")
+    assert over_tcp.rc != 0 and "no pg_hba.conf entry" in over_tcp.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "/var/run/postgresql"])
+def test_wrong_or_no_password_is_refused(host, address):
+    for database, owner in databases(host):
+        wrong = sign_in(host, owner, database, password="wrong", address=address)
+        assert wrong.rc != 0 and "password authentication failed" in wrong.stderr
+        none = sign_in(host, owner, database, address=address)
+        assert none.rc != 0 and "no password supplied" in none.stderr
+
+
+def test_roles_reach_their_own_databases_only(host):
+    for owner in {owner for _, owner in databases(host)}:
+        for database in ("postgres", "template1"):
+            refused = sign_in(host, owner, database, password="wrong")
+            assert refused.rc != 0 and "no pg_hba.conf entry" in refused.stderr
+
+
+def test_unknown_roles_are_refused(host):
+    refused = sign_in(host, "somebody", databases(host)[0][0], password="wrong")
+    assert refused.rc != 0 and "no pg_hba.conf entry" in refused.stderr
+
+
+def test_rules_are_peer_for_the_superuser_and_scram_for_the_rest(host):
+    rules = sql(host, "SELECT type, array_to_string(user_name, ','), address, auth_method, error FROM pg_hba_file_rules ORDER BY line_number")
+    assert rules[0] == ["local", "postgres", "", "peer", ""]
+    allowed = {"", "127.0.0.1", "::1"} | {network.split("/")[0] for network in variables(host).get("postgresql_allowed_networks", [])}
+    for kind, users, address, method, error in rules[1:]:
+        assert (method, error) == ("scram-sha-256", "")
+        assert address in allowed and users not in ("all", "postgres")
+        assert kind in ("local", "host") or address not in ("", "127.0.0.1", "::1"), "other hosts need TLS"
+
+
+def test_passwords_are_stored_as_scram_only(host):
+    assert show(host, "password_encryption") == "scram-sha-256"
+    stored = dict(sql(host, "SELECT rolname, coalesce(left(rolpassword, 14), '') FROM pg_authid WHERE rolcanlogin"))
+    assert stored.pop("postgres") == ""
+    assert stored and set(stored.values()) == {"SCRAM-SHA-256$"}
+
+
+def test_passwords_are_not_in_the_servers_log(host):
+    log = host.run("cat /var/log/postgresql/*.log; journalctl --no-pager -u 'postgresql*'").stdout
+    assert "ready to accept connections" in log
+    assert not re.search(r"(CREATE|ALTER) (ROLE|USER)|PASSWORD '|SCRAM-SHA-256\$", log, re.I)
+
+
+def test_databases_belong_to_plain_roles_and_are_utf8(host):
+    rows = sql(host, """SELECT d.datname, r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication, pg_encoding_to_char(d.encoding)
+                          FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE NOT d.datistemplate AND d.datname <> 'postgres'""")
+    assert rows and all(row[1:] == ["f", "UTF8"] for row in rows)
+    declared = variables(host)
+    assert [declared.get("airflow_database_name", "airflow"), declared.get("airflow_database_user", "airflow")] in databases(host)
+
+
+def test_server_has_taken_over_every_setting_of_its_files(host):
+    assert sql(host, "SELECT name FROM pg_settings WHERE pending_restart") == []
+    assert sql(host, "SELECT sourcefile, name, error FROM pg_file_settings WHERE error IS NOT NULL") == []
+    ours = sql(host, "SELECT name, applied FROM pg_file_settings WHERE sourcefile LIKE '%ansible.conf'")
+    assert {"listen_addresses", "max_connections", "password_encryption", "shared_buffers"} <= {name for name, _ in ours}
+    assert {applied for _, applied in ours} == {"t"}
+    hba = show(host, "hba_file")
+    assert sql(host, f"SELECT (pg_stat_file('{hba}')).modification <= pg_conf_load_time()") == [["t"]]
+
+
+def test_max_connections_covers_the_pools_of_all_components(host):
+    given = variables(host)
+    if "postgresql_max_connections" in given:
+        assert int(show(host, "max_connections")) == int(given["postgresql_max_connections"])
+        return
+    cores = int(host.check_output("grep -c ^processor /proc/cpuinfo"))
+    ram = int(host.check_output("grep MemTotal /proc/meminfo").split()[1]) // 1024
+    workers = int(given.get("airflow_api_workers", max(min(cores, ram // 1024 - 2, 4), 1)))
+    tasks = int(given.get("airflow_parallelism", max(min(cores * 8, (ram - 2048) // 150, 32), 2)))
+    pool = int(given.get("airflow_database_pool_size", 5)) + int(given.get("airflow_database_max_overflow", 10))
+    if str(given.get("airflow_version", "3")).startswith("2"):
+        # API processes and the one that forks them, scheduler, triggerer; each running task and each parser connects by itself.
+        clients = (workers + 3) * pool + tasks * 2 + 2
+    else:
+        # API processes and the one that forks them, scheduler, DAG processor, triggerer; two engines each.
+        clients = (workers + 4) * pool * 2
+    assert int(show(host, "max_connections")) == int(given.get("postgresql_connections", clients)) + int(given.get("postgresql_connections_reserved", 20))
+    assert int(sql(host, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0]) <= clients
+
+
+def test_memory_is_in_proportion_to_the_host(host):
+    ram = int(host.check_output("grep MemTotal /proc/meminfo").split()[1]) // 1024
+    share = ram * int(variables(host).get("postgresql_memory_percent", 25)) / 100
+    buffers = int(sql(host, "SELECT pg_size_bytes(current_setting('shared_buffers')) / 1048576")[0][0])
+    if "postgresql_shared_buffers" not in variables(host):
+        assert 64 <= buffers <= max(share / 4, 64)
+
+
+def test_files_are_the_servers_to_read_and_roots_to_write(host):
+    files = [row[0] for row in sql(host, "SELECT DISTINCT sourcefile FROM pg_file_settings WHERE sourcefile LIKE '%ansible.conf'")]
+    for path in [*files, show(host, "hba_file")]:
+        file = host.file(path)
+        assert (file.user, file.group, file.mode) == ("root", "postgres", 0o640)
+        assert "Generated by role postgresql from templates/" in file.content_string
+    assert len(files) == 1
+
+
+def test_certificate_is_the_one_that_was_given(host):
+    given = variables(host)
+    if given.get("postgresql_tls_certificate"):
+        assert (show(host, "ssl"), show(host, "ssl_cert_file")) == ("on", given["postgresql_tls_certificate"])
+    for name, value in given.get("postgresql_settings", {}).items():
+        assert sql(host, f"SELECT setting, boot_val, source FROM pg_settings WHERE name = '{name}'")[0][2] == "configuration file", value
