@@ -20,8 +20,7 @@ POINTS = [
     ("Compile to bytecode", 2),
     ("Write the secrets", 0),
     ("Render airflow.cfg", 1),
-    ("Bring the schema up to date", 2),
-    ("Create the first administrator", 1),
+    ("Bring the schema up to date", 3),
     ("Render the target and the units", 1),
     ("Start or restart them together", 3),
     ("Enable the components", 0),
@@ -51,7 +50,7 @@ def main(inventory):
     for point, delay in POINTS:
         begin = time.monotonic()
         if not run_until(inventory, point, delay):
-            sys.exit(f"The run ended before it reached '{point}'. An earlier kill left something that it could not repair, or the task is called otherwise now.")
+            sys.exit(f"The run ended before it reached {point!r}: an earlier kill left what it could not repair, or the task has another name now.")
         print(f"killed {delay} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
 
 

@@ -41,8 +41,8 @@ def test_no_argument_list_holds_one(host, secrets):
     assert [name for name, value in secrets.items() if value in shown] == []
 
 
-def test_no_environment_of_a_component_holds_one(host, secrets):
-    shown = host.check_output("for p in $(pgrep -u airflow); do cat /proc/$p/environ 2>/dev/null; done | tr '\\0' '\\n'")
+def test_no_environment_of_a_component_holds_one(host, setting, secrets):
+    shown = host.check_output(f"for p in $(pgrep -u {setting('airflow_user')}); do cat /proc/$p/environ 2>/dev/null; done | tr '\\0' '\\n'")
     assert "AIRFLOW_CONFIG=" in shown
     assert [name for name, value in secrets.items() if value in shown] == []
 

@@ -1,8 +1,10 @@
-"""Tell what the metadata database lacks, or create the first administrator.
+"""Tell what the metadata database lacks, or bring it up to date.
 
 status ADMIN TIMEOUT prints {"present": ..., "migrate": ..., "admin": ...} as JSON and changes nothing in the database:
 present: it holds a schema; migrate: the schema is not the one that this Airflow expects; admin: the user exists.
-create-admin NAME EMAIL creates the user with the password on standard input.
+
+update ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
+none of this name. One process does both, because importing Airflow takes seconds.
 """
 
 import hashlib
@@ -13,13 +15,17 @@ import time
 from pathlib import Path
 
 
-def expected_heads():
-    """Return {version table: heads} that this Airflow wants. Importing Airflow takes seconds, so the answer is kept in AIRFLOW_HOME."""
+def cache():
+    """Return the file that keeps the expected heads, and the key that says what they hold for."""
     config = Path(os.environ["AIRFLOW_CONFIG"]).read_bytes()
-    key = hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
-    cache = Path(os.environ["AIRFLOW_HOME"], "expected-heads.json")
+    return Path(os.environ["AIRFLOW_HOME"], "expected-heads.json"), hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
+
+
+def expected_heads():
+    """Return {version table: heads} that this Airflow wants. It is asked for them once for each virtualenv and configuration."""
+    path, key = cache()
     try:
-        kept = json.loads(cache.read_text())
+        kept = json.loads(path.read_text())
         if kept["key"] == key:
             return kept["heads"]
     except (OSError, ValueError, KeyError):
@@ -37,9 +43,9 @@ def expected_heads():
         managers = [manager(session=None) for manager in RunDBManager()._managers]
     for manager in managers:
         heads[manager.version_table_name] = sorted(manager.get_script_object().get_heads())
-    new = cache.with_suffix(".new")
+    new = path.with_suffix(".new")
     new.write_text(json.dumps({"key": key, "heads": heads}))
-    new.replace(cache)
+    new.replace(path)
     return heads
 
 
@@ -70,28 +76,31 @@ def status(admin, timeout):
             cursor.execute(f"SELECT {column} FROM {table} WHERE {condition}", args)
             return sorted(row[0] for row in cursor)
 
-        heads = {table: rows(table, "version_num") for table in expected_heads()}
-        print(
-            json.dumps(
-                {
-                    "present": bool(heads["alembic_version"]),
-                    "migrate": heads != expected_heads(),
-                    "admin": bool(rows("ab_user", "id", "username = %s", admin)),
-                }
-            )
-        )
+        present = bool(rows("alembic_version", "version_num"))
+        # A database without a schema needs no comparison, and so no import of Airflow.
+        migrate = not present or any(rows(table, "version_num") != heads for table, heads in expected_heads().items())
+        print(json.dumps({"present": present, "migrate": migrate, "admin": bool(rows("ab_user", "id", "username = %s", admin))}))
 
 
-def create_admin(name, email):
-    """Create the user in role Admin."""
+def update(admin, email):
+    """Migrate the schema and create the administrator."""
     password = sys.stdin.read()
-    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+    # Held until this process ends: what a killed run left running is waited for.
+    lock = connect(0)
+    lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
+    from airflow.cli.cli_parser import get_parser
 
-    with get_application_builder() as builder:
-        manager = builder.sm
-        if not manager.find_user(name) and not manager.add_user(name, name, "", email, manager.find_role("Admin"), password):
-            sys.exit(f"Airflow refused to create the user {name!r}: see the lines above.")
+    arguments = get_parser().parse_args(["db", "migrate"])
+    arguments.func(arguments)
+    expected_heads()
+    if password:
+        from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+
+        with get_application_builder() as builder:
+            manager = builder.sm
+            if not manager.find_user(admin) and not manager.add_user(admin, admin, "", email, manager.find_role("Admin"), password):
+                sys.exit(f"Airflow refused to create the user {admin!r}: see the lines above.")
 
 
 if __name__ == "__main__":
-    {"status": status, "create-admin": create_admin}[sys.argv[1]](*sys.argv[2:])
+    {"status": status, "update": update}[sys.argv[1]](*sys.argv[2:])

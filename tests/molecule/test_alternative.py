@@ -1,0 +1,81 @@
+"""What only the scenario with every variable flipped can show."""
+
+import json
+
+
+def python(host, setting, script):
+    """Run a script with the virtualenv's Python as Airflow's user, in Airflow's environment."""
+    config = setting("airflow_config_dir")
+    return host.check_output(
+        f"cd / && set -a && . {config}/environment && setpriv --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups "
+        f"{setting('airflow_install_dir')}/venv/bin/python - <<'SCRIPT'\n{script}\nSCRIPT"
+    )
+
+
+def test_no_database_server_is_installed(host):
+    assert not host.package("postgresql-common").is_installed
+
+
+def test_both_engines_talk_to_the_external_server_over_verified_tls(host, setting):
+    shown = python(
+        host,
+        setting,
+        """
+import json, os, psycopg2
+url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
+cursor = psycopg2.connect(url).cursor()
+cursor.execute("select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = current_user")
+print(json.dumps(cursor.fetchone()))
+""",
+    )
+    number, encrypted = json.loads(shown.splitlines()[-1])
+    assert number > 1
+    assert encrypted
+    asyncio = python(
+        host,
+        setting,
+        """
+import asyncio
+from sqlalchemy import text
+from airflow.settings import create_session_async, initialize
+initialize()
+async def main():
+    async with create_session_async() as session:
+        print((await session.execute(text("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))).scalar())
+asyncio.run(main())
+""",
+    )
+    assert asyncio.splitlines()[-1] == "True"
+
+
+def test_a_server_with_another_certificate_is_refused(host, setting):
+    config = setting("airflow_config_dir")
+    run = host.run(
+        f"set -a && . {config}/environment && PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt {setting('airflow_install_dir')}/venv/bin/python -c "
+        f"\"import psycopg2; psycopg2.connect(open('{config}/secrets/sql_alchemy_conn').read().replace('+psycopg2', ''))\""
+    )
+    assert run.rc != 0
+    assert "certificate verify failed" in run.stderr
+
+
+def test_given_secrets_are_used(host, setting):
+    for name in ("fernet_key", "api_secret_key", "jwt_secret"):
+        assert host.file(f"{setting('airflow_config_dir')}/secrets/{name}").exists
+    assert host.check_output(f"cat {setting('airflow_config_dir')}/secrets/api_secret_key") == setting("airflow_api_secret_key")
+    assert not host.file(f"{setting('airflow_config_dir')}/secrets/database_password").exists
+
+
+def test_environment_reaches_components_as_it_was_written(host, setting):
+    pid = host.check_output("systemctl show airflow-triggerer --property=MainPID --value")
+    assert "FLOW_GREETING=" + setting("airflow_environment")["FLOW_GREETING"] in host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ")
+    assert host.check_output("systemctl show airflow-triggerer --property=MemoryHigh --value") == str(2 * 1024**3)
+
+
+def test_options_and_packages_of_the_site_are_there(host, setting):
+    assert host.check_output("airflow config get-value core default_timezone 2>/dev/null | tail -1") == "Europe/Berlin"
+    assert python(host, setting, "import humanize; print(humanize.__version__)") == "4.12.3"
+
+
+def test_log_server_and_old_paths_are_not_there(host):
+    for path in ("/opt/airflow", "/etc/airflow", "/var/lib/airflow"):
+        assert not host.file(path).exists
