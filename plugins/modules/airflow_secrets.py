@@ -18,20 +18,21 @@ description:
   - A file is replaced atomically and is never, at any moment, readable by others.
 options:
   directory:
-    description: Directory of the files. Created where absent; its owner, group and mode are set like those of the files.
+    description: Directory of the files. Created where absent.
     type: path
     required: true
   owner:
-    description: Owner of the directory and the files.
+    description: Owner of the directory and the files of I(values).
     type: str
     default: root
   group:
-    description: Group that may read them. Where it does not exist yet, only the owner may.
+    description: Group that may read the files of I(values). Where it does not exist yet, only the owner may.
     type: str
     default: root
   generate:
     description:
       - Secrets to make where absent, name to kind.
+      - A file that is made may be read by its maker only; a file that exists keeps its owner, group and mode.
       - "C(fernet): a Fernet key. C(token): 64 URL-safe characters. C(password): 32 letters and digits."
     type: dict
     default: {}
@@ -180,8 +181,10 @@ def main() -> None:
         for name, value in due.items():
             write(os.path.join(directory, name), value)
 
+    # What is only generated is for root: a secret that the components need stands in values.
     group = args["group"] if group_exists(args["group"]) else None
-    for path, mode in [(directory, 0o750), *((os.path.join(directory, name), 0o640) for name in names)]:
+    owned = [(directory, 0o750), *((os.path.join(directory, name), 0o640) for name in args["values"])] if args["values"] else []
+    for path, mode in owned:
         if os.path.exists(path):
             changed = module.set_owner_if_different(path, args["owner"], changed)
             if group:

@@ -21,7 +21,9 @@ def secrets(host, setting):
 def test_files_are_for_the_group_only_and_end_without_newline(host, setting, secrets):
     for name in secrets:
         file = host.file(f"{setting('airflow_config_dir')}/secrets/{name}")
-        assert (file.user, file.group, file.mode) == ("root", setting("airflow_group"), 0o640)
+        # The components don't need the administrator's password, and the database's is in sql_alchemy_conn.
+        for_root = name in ("admin_password", "database_password")
+        assert (file.user, file.group, file.mode) == ("root", "root" if for_root else setting("airflow_group"), 0o600 if for_root else 0o640)
         assert not file.content.endswith(b"\n")
 
 

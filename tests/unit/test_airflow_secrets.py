@@ -74,10 +74,21 @@ def test_given_values_are_not_returned(run):
     assert "marker-of-the-test" not in json.dumps(run(values={"it": "marker-of-the-test"}).get("secrets"))
 
 
-def test_only_the_owner_may_read_where_there_is_no_group(run, directory):
-    run(generate={"it": "token"})
+@pytest.mark.parametrize("arguments", [{"generate": {"it": "token"}}, {"values": {"it": "x"}}])
+def test_only_the_owner_may_read_where_there_is_no_group(run, directory, arguments):
+    run(**arguments)
     assert stat.S_IMODE((directory / "it").stat().st_mode) == 0o600
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_generating_leaves_the_mode_of_a_file_alone_and_giving_sets_it(run, directory):
+    run(generate={"it": "token"})
+    (directory / "it").chmod(0o640)
+    assert not run(generate={"it": "token"})["changed"]
+    value = (directory / "it").read_text(encoding="utf-8")
+    assert run(values={"it": value})["changed"]
+    assert stat.S_IMODE((directory / "it").stat().st_mode) == 0o600
+    assert not run(values={"it": value})["changed"]
 
 
 def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
