@@ -15,8 +15,9 @@ waiting AS (
      AND NOT EXISTS (SELECT FROM file f WHERE lower(f.name) = lower(s.name))
 ),
 broken AS (
-  SELECT format('%%s in line %%s of %%s: %%s', f.name, f.sourceline, f.sourcefile, f.error) AS what FROM file f
-   WHERE f.error IS NOT NULL
+  -- An error without a file is a setting that is gone: see above.
+  SELECT format('line %%s of %%s: %%s %%s', f.sourceline, f.sourcefile, f.name, f.error) AS what FROM file f
+   WHERE f.error IS NOT NULL AND f.sourcefile IS NOT NULL
      AND NOT EXISTS (SELECT FROM pg_settings s WHERE lower(s.name) = lower(f.name) AND s.context = 'postmaster')
   UNION ALL
   SELECT format('line %%s of %%s: %%s', line_number, current_setting('hba_file'), error) FROM pg_hba_file_rules WHERE error IS NOT NULL
@@ -27,4 +28,4 @@ SELECT
   (SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM file
     WHERE sourcefile = %(drop_in)s AND NOT applied AND error IS NULL) AS overridden,
   (SELECT coalesce(bool_or((pg_stat_file(path, true)).modification > pg_conf_load_time()), false)
-     FROM unnest(array_append(%(files)s::text[], current_setting('hba_file'))) AS path) AS stale
+     FROM unnest(array_append(string_to_array(%(files)s, ':'), current_setting('hba_file'))) AS path) AS stale
