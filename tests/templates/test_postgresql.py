@@ -1,0 +1,187 @@
+"""Sizes that role postgresql works out, its rules for input, and its files, rendered by Ansible's own engine without a host."""
+
+import pathlib
+import re
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles/postgresql"
+init_plugin_loader()
+AIRFLOW = {"name": "airflow", "password": "secret"}
+
+
+def variables(ram=4096, system=("Debian", "12"), **given):
+    loader = DataLoader()
+    names = ["defaults/main.yml", "vars/main.yml", "vars/Debian.yml", f"vars/{system[0]}-{system[1]}.yml"]
+    merged = {}
+    for name in names:
+        merged |= loader.load_from_file(str(ROLE / name), trusted_as_template=True)
+    return merged | {
+        "ansible_managed": "Managed by Ansible", "ansible_check_mode": False,
+        "ansible_facts": {"memtotal_mb": ram, "distribution": system[0], "distribution_release": "bookworm"},
+        "postgresql_users": [AIRFLOW], "postgresql_databases": [{"name": "airflow", "owner": "airflow"}],
+    } | given
+
+
+def templar(**given):
+    return Templar(loader=DataLoader(), variables=variables(**given))
+
+
+def value(name, **given):
+    return templar(**given).template(trust_as_template("{{ " + name + " }}"))
+
+
+def render(name, **given):
+    """As the template module does it: a backslash is a backslash, and a line with nothing but a tag is none."""
+    text = "#jinja2: trim_blocks: True\n" + (ROLE / "templates" / name).read_text(encoding="utf-8").replace("'pgdg.asc'", f"'{ROLE}/files/pgdg.asc'")
+    return templar(**given).template(trust_as_template(text), escape_backslashes=False)
+
+
+def settings(**given):
+    pairs = re.findall(r"^([a-z_.]+) = (.*)$", render("postgresql.conf.j2", **given), re.M)
+    assert len(dict(pairs)) == len(pairs), "a setting is there twice"
+    return dict(pairs)
+
+
+def rules(**given):
+    return [line.split() for line in render("pg_hba.conf.j2", **given).splitlines() if line and not line.startswith("#")]
+
+
+def errors(**given):
+    return value("__postgresql_errors", **given)
+
+
+@pytest.mark.parametrize(("ram", "percent", "buffers", "cache", "work", "maintenance"), [
+    (1900, 25, 64, 192, 4, 32),            # the smallest host
+    (3900, 25, 192, 576, 11, 48),          # one host for all, 4 GB
+    (15800, 100, 3904, 11712, 64, 976),    # a database host of its own, 16 GB
+    (126000, 100, 8192, 94464, 64, 1024),  # what is bounded stays bounded
+])
+def test_memory_follows_the_host(ram, percent, buffers, cache, work, maintenance):
+    found = settings(ram=ram, postgresql_memory_percent=percent)
+    assert [found[name] for name in ("shared_buffers", "effective_cache_size", "work_mem", "maintenance_work_mem")] == [
+        f"{size}MB" for size in (buffers, cache, work, maintenance)]
+
+
+def test_a_kernel_that_reserves_a_little_more_changes_nothing():
+    assert settings(ram=7900) == settings(ram=7880)
+
+
+def test_every_size_can_be_set_by_hand():
+    given = {"postgresql_shared_buffers": "1GB", "postgresql_work_mem": "7MB", "postgresql_maintenance_work_mem": "99MB",
+             "postgresql_effective_cache_size": "3GB", "postgresql_max_connections": 42, "postgresql_port": 6000}
+    found = settings(**given)
+    assert {name: found[name.removeprefix("postgresql_")] for name in given} == {name: str(size) for name, size in given.items()}
+
+
+def test_connections_are_the_clients_and_a_reserve():
+    assert settings(postgresql_connections=180, postgresql_connections_reserved=15)["max_connections"] == "195"
+
+
+def test_wiring_counts_the_pools_of_every_component():
+    wiring = DataLoader().load_from_file(str(ROOT / "group_vars/all/postgresql.yml"), trusted_as_template=True)
+    groups = {"airflow": ["a"], "airflow_webserver": ["a"], "airflow_scheduler": ["a"], "airflow_dag_processor": ["a"], "airflow_triggerer": ["a"]}
+    airflow = {"airflow_database_pool_size": 5, "airflow_database_max_overflow": 10, "airflow_api_workers": 2, "airflow_parallelism": 16,
+               "groups": groups, "group_names": ["airflow", "airflow_postgres"]}
+
+    def count(major, components, **given):
+        variables_ = wiring | airflow | {"__airflow_major": major, "__airflow_components": {name: {"group": name} for name in components}} | given
+        return Templar(loader=DataLoader(), variables=variables_).template(trust_as_template("{{ postgresql_connections | int }}"))
+
+    three = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
+    assert count(3, three) == (2 + 4) * 15 * 2
+    assert count(3, three, groups=groups | {"airflow_webserver": ["a", "b"]}) == (2 * 2 + 5) * 15 * 2
+    assert count(2, ["airflow_webserver", "airflow_scheduler", "airflow_triggerer"]) == (2 + 3) * 15 + 16 * 2 + 2
+
+
+def test_extra_settings_are_quoted():
+    found = settings(postgresql_settings={"log_line_prefix": "it's %m\\", "log_connections": True, "random_page_cost": 1.1})
+    assert found["log_line_prefix"] == "'it''s %m\\\\'"
+    assert (found["log_connections"], found["random_page_cost"]) == ("'true'", "'1.1'")
+
+
+def test_only_the_declared_may_connect():
+    assert rules() == [
+        ["local", "all", "postgres", "peer"],
+        ["local", '"airflow"', '"airflow"', "scram-sha-256"],
+        ["host", '"airflow"', '"airflow"', "127.0.0.1/32", "scram-sha-256"],
+    ]
+
+
+def test_other_hosts_connect_over_tls_only():
+    found = rules(postgresql_listen_addresses=["127.0.0.1", "10.0.0.5"], postgresql_allowed_networks=["10.0.0.0/24"],
+                  postgresql_databases=[{"name": "airflow", "owner": "airflow", "users": ["reporting"]}])
+    assert found[-1] == ["hostssl", '"airflow"', '"airflow","reporting"', "10.0.0.0/24", "scram-sha-256"]
+    assert not [rule for rule in found if rule[0] == "host" and rule[3] != "127.0.0.1/32"]
+
+
+def test_tls_is_set_with_a_certificate_only():
+    assert "ssl" not in settings()
+    found = settings(postgresql_tls_certificate="/etc/tls/db.pem", postgresql_tls_key="/etc/tls/db.key")
+    assert (found["ssl"], found["ssl_cert_file"], found["ssl_key_file"]) == ("on", "'/etc/tls/db.pem'", "'/etc/tls/db.key'")
+
+
+@pytest.mark.parametrize(("system", "major"), [
+    (("Debian", "12"), "15"), (("Debian", "13"), "17"), (("Ubuntu", "22"), "14"), (("Ubuntu", "24"), "16"), (("Amazon", "2023"), "15")])
+def test_the_distributions_own_server_needs_no_other_repository(system, major):
+    assert value("__postgresql_major", system=system) == major
+    assert value("__postgresql_pgdg", system=system) is False
+    assert value("__postgresql_pgdg", system=system, postgresql_version=major) is False
+    assert errors(system=system) == []
+
+
+def test_another_major_comes_from_its_project_on_debian_and_from_amazon_on_amazon():
+    assert value("__postgresql_pgdg", postgresql_version="17") is True
+    assert value("__postgresql_packages", postgresql_version="17")[0] == "postgresql-17"
+    assert value("__postgresql_pgdg", system=("Amazon", "2023"), postgresql_version="16") is False
+    assert value("__postgresql_packages", system=("Amazon", "2023"), postgresql_version="16")[0] == "postgresql16-server"
+
+
+def test_what_is_missing_and_what_else_is_there():
+    answer = {"stdout_lines": ["postgresql-15 installed", "postgresql-client-15 installed", "postgresql-14 config-files", "python3-psycopg2 unpacked"]}
+    assert value("__postgresql_missing", __postgresql_query=answer) == ["python3-psycopg2"]
+    assert value("__postgresql_other_majors", __postgresql_query=answer) == []
+    assert value("__postgresql_other_majors", __postgresql_query=answer, postgresql_version="17") == ["15"]
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"postgresql_version": "11"}, "postgresql_version is"),
+    ({"postgresql_pgdg_key_url": "https://x"}, "postgresql_pgdg_key_checksum"),
+    ({"postgresql_port": 80}, "postgresql_port is 80"),
+    ({"postgresql_max_connections": 3}, "postgresql_max_connections is 3"),
+    ({"postgresql_memory_percent": 101}, "postgresql_memory_percent is 101"),
+    ({"postgresql_listen_addresses": []}, "postgresql_listen_addresses is empty"),
+    ({"postgresql_allowed_networks": ["10.0.0.0/8"]}, "add the host's private address"),
+    ({"system": ("Amazon", "2023"), "postgresql_allowed_networks": ["10.0.0.0/8"], "postgresql_listen_addresses": ["10.0.0.1"]}, "needs TLS"),
+    ({"postgresql_tls_key": "/x"}, "belong together"),
+    ({"postgresql_settings": {"max_connections": 5}}, "max_connections: that has a variable"),
+    ({"postgresql_settings": {"a = 1\nb": 5}}, "names of settings"),
+    ({"postgresql_users": [AIRFLOW, {"name": "Ann\"", "password": "x"}]}, "has the name Ann\""),
+    ({"postgresql_users": [AIRFLOW, {"name": "postgres", "password": "x"}]}, "superuser"),
+    ({"postgresql_users": [{"name": "airflow", "password": ""}]}, "no password for airflow"),
+    ({"postgresql_databases": [{"name": "airflow", "owner": "bob", "users": ["eve"]}]}, "bob, eve"),
+])
+def test_bad_input_is_refused_by_name(given, words):
+    found = errors(**given)
+    assert len(found) == 1 and words in found[0]
+
+
+@pytest.mark.parametrize(("network", "valid"), [
+    ("0.0.0.0/0", False), ("::/0", False), ("0.0.0.0/1", False), ("10.0.0.0/7", False), ("10.0.0.0", False), ("10.0.0/24", False), ("300.0.0.0/24", False),
+    ("all", False), ("10.0.0.0/33", False), ("fc00::/7", False), ("10.0.0.0/24 trust", False), ("10.0.0.0/24\nhost all", False),
+    ("10.0.0.0/8", True), ("192.168.1.7/32", True), ("fd00:1:2::/48", True), ("2001:db8::1/128", True)])
+def test_networks(network, valid):
+    given = {"postgresql_listen_addresses": ["10.0.0.5"], "postgresql_allowed_networks": [network]}
+    assert (errors(**given) == []) is valid
+
+
+def test_repository_is_signed_by_one_key():
+    lines = render("pgdg.sources.j2").splitlines()
+    fields = [line for line in lines if line and not line.startswith(("#", " "))]
+    assert fields == ["Types: deb", "URIs: https://apt.postgresql.org/pub/repos/apt", "Suites: bookworm-pgdg", "Components: main", "Signed-By:"]
+    key = [line for line in lines if line.startswith(" ")]
+    assert key[0] == " -----BEGIN PGP PUBLIC KEY BLOCK-----" and key[1] == " ." and key[-1] == " -----END PGP PUBLIC KEY BLOCK-----"
