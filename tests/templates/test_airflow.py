@@ -25,10 +25,11 @@ PLAY = """
              "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
     - template: {src: "ROOT/roles/airflow/templates/{{ item }}.j2", dest: "OUT/{{ item }}", mode: "0600"}
       loop: [airflow.cfg, environment, airflow, webserver_config.py]
-    - template: {src: ROOT/roles/airflow_services/templates/component.service.j2, dest: "OUT/{{ item.value.unit }}.service", mode: "0600"}
-      loop: "{{ __airflow_components_here | dict2items }}"
-    - template: {src: ROOT/roles/airflow_services/templates/airflow.target.j2, dest: OUT/airflow.target, mode: "0600"}
-    - copy: {content: "{{ __airflow_services_data | to_json }}", dest: OUT/components.json, mode: "0600"}
+    - template:
+        src: "ROOT/roles/airflow_services/templates/{{ item.src | default('component.service.j2') }}"
+        dest: "OUT/{{ item.path | basename if item.path is defined else item.component.unit ~ '.service' }}"
+        mode: "0600"
+      loop: "{{ __airflow_services_files }}"
 """
 
 
