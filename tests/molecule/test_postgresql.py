@@ -130,7 +130,7 @@ def test_server_has_taken_over_every_setting_of_its_files(host):
     assert {"listen_addresses", "max_connections", "password_encryption", "shared_buffers"} <= {name for name, _ in ours}
     assert {applied for _, applied in ours} == {"t"}
     hba = show(host, "hba_file")
-    assert sql(host, f"SELECT (pg_stat_file('{hba}')).modification <= pg_conf_load_time()") == [["t"]]
+    assert sql(host, f"SELECT (pg_stat_file('{hba}')).change <= pg_conf_load_time()") == [["t"]]
 
 
 def test_max_connections_covers_the_pools_of_all_components(host):
@@ -173,6 +173,10 @@ def test_files_are_the_servers_to_read_and_roots_to_write(host):
 def test_certificate_is_the_one_that_was_given(host):
     given = variables(host)
     if given.get("postgresql_tls_certificate"):
-        assert (show(host, "ssl"), show(host, "ssl_cert_file")) == ("on", given["postgresql_tls_certificate"])
+        assert show(host, "ssl") == "on"
+        for setting, variable in (("ssl_cert_file", "postgresql_tls_certificate"), ("ssl_key_file", "postgresql_tls_key")):
+            copy = host.file(show(host, setting))
+            assert copy.sha256sum == host.file(given[variable]).sha256sum
+            assert (copy.user, copy.group, copy.mode) == ("root", "postgres", 0o640)
     for name, value in given.get("postgresql_settings", {}).items():
         assert sql(host, f"SELECT setting, boot_val, source FROM pg_settings WHERE name = '{name}'")[0][2] == "configuration file", value

@@ -122,7 +122,8 @@ def test_other_hosts_connect_over_tls_only():
 def test_tls_is_set_with_a_certificate_only():
     assert "ssl" not in settings()
     found = settings(postgresql_tls_certificate="/etc/tls/db.pem", postgresql_tls_key="/etc/tls/db.key")
-    assert (found["ssl"], found["ssl_cert_file"], found["ssl_key_file"]) == ("on", "'/etc/tls/db.pem'", "'/etc/tls/db.key'")
+    assert (found["ssl"], found["ssl_cert_file"], found["ssl_key_file"]) == (
+        "on", "'/etc/postgresql/15/main/server.crt'", "'/etc/postgresql/15/main/server.key'")
 
 
 @pytest.mark.parametrize(("system", "major"), [

@@ -27,5 +27,6 @@ SELECT
   (SELECT coalesce(array_agg(what), '{}') FROM broken) AS invalid,
   (SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM file
     WHERE sourcefile = %(drop_in)s AND NOT applied AND error IS NULL) AS overridden,
-  (SELECT coalesce(bool_or((pg_stat_file(path, true)).modification > pg_conf_load_time()), false)
+  -- The inode's time: a copied file may keep the modification time of its source.
+  (SELECT coalesce(bool_or((pg_stat_file(path, true)).change > pg_conf_load_time()), false)
      FROM unnest(array_append(string_to_array(%(files)s, ':'), current_setting('hba_file'))) AS path) AS stale
