@@ -19,7 +19,9 @@ def call(method, path, body=None, headers=None):
 user, password = request["user"], request["password"] or Path(request["config_dir"], "secrets/admin_password").read_text()
 if request["major"] == 3:
     status, body = call("POST", "/auth/token", {"username": user, "password": password})
-    headers = {"Authorization": "Bearer " + json.loads(body).get("access_token", "none")}
+    if status not in (200, 201):
+        sys.exit(print(json.dumps([status, body])))
+    headers = {"Authorization": "Bearer " + json.loads(body)["access_token"]}
 else:
     headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 print(json.dumps(call(request["method"], request["path"], request["body"], headers)))
