@@ -5,6 +5,7 @@ import time
 
 import pytest
 from airflow_api import Api
+from conftest import host_name
 
 SLOW_DAG = '''
 from datetime import datetime
@@ -71,7 +72,7 @@ def test_running_task_outlives_a_restart_of_the_scheduler(host, api, slow_dag):
 
 
 def test_a_rebooted_host_comes_back_healthy_without_a_hand(host, setting, api):
-    subprocess.run(["docker", "restart", "--time", "120", host.backend.name], check=True, capture_output=True)
+    subprocess.run(["docker", "restart", "--time", "120", host_name(host)], check=True, capture_output=True)
     python, tool = f"{setting('airflow_install_dir')}/venv/bin/python", f"{setting('airflow_install_dir')}/libexec/components.py"
     for _second in range(120):
         health = host.run(f"{python} {tool} health")
