@@ -108,8 +108,9 @@ def test_command_is_a_shell_script(rendered):
     subprocess.run(["sh", "-n", str(rendered / "airflow")], check=True)
 
 
-def test_sign_in_configuration_is_python(rendered):
-    compile((rendered / "webserver_config.py").read_text(encoding="utf-8"), "webserver_config.py", "exec")
+@pytest.mark.parametrize("name", ["webserver_config.py", "components.py"])
+def test_what_is_python_can_be_compiled(rendered, name):
+    compile((rendered / name).read_text(encoding="utf-8"), name, "exec")
 
 
 def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rendered):
