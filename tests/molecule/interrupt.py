@@ -21,7 +21,7 @@ POINTS = [
     ("Write the secrets", 0),
     ("Render airflow.cfg", 1),
     ("Bring the schema up to date", 3),
-    ("Render the target and the units", 1),
+    ("Render the units", 1),
     ("Start or restart them together", 3),
     ("Enable the components", 0),
 ]

@@ -36,12 +36,12 @@ print(json.dumps(cursor.fetchone()))
         setting,
         """
 import asyncio
+from airflow.configuration import conf
 from sqlalchemy import text
-from airflow.settings import create_session_async, initialize
-initialize()
+from sqlalchemy.ext.asyncio import create_async_engine
 async def main():
-    async with create_session_async() as session:
-        print((await session.execute(text("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))).scalar())
+    async with create_async_engine(conf.get("database", "sql_alchemy_conn_async")).connect() as connection:
+        print((await connection.execute(text("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))).scalar())
 asyncio.run(main())
 """,
     )
