@@ -4,14 +4,14 @@ import os
 import re
 import subprocess
 
-from conftest import ROOT
+from conftest import LOG_PATH, ROOT
 
 
 def test_dry_run_on_the_installed_host_predicts_no_change():
     run = subprocess.run(
         ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "--check", "--diff", "site.yml"],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true", "ANSIBLE_LOG_PATH": LOG_PATH},
         text=True,
         capture_output=True,
         check=False,
