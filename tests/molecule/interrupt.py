@@ -13,15 +13,15 @@ import time
 
 # A task's name, and the seconds after its start that the run is killed.
 POINTS = [
+    ("Begin to build the virtualenv", 2),
     ("Install PostgreSQL with apt", 3),
+    ("Write the settings and who may connect", 0),
     ("Create the roles", 0),
-    ("Set up the installer", 1),
-    ("Install the pinned packages", 2),
-    ("Compile to bytecode", 2),
+    ("Wait for the virtualenv", 2),
     ("Write the secrets", 0),
-    ("Render airflow.cfg", 1),
+    ("Write the configuration, once Airflow", 1),
     ("Bring the schema up to date", 3),
-    ("Render the units", 1),
+    ("Write the units", 0),
     ("Start or restart them together", 3),
     ("Enable the components", 0),
 ]

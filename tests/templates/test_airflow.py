@@ -18,18 +18,15 @@ PLAY = """
     ansible_facts: {os_family: Debian, processor_vcpus: 2, memtotal_mb: 4096, python: {version: {major: 3, minor: 11}}}
     group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres]
     ansible_managed: Managed by Ansible
+    role_path: ROOT/roles/airflow
   roles: [airflow_common]
   tasks:
     - include_vars: "{{ item }}"
       loop: ["ROOT/roles/airflow_services/defaults/main.yml", "ROOT/roles/airflow_services/vars/main.yml",
              "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
-    - template: {src: "ROOT/roles/airflow/templates/{{ item }}.j2", dest: "OUT/{{ item }}", mode: "0600"}
-      loop: [airflow.cfg, environment, airflow, webserver_config.py]
-    - template:
-        src: "ROOT/roles/airflow_services/templates/{{ item.src | default('component.service.j2') }}"
-        dest: "OUT/{{ item.path | basename if item.path is defined else item.component.unit ~ '.service' }}"
-        mode: "0600"
-      loop: "{{ __airflow_services_files }}"
+    - copy: {content: "{{ item.content }}", dest: "OUT/{{ item.path | basename }}", mode: "0600"}
+      loop: "{{ (__airflow_files + __airflow_services_files) | selectattr('content', 'defined') }}"
+      loop_control: {label: "{{ item.path }}"}
 """
 
 
@@ -50,6 +47,11 @@ def rendered(request, tmp_path_factory):
         },
     }
     (out / "site.yml").write_text(yaml.safe_dump(site), encoding="utf-8")
+    # Where a play looks for what the roles' variables look up.
+    for kind in ("templates", "files"):
+        (out / kind).mkdir()
+        for path in (ROOT / "roles").glob(f"airflow*/{kind}/*"):
+            (out / kind / path.name).symlink_to(path)
     (out / "play.yml").write_text(PLAY.replace("ROOT", str(ROOT)).replace("OUT", str(out)), encoding="utf-8")
     run = subprocess.run(
         ["ansible-playbook", "-i", "localhost,", "-e", f"@{out}/site.yml", str(out / "play.yml")], cwd=ROOT, text=True, capture_output=True, check=False

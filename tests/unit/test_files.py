@@ -1,0 +1,169 @@
+"""Module files: many files in one round trip, each compared, validated and replaced whole."""
+
+import grp
+import importlib.util
+import json
+import os
+import pathlib
+import pwd
+import stat
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("files", ROOT / "plugins/modules/files.py")
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run the module with these items, whose paths are below tmp_path, and return its result."""
+
+    def call(*items, check_mode=False):
+        wanted = [{**ME, **item, "path": str(tmp_path / item["path"])} for item in items]
+        with patch_module_args({"files": wanted, "_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}):
+            with pytest.raises(SystemExit):
+                files.main()
+        output = capsys.readouterr().out
+        return json.loads(output)
+
+    return call
+
+
+def mode(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+ITEMS = {
+    "file": {"path": "it", "content": "one\n", "mode": "0640"},
+    "directory": {"path": "a/b", "state": "directory", "mode": "0750"},
+    "link": {"path": "it", "state": "link", "target": "nowhere"},
+}
+
+
+@pytest.mark.parametrize("state", ITEMS)
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
+def test_makes_only_what_is_absent(run, tmp_path, state, check_mode, exists):
+    if exists:
+        run(ITEMS[state])
+    result = run(ITEMS[state], check_mode=check_mode)
+    path = tmp_path / ITEMS[state]["path"]
+    assert result["changed"] is not exists
+    assert result["changed_paths"] == ([] if exists else [str(path)])
+    assert os.path.lexists(path) is (exists or not check_mode)
+
+
+def test_a_file_has_what_was_asked_for(run, tmp_path):
+    run(ITEMS["file"])
+    assert (tmp_path / "it").read_text(encoding="utf-8") == "one\n"
+    assert mode(tmp_path / "it") == 0o640
+
+
+def test_content_is_written_as_it_is(run, tmp_path):
+    text = "no newline, \\n, 100%, {{ braces }}, $x, ü"
+    run({"path": "it", "content": text})
+    assert (tmp_path / "it").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_another_content_replaces_the_file_by_a_rename(run, tmp_path, check_mode):
+    run(ITEMS["file"])
+    before = os.stat(tmp_path / "it").st_ino
+    result = run({**ITEMS["file"], "content": "two\n"}, check_mode=check_mode)
+    assert result["changed"]
+    assert [(entry["before"], entry["after"]) for entry in result["diff"]] == [("one\n", "two\n")]
+    assert (os.stat(tmp_path / "it").st_ino == before) is check_mode
+    assert (tmp_path / "it").read_text(encoding="utf-8") == ("one\n" if check_mode else "two\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["it"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("state", ["file", "directory"])
+def test_another_mode_is_mended_and_told(run, tmp_path, state, check_mode):
+    run(ITEMS[state])
+    path = tmp_path / ITEMS[state]["path"]
+    wanted = mode(path)
+    path.chmod(0o700)
+    result = run(ITEMS[state], check_mode=check_mode)
+    assert result["changed_paths"] == [str(path)]
+    assert f"{wanted:04o}" in result["diff"][0]["prepared"]
+    assert mode(path) == (0o700 if check_mode else wanted)
+
+
+def test_a_link_is_pointed_elsewhere(run, tmp_path):
+    run(ITEMS["link"])
+    assert run({**ITEMS["link"], "target": "elsewhere"})["changed"]
+    assert os.readlink(tmp_path / "it") == "elsewhere"
+
+
+def test_parents_are_made_like_the_directory(run, tmp_path):
+    run(ITEMS["directory"])
+    assert mode(tmp_path / "a") == mode(tmp_path / "a/b") == 0o750
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("state", ITEMS)
+def test_absent_removes_whatever_it_is(run, tmp_path, state, check_mode):
+    run(ITEMS[state])
+    item = {"path": ITEMS[state]["path"], "state": "absent"}
+    assert run(item, check_mode=check_mode)["changed"]
+    assert os.path.lexists(tmp_path / item["path"]) is check_mode
+    assert run(item, check_mode=check_mode)["changed"] is check_mode
+
+
+def test_a_refused_content_leaves_the_file_and_says_why(run, tmp_path):
+    item = {**ITEMS["file"], "validate": "grep -c one %s"}
+    assert run(item)["changed"]
+    result = run({**item, "content": "two\n", "validate": "sh -c 'echo no: $0 >&2; exit 3' %s"}, {"path": "later", "content": ""})
+    assert result["failed"]
+    assert "exit code 3" in result["msg"] and "no: " in result["msg"] and result["msg"].startswith(str(tmp_path / "it"))
+    assert (tmp_path / "it").read_text(encoding="utf-8") == "one\n"
+    assert not (tmp_path / "later").exists()
+
+
+def test_a_checker_sees_the_name_of_the_file(run):
+    assert run({"path": "x.service", "content": "", "validate": "sh -c 'test $(basename $0) = x.service' %s"})["changed"]
+
+
+def test_what_is_as_it_should_be_is_not_validated(run):
+    run(ITEMS["file"])
+    assert not run({**ITEMS["file"], "validate": "false"})["changed"]
+
+
+@pytest.mark.parametrize(("first", "second", "word"), [("directory", "file", "directory"), ("file", "directory", "file")])
+def test_another_kind_of_thing_is_not_removed(run, tmp_path, first, second, word):
+    run({**ITEMS[first], "path": "it"})
+    result = run({**ITEMS[second], "path": "it"})
+    assert result["failed"] and f"is a {word}" in result["msg"]
+
+
+def test_secret_content_is_in_no_result(run):
+    for content in ("hunter2", "hunter3"):
+        result = run({"path": "it", "content": content, "secret": True, "validate": "cat %s"})
+        assert result["changed"] and "hunter" not in json.dumps(result)
+    assert "hunter" not in json.dumps(run({"path": "it", "content": "hunter4", "secret": True, "validate": "grep -v hunter %s"}))
+
+
+def test_contents_are_not_returned_as_arguments(run):
+    assert "module_args" not in json.dumps(run(ITEMS["file"]))
+
+
+def test_an_unknown_owner_is_told_and_a_dry_run_expects_it(run, tmp_path):
+    item = {**ITEMS["file"], "owner": "nobody-like-this"}
+    run(ITEMS["file"])
+    assert run(item, check_mode=True)["changed"]
+    assert "does not know nobody-like-this" in run(item)["msg"]
+
+
+def test_what_a_killed_run_left_is_in_nobodys_way(run, tmp_path):
+    (tmp_path / ".it.new").write_text("half")
+    assert run(ITEMS["file"])["changed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_file_needs_content(run):
+    assert "needs content" in run({"path": "it"})["msg"]
