@@ -11,20 +11,30 @@ import subprocess
 import sys
 import time
 
-# A task's name, and the seconds after its start that the run is killed.
+HOST = "airflow-interrupted"
+# A task's name, the seconds after its start that the run is killed, and whether the host loses its power too.
 POINTS = [
-    ("Begin to build the virtualenv", 2),
-    ("Install PostgreSQL with apt", 3),
-    ("Write the settings and who may connect", 0),
-    ("Create the roles", 0),
-    ("Wait for the virtualenv", 2),
-    ("Write the secrets", 0),
-    ("Write the configuration, once Airflow", 1),
-    ("Bring the schema up to date", 3),
-    ("Write the units", 0),
-    ("Start or restart them together", 3),
-    ("Enable the components", 0),
+    ("Begin to build the virtualenv", 2, False),
+    # In the middle of dpkg's work and of the build.
+    ("Install PostgreSQL with apt", 8, True),
+    ("Wait for the virtualenv", 1, False),
+    ("Write the settings and who may connect", 0, False),
+    ("Create the roles", 0, False),
+    ("Write the secrets", 0, False),
+    ("Write the configuration, once Airflow", 1, False),
+    ("Bring the schema up to date", 3, False),
+    ("Write the units", 0, False),
+    ("Start or restart them together", 3, False),
+    ("Enable the components", 0, False),
 ]
+
+
+def lose_power():
+    """Stop every process of the host at once, and start it again."""
+    subprocess.run(["docker", "kill", HOST], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["docker", "start", HOST], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["docker", "exec", HOST, "sh", "-c", "until systemctl is-system-running --wait | grep -qE 'running|degraded'; do sleep 0.2; done"],
+                   check=True, timeout=60)
 
 
 def run_until(inventory, point, delay):
@@ -47,10 +57,12 @@ def run_until(inventory, point, delay):
 
 def main(inventory):
     """Kill a run at every point."""
-    for point, delay in POINTS:
+    for point, delay, power in POINTS:
         begin = time.monotonic()
         if not run_until(inventory, point, delay):
             sys.exit(f"The run ended before it reached {point!r}: an earlier kill left what it could not repair, or the task has another name now.")
+        if power:
+            lose_power()
         print(f"killed {delay} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
 
 
