@@ -14,8 +14,8 @@ import time
 HOST = "airflow-interrupted"
 # A task's name, the seconds after its start that the run is killed, and whether the host loses its power too.
 POINTS = [
-    ("Begin to build the virtualenv", 2, False),
-    # In the middle of dpkg's work and of the build.
+    ("Begin to build the virtualenv", 4, True),
+    # In the middle of the work of dpkg, and of the build again.
     ("Install PostgreSQL with apt", 8, True),
     ("Wait for the virtualenv", 1, False),
     ("Write the settings and who may connect", 0, False),
