@@ -1,0 +1,103 @@
+"""The tool that systemd stops the components with: it says so once, and again only to one that did not hear."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_services/templates/components.py.j2"
+HEARS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep({0}), sys.exit())); print('up', flush=True); time.sleep(60)"
+DEAF_ONCE = """
+import signal, sys
+heard = []
+def handler(*_):
+    heard.append(1)
+    if len(heard) == {0}:
+        sys.exit()
+signal.signal(signal.SIGTERM, handler)
+print('up', flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def components(tmp_path, monkeypatch):
+    path = tmp_path / "components.py"
+    path.write_text(TEMPLATE.read_text(encoding="utf-8").replace("{{ ansible_managed | comment }}", "#"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("components", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "BETWEEN_LOOKS", 0.2)
+    data = {"components": {"scheduler": {"drains": True, "job_type": "SchedulerJob"}}, "drain_timeout": 30, "stop_timeout": 1}
+    monkeypatch.setattr(module, "load", lambda: data)
+    module.data = data
+    return module
+
+
+@pytest.fixture
+def process():
+    """Start Python code that says when it is ready, reaped at once as systemd does."""
+    started = []
+
+    def start(code):
+        # A process of somebody else's, as seen from here: a zombie of ours would count as alive.
+        shell = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True);"
+                                  " p.stdout.readline(); print(p.pid, flush=True); sys.exit(abs(p.wait()))", sys.executable, "-c", code],
+                                 stdout=subprocess.PIPE, text=True)
+        started.append(shell)
+        shell.child = shell.stdout.readline().strip()
+        return shell
+
+    yield start
+    for shell in started:
+        shell.kill()
+        shell.wait()
+
+
+def test_one_that_drains_is_told_once(components, process, monkeypatch, capsys):
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
+    told = process(HEARS.format(1))
+    components.stop("scheduler", told.child)
+    assert told.wait(5) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_one_that_beats_on_is_told_again(components, process, monkeypatch, capsys):
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: True)
+    told = process(DEAF_ONCE.format(2))
+    components.stop("scheduler", told.child)
+    assert told.wait(5) == 0
+    assert capsys.readouterr().out.count("told again") == 1
+
+
+def test_one_that_takes_too_long_is_killed(components, process, monkeypatch, capsys):
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
+    del components.data["components"]["scheduler"]["drains"]
+    told = process(DEAF_ONCE.format(99))
+    begin = time.monotonic()
+    components.stop("scheduler", told.child)
+    assert told.wait(5) == 9
+    assert "killed" in capsys.readouterr().out
+    assert time.monotonic() - begin < 10
+
+
+def test_nothing_is_told_to_one_that_has_ended(components):
+    components.stop("scheduler")
+
+
+@pytest.mark.parametrize(("latest", "answer"), [(None, False), (100.5, False), (102.0, True)])
+def test_a_heartbeat_counts_after_the_signal_only(components, monkeypatch, latest, answer):
+    monkeypatch.setattr(components, "query", lambda *_: latest)
+    assert components.beats_on({"job_type": "SchedulerJob"}, 100) is answer
+
+
+def test_a_database_that_is_away_proves_nothing(components, monkeypatch):
+    def away(*_):
+        raise ConnectionError
+
+    monkeypatch.setattr(components, "query", away)
+    assert components.beats_on({"job_type": "SchedulerJob"}, 100) is False
