@@ -50,7 +50,11 @@ def run_until(inventory, point, delay):
         seen.append(line)
         if re.match(rf"TASK \[.*{re.escape(point)}", line):
             time.sleep(delay)
+            # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
+            workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
             os.killpg(process.pid, signal.SIGKILL)
+            for worker in workers:
+                subprocess.run(["kill", "-KILL", worker], stderr=subprocess.DEVNULL, check=False)
             process.wait()
             return True
     process.wait()
