@@ -1,0 +1,400 @@
+# Copyright the Airflow installer's contributors
+# Apache License 2.0 (see LICENSE)
+
+"""The part that runs in the host's virtualenv, as the components' user: it reads the declared objects, plans, and writes what differs.
+
+It gets a request as JSON on standard input and answers with JSON on standard output. Reading needs the database and the Fernet keys only,
+a tenth of a second; Airflow itself, which takes one or two seconds to import, is loaded where something has to be written. All is written
+in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ansible.module_utils import airflow_objects as objects
+
+
+class Refused(Exception):
+    """What was declared can't be; the argument is a list of reasons."""
+
+
+# ---- read --------------------------------------------------------------------------------------------------------------------------
+
+
+def secret(name):
+    return Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets", name).read_text(encoding="utf-8")
+
+
+class Reader:
+    """Reads rows by SQL, and decrypts them as Airflow does. Both majors have the same columns."""
+
+    def __init__(self, url, keys):
+        import psycopg2
+        from cryptography.fernet import Fernet, MultiFernet
+
+        self.connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), application_name="airflow-installer")
+        self.connection.autocommit = True
+        self.fernet = MultiFernet([Fernet(key) for key in keys.split(",")])
+
+    def lock(self):
+        """Held until this process ends, so that two runs, one of them killed perhaps, come one after the other."""
+        self.rows("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
+
+    def rows(self, query, *args):
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, args)
+            return cursor.fetchall()
+
+    def has(self, table):
+        return self.rows("SELECT to_regclass(%s) IS NOT NULL", table)[0][0]
+
+    def decrypted(self, value, encrypted):
+        from cryptography.fernet import InvalidToken
+
+        if not value or not encrypted:
+            return value
+        try:
+            return self.fernet.decrypt(value.encode()).decode()
+        except InvalidToken:
+            # Encrypted with a key that is gone: nobody can read it, and the declared value takes its place.
+            return objects.UNKNOWN
+
+    def connections(self, names, _declared):
+        found = self.rows(
+            "SELECT conn_id, conn_type, description, host, login, schema, port, password, is_encrypted, extra, is_extra_encrypted "
+            "FROM connection WHERE conn_id = ANY(%s)", names)
+        for name, conn_type, description, host, login, schema, port, password, encrypted, extra, extra_encrypted in found:
+            yield name, {
+                "conn_type": conn_type or None, "description": description or None, "host": host or None, "login": login or None, "schema": schema or None,
+                "port": port or None, "password": self.decrypted(password, encrypted) or None, "extra": self.decrypted(extra, extra_encrypted) or None,
+            }
+
+    def variables(self, names, _declared):
+        for name, value, description, encrypted in self.rows("SELECT key, val, description, is_encrypted FROM variable WHERE key = ANY(%s)", names):
+            yield name, {"value": self.decrypted(value, encrypted), "description": description or None}
+
+    def pools(self, names, _declared):
+        for name, slots, description, deferred in self.rows(
+                "SELECT pool, slots, description, include_deferred FROM slot_pool WHERE pool = ANY(%s)", names):
+            yield name, {"slots": slots, "description": description or None, "include_deferred": deferred}
+
+    def roles(self, names, declared):
+        found = self.rows(
+            "SELECT r.name, p.name, v.name FROM ab_role r LEFT JOIN ab_permission_view_role pvr ON pvr.role_id = r.id "
+            "LEFT JOIN ab_permission_view pv ON pv.id = pvr.permission_view_id LEFT JOIN ab_permission p ON p.id = pv.permission_id "
+            "LEFT JOIN ab_view_menu v ON v.id = pv.view_menu_id WHERE r.name = ANY(%s)", names)
+        roles = {name: {"permissions": []} for name, _action, _resource in found}
+        for name, action, resource in found:
+            if action and (not of_a_dag(resource) or resource in declared.get(name, {}).get("permissions", {})):
+                roles[name]["permissions"].append("{0} on {1}".format(action, resource))
+        for role in roles.values():
+            role["permissions"].sort()
+        return roles.items()
+
+    def users(self, names, declared):
+        from werkzeug.security import check_password_hash
+
+        found = self.rows(
+            "SELECT u.username, u.email, u.first_name, u.last_name, u.active, u.password, array_remove(array_agg(r.name), NULL) FROM ab_user u "
+            "LEFT JOIN ab_user_role ur ON ur.user_id = u.id LEFT JOIN ab_role r ON r.id = ur.role_id WHERE u.username = ANY(%s) GROUP BY u.id", names)
+
+        def is_declared(row):
+            password = declared.get(row[0], {}).get("password")
+            return password if password and row[5] and check_password_hash(row[5], password) else objects.UNKNOWN
+
+        # A hash takes a twentieth of a second of one core, on purpose.
+        with ThreadPoolExecutor() as threads:
+            passwords = threads.map(is_declared, found)
+        for (name, email, first, last, active, _hash, roles), password in zip(found, passwords):
+            yield name, {
+                "email": email, "first_name": first, "last_name": last, "active": bool(active), "roles": sorted(roles), "password": password,
+            }
+
+    def dag_state(self, names, _declared):
+        # A DAG whose file is gone stays in the table: is_active in Airflow 2, is_stale in 3.
+        for name, paused, row in self.rows("SELECT dag_id, is_paused, to_jsonb(dag) FROM dag WHERE dag_id = ANY(%s)", names):
+            if row.get("is_active", not row.get("is_stale")):
+                yield name, {"paused": bool(paused)}
+
+    def read(self, declared, made):
+        """Return the objects of the database that were declared or made here: {kind: {name: fields}}."""
+        current = {}
+        for kind in objects.KINDS:
+            names = sorted({*declared.get(kind, {}), *made.get(kind, ())})
+            current[kind] = dict(getattr(self, kind)(names, declared.get(kind, {}))) if names else {}
+        return current
+
+
+def of_a_dag(resource):
+    """Airflow gives and takes these permissions itself, by what a DAG's file says (access_control)."""
+    return resource.startswith(("DAG:", "DAG Run:"))
+
+
+# ---- refuse ------------------------------------------------------------------------------------------------------------------------
+
+
+def refusals(reader, declared, changes, types):
+    """What can only be judged with the database and Airflow at hand."""
+    written = [item for item in changes if item["action"] != "delete"]
+
+    new_types = {item["name"]: item["after"]["conn_type"] for item in written if item["kind"] == "connections" and "conn_type" in item["after"]}
+    if new_types:
+        from airflow.providers_manager import ProvidersManager
+
+        known = sorted({*ProvidersManager().hooks, *types})
+        for name, conn_type in sorted(new_types.items()):
+            if conn_type not in known:
+                yield (
+                    "airflow_connections.{0}.conn_type is {1}, which no installed provider knows. Valid are {2}.{3} Install its provider "
+                    "(airflow_extra_packages), or name the type in airflow_connection_types where only your DAGs read the connection."
+                ).format(name, conn_type, ", ".join(known), objects.did_you_mean(conn_type, known))
+
+    users = [item for item in written if item["kind"] == "users"]
+    if users:
+        roles = {name for (name,) in reader.rows("SELECT name FROM ab_role")}
+        roles -= {item["name"] for item in changes if item["kind"] == "roles" and item["action"] == "delete"}
+        roles |= {item["name"] for item in written if item["kind"] == "roles"}
+        mine = {item["after"]["email"].lower(): item["name"] for item in users if "email" in item["after"]}
+        taken = dict(reader.rows("SELECT lower(email), username FROM ab_user WHERE lower(email) = ANY(%s)", list(mine)))
+        for item in users:
+            path = "airflow_users.{0}".format(item["name"])
+            for role in item["after"].get("roles", ()):
+                if role not in roles:
+                    yield "{0}.roles has {1}, which is no role. Valid are {2}.{3}".format(
+                        path, role, ", ".join(sorted(roles)), objects.did_you_mean(role, roles))
+            email = item["after"].get("email", "").lower()
+            other = next((name for name in (taken.get(email), mine.get(email)) if name not in (None, item["name"])), None)
+            if other:
+                yield "{0}.email is that of user {1}; each user needs an address of their own.".format(path, other)
+            if item["action"] == "create" and not item["after"].get("password"):
+                yield "{0} lacks password, which a new user needs.".format(path)
+
+    permissions = sorted({text for item in written if item["kind"] == "roles" for text in item["after"]["permissions"]})
+    if permissions:
+        actions = {name for (name,) in reader.rows("SELECT name FROM ab_permission")}
+        resources = {name for (name,) in reader.rows("SELECT name FROM ab_view_menu")}
+        for item in written:
+            for text in item["after"]["permissions"] if item["kind"] == "roles" else ():
+                action, resource = text.split(" on ", 1)
+                path = "airflow_roles.{0}.permissions".format(item["name"])
+                if resource not in resources and not of_a_dag(resource):
+                    yield "{0} has {1}, which is no resource of this Airflow.{2}".format(path, resource, objects.did_you_mean(resource, resources))
+                if action not in actions:
+                    yield "{0}.{1} has {2}, which is no action. Valid are {3}.".format(path, resource, action, ", ".join(sorted(actions)))
+
+
+def absent_dags(reader, declared):
+    names = sorted(declared.get("dag_state", {}))
+    there = dict(reader.dag_state(names, {})) if names else {}
+    return [name for name in names if name not in there]
+
+
+def wait_for_dags(reader, declared, timeout):
+    """A DAG is known once its file was read by the DAG processor (the scheduler in Airflow 2)."""
+    end = time.monotonic() + timeout
+    while True:
+        absent = absent_dags(reader, declared)
+        if not absent:
+            return
+        if time.monotonic() > end:
+            known = [name for (name,) in reader.rows("SELECT dag_id FROM dag")]
+            raise Refused([
+                "airflow_dag_state.{0}: Airflow knows no DAG of this name after {1} s.{2} A file that can't be imported brings none: "
+                "airflow dags list-import-errors".format(name, timeout, objects.did_you_mean(name, known)) for name in absent])
+        time.sleep(1)
+
+
+def without_uris(connections):
+    """Connections declared by URI get the fields that this Airflow reads from it."""
+    if not any(fields.get("uri") and objects.present(fields) for fields in connections.values()):
+        return connections
+    from airflow.models.connection import Connection
+
+    found, wrong = {}, []
+    for name, fields in connections.items():
+        if fields.get("uri") and objects.present(fields):
+            try:
+                made = Connection(uri=fields["uri"])
+            except Exception as error:
+                # Airflow 2 repeats the URI in its message.
+                wrong.append("airflow_connections.{0}.uri: Airflow can't read it ({1}).".format(name, type(error).__name__))
+                continue
+            fields = {field: getattr(made, field) for field in ("conn_type", "host", "login", "password", "schema", "port", "extra")}
+            fields["description"] = connections[name].get("description")
+        found[name] = fields
+    if wrong:
+        raise Refused(wrong)
+    return found
+
+
+# ---- write -------------------------------------------------------------------------------------------------------------------------
+
+
+def write(changes, record):
+    """One transaction. Values are encrypted, and checked, by Airflow's own models."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        for item in changes:
+            WRITERS[item["kind"]](session, item)
+        row = {"kind": "variables", "name": objects.RECORD, "action": "upsert", "after": {
+            "value": json.dumps(record), "description": "Names of the objects that Ansible made here, so that it removes no others."}}
+        write_variable(session, row)
+
+
+def put(session, model, key, item, values):
+    """Insert, update or delete one row. Without loading it: Airflow can't load a row that it can't decrypt."""
+    table = model.__table__
+    here = table.c[key] == item["name"]
+    if item["action"] == "delete":
+        session.execute(table.delete().where(here))
+    elif item["action"] == "create" or not session.execute(table.update().where(here).values(**values)).rowcount:
+        session.execute(table.insert().values(**{key: item["name"]}, **values))
+
+
+def write_connection(session, item):
+    from airflow.models.connection import Connection
+
+    values = {}
+    if item["action"] != "delete":
+        made = Connection(conn_id=item["name"], **item["after"])
+        values = {field: value for field, value in item["after"].items() if field not in ("password", "extra")}
+        if "password" in item["after"]:
+            values.update(password=made._password, is_encrypted=bool(made.is_encrypted))
+        if "extra" in item["after"]:
+            values.update(extra=made._extra, is_extra_encrypted=bool(made.is_extra_encrypted))
+    put(session, Connection, "conn_id", item, values)
+
+
+def write_variable(session, item):
+    from airflow.models.variable import Variable
+
+    values = {}
+    if item["action"] != "delete":
+        values = {field: value for field, value in item["after"].items() if field != "value"}
+        if "value" in item["after"]:
+            made = Variable(key=item["name"], val=item["after"]["value"])
+            values.update(val=made._val, is_encrypted=bool(made.is_encrypted))
+    put(session, Variable, "key", item, values)
+
+
+def write_pool(session, item):
+    from airflow.models.pool import Pool
+
+    put(session, Pool, "pool", item, item["after"])
+
+
+def write_role(session, item):
+    from airflow.providers.fab.auth_manager.models import Action, Permission, Resource, Role
+
+    role = session.query(Role).filter_by(name=item["name"]).one_or_none()
+    if item["action"] == "delete":
+        session.delete(role)
+        return
+    if role is None:
+        role = Role(name=item["name"])
+        session.add(role)
+
+    def one(model, **values):
+        found = session.query(model).filter_by(**values).one_or_none()
+        if found is None:
+            found = model(**values)
+            session.add(found)
+            session.flush()
+        return found
+
+    wanted = [text.split(" on ", 1) for text in item["after"]["permissions"]]
+    left_alone = [p for p in role.permissions if of_a_dag(p.resource.name) and p.resource.name not in {resource for _action, resource in wanted}]
+    role.permissions = left_alone + [
+        one(Permission, action_id=one(Action, name=action).id, resource_id=one(Resource, name=resource).id) for action, resource in wanted]
+    session.flush()
+
+
+def write_user(session, item):
+    from airflow.providers.fab.auth_manager.models import Role, User
+    from werkzeug.security import generate_password_hash
+
+    user = session.query(User).filter_by(username=item["name"]).one_or_none()
+    if item["action"] == "delete":
+        session.delete(user)
+        return
+    if user is None:
+        user = User(username=item["name"])
+    for field, value in item["after"].items():
+        if field == "roles":
+            user.roles = session.query(Role).filter(Role.name.in_(value)).all()
+        else:
+            setattr(user, field, generate_password_hash(value) if field == "password" else value)
+    session.add(user)
+    session.flush()
+
+
+def write_dag_state(session, item):
+    from airflow.models.dag import DagModel
+
+    session.execute(DagModel.__table__.update().where(DagModel.__table__.c.dag_id == item["name"]).values(is_paused=item["after"]["paused"]))
+
+
+WRITERS = {
+    "connections": write_connection, "variables": write_variable, "pools": write_pool, "roles": write_role, "users": write_user,
+    "dag_state": write_dag_state,
+}
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------------------------------
+
+
+def apply(reader, request):
+    """Bring the database to what the request declares, or only say what that would change."""
+    declared, check = dict(request["declared"]), request["check"]
+    if not reader.has("connection"):
+        if check:
+            # The migration, which a real run does before, is still to come.
+            return objects.plan(declared, {}, {}, False)
+        raise Refused(["The metadata database has no schema yet. Run playbooks/airflow.yml first."])
+    kept_elsewhere = [] if reader.has("ab_user") else [kind for kind in ("users", "roles") if declared.get(kind)]
+    if kept_elsewhere:
+        raise Refused(["airflow_{0}: [core] auth_manager keeps no users in the database. Only the FAB auth manager does.".format(kind)
+                       for kind in kept_elsewhere])
+
+    if not check:
+        reader.lock()
+        wait_for_dags(reader, declared, request["timeout"])
+    declared["connections"] = without_uris(declared.get("connections", {}))
+    made = dict(reader.variables([objects.RECORD], {}))
+    made = objects.parsed(made.get(objects.RECORD, {}).get("value"), {})
+    current = reader.read(declared, made if request["purge"] else {})
+    changes = objects.plan(declared, current, made, request["purge"])
+    wrong = list(refusals(reader, declared, changes, request["types"]))
+    if wrong:
+        raise Refused(wrong)
+    if changes and not check:
+        write(changes, objects.remembered(made, changes))
+    return changes
+
+
+def main():
+    # Airflow logs to standard output, which is for the answer alone.
+    answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    try:
+        reader = Reader(secret("sql_alchemy_conn"), secret("fernet_key"))
+        changes = apply(reader, request)
+        answer = {"changes": objects.told(changes), "diff": objects.diff(changes)}
+    except Refused as refused:
+        answer = {"problems": refused.args[0]}
+    except Exception as error:
+        # SQLAlchemy's text holds the parameters of the statement, so only the driver's first line is told.
+        text = str(getattr(error, "orig", None) or error).splitlines() or [""]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        answer = {"error": "{0}: {1} ({2}, line {3})".format(type(error).__name__, text[0], os.path.basename(where.filename), where.lineno)}
+    json.dump(answer, answer_to)
+    answer_to.close()

@@ -1,0 +1,359 @@
+# Copyright the Airflow installer's contributors
+# Apache License 2.0 (see LICENSE)
+
+"""Airflow's objects as plain data: what is wrong with a declaration, how it differs from what is there, and how to tell that without secrets.
+
+Declared is {kind: {name: fields}}. Nothing here needs Airflow or Ansible, so that the controller, the modules and the host's virtualenv
+can all use it. Messages never hold the value of a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from urllib.parse import urlsplit
+
+# In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
+KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")
+SINGULAR = {"roles": "role", "users": "user", "pools": "pool", "connections": "connection", "variables": "variable", "dag_state": "DAG"}
+
+FIELDS = {
+    "roles": {"permissions": "permissions"},
+    "users": {
+        "email": "text", "first_name": "text", "last_name": "text", "roles": "names", "active": "truth", "password": "secret", "update_password": "text",
+    },
+    "pools": {"slots": "number", "description": "text", "include_deferred": "truth"},
+    "connections": {
+        "uri": "secret", "conn_type": "text", "description": "text", "host": "text", "login": "text", "password": "secret", "schema": "text",
+        "port": "number", "extra": "object",
+    },
+    "variables": {"value": "value", "json": "truth", "description": "text"},
+    "dag_state": {"paused": "truth"},
+}
+REQUIRED = {"roles": ("permissions",), "users": ("email", "roles"), "pools": ("slots",), "variables": ("value",), "dag_state": ("paused",)}
+
+# Names that Airflow itself takes, as far as a name is limited at all.
+NAMES = {
+    "connections": (r"[\w#!()\-.:/\\]{1,250}", "1 to 250 letters, digits and # ! ( ) - . : / \\ _"),
+    "variables": (r"(?s).{1,250}", "1 to 250 characters"),
+    "pools": (r"(?s).{1,256}", "1 to 256 characters"),
+    "roles": (r"(?s).{1,64}", "1 to 64 characters"),
+    "users": (r"\S(.{0,254}\S)?", "1 to 256 characters without a blank at an end"),
+    "dag_state": (r"[\w.\-]{1,250}", "1 to 250 letters, digits and - . _"),
+}
+# Airflow writes their permissions anew at each start.
+BUILT_IN_ROLES = ("Admin", "Viewer", "User", "Op")
+DEFAULT_POOL = "default_pool"
+# The variable that remembers what was made here: in the database, so that it is written in one transaction with the objects,
+# and moves with them to another host.
+RECORD = "airflow_state_made"
+
+# What Airflow itself takes for a secret by its name (DEFAULT_SENSITIVE_FIELDS of 3.3; 2 has fewer).
+SENSITIVE = re.compile(
+    "access_key|access_token|api_?key|auth_header|authorization|bearer|connection_string|dsn|keyfile_dict|passphrase|passw|private_key|prox(y|ies)"
+    "|secret|service_account|service_key|token|webhook_url", re.IGNORECASE)
+HIDDEN = "***"
+ANOTHER = " (another)"
+# Stands for a value of the database that is not the declared one, and that nobody needs to know.
+UNKNOWN = "\0unknown"
+
+
+# ---- what is wrong -----------------------------------------------------------------------------------------------------------------
+
+
+def problems(declared):
+    """All that is wrong with a declaration, as far as that can be known without Airflow."""
+    for kind, objects in declared.items():
+        if not isinstance(objects, dict):
+            yield "airflow_{0} is {1}; valid is a dictionary, name to fields.".format(kind, type_name(objects))
+            continue
+        for name, fields in objects.items():
+            path = "airflow_{0}.{1}".format(kind, name)
+            if not isinstance(name, str):
+                yield "{0}: its name is {1}; put it in quotes.".format(path, type_name(name))
+            elif not isinstance(fields, dict):
+                yield "{0} is {1}; valid is a dictionary of {2}.".format(path, type_name(fields), ", ".join(FIELDS[kind]))
+            else:
+                yield from object_problems(kind, name, path, fields)
+
+
+def object_problems(kind, name, path, fields):
+    pattern, valid = NAMES[kind]
+    if not re.fullmatch(pattern, name):
+        yield "{0}: its name is not valid; valid are {1}.".format(path, valid)
+    if kind == "variables" and name == RECORD:
+        yield "{0}: this tool keeps its own record there. Take another name.".format(path)
+
+    states = () if kind == "dag_state" else ("present", "absent")
+    known = [*FIELDS[kind], *(["state"] if states else [])]
+    for field in fields:
+        if field not in known:
+            yield "{0} has {1}; valid are {2}.{3}".format(path, field, ", ".join(known), did_you_mean(field, known))
+    if fields.get("state", "present") not in ("present", *states):
+        yield "{0}.state is {1}; valid are {2}.".format(path, json.dumps(fields["state"], default=str), " and ".join(states))
+    if fields.get("state") == "absent":
+        if kind == "pools" and name == DEFAULT_POOL:
+            yield "{0}: Airflow needs this pool. Give it slots in place of state: absent.".format(path)
+        return
+
+    wrong = False
+    for field, wanted in FIELDS[kind].items():
+        value = fields.get(field)
+        if value is None:
+            if field in REQUIRED.get(kind, ()):
+                yield "{0} lacks {1}.".format(path, field)
+            continue
+        text = type_problem(wanted, value)
+        if text:
+            wrong = True
+            yield "{0}.{1} {2}".format(path, field, text)
+    if not wrong:
+        yield from (path + text for text in CHECKS.get(kind, no_more)(name, fields))
+
+
+def type_problem(wanted, value):
+    if wanted in ("text", "secret"):
+        if not isinstance(value, str):
+            return "is {0}, where a string belongs. Put it in quotes.".format(type_name(value))
+        if "\0" in value:
+            return "holds a NUL character, which PostgreSQL can't store."
+    elif wanted == "number" and (not isinstance(value, int) or isinstance(value, bool)):
+        return "is {0}, where a whole number belongs.".format(type_name(value))
+    elif wanted == "truth" and not isinstance(value, bool):
+        return "is {0}, where true or false belongs.".format(type_name(value))
+    elif wanted == "names" and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        return "is {0}, where a list of names belongs.".format(type_name(value))
+    elif wanted == "permissions" and not (
+        isinstance(value, dict) and all(isinstance(item, list) and all(isinstance(action, str) for action in item) for item in value.values())
+    ):
+        return "must be a dictionary, resource to list of actions, such as {DAGs: [can_read, can_edit]}."
+    elif wanted == "object" and not (isinstance(value, dict) or isinstance(value, str) and isinstance(parsed(value), dict) or value == ""):
+        return "must be a dictionary, or a string that holds one in JSON."
+    elif wanted == "value" and not isinstance(value, (str, int, float, list, dict)):
+        return "is {0}, where a string, a number, true or false, a list or a dictionary belongs.".format(type_name(value))
+    return None
+
+
+def connection_problems(_name, fields):
+    if fields.get("uri"):
+        others = [field for field in FIELDS["connections"] if field not in ("uri", "description") and fields.get(field) not in (None, "", {})]
+        if others:
+            yield " has uri and {0}; a URI holds all of that. Keep one of the two.".format(", ".join(others))
+        problem = uri_problem(fields["uri"])
+        if problem:
+            yield ".uri " + problem
+    elif not fields.get("conn_type"):
+        yield " lacks conn_type (such as postgres or http), or uri."
+    if not 0 <= (fields.get("port") or 0) <= 65535:
+        yield ".port is {0}; valid is 1 to 65535.".format(fields["port"])
+
+
+def uri_problem(uri):
+    """Why Airflow would not understand the URI, or lose a part of it. Never says the URI, which may hold a password."""
+    valid = "Valid is type://login:password@host:port/schema?key=value."
+    if not re.match(r"[a-z][a-z0-9+.-]*://", uri):
+        return "is no URI: it must begin with a type in lower case, with - for _, and ://. " + valid
+    if uri.count("://") > 2:
+        return "has :// more than twice. " + valid
+    if re.search(r"[\s#\x00-\x1f]", uri):
+        return "holds a blank, a new line or a #, which would be lost. Write %20, %0A and %23, or give the fields one by one."
+    rest = uri.split("://", 1)[1]
+    try:
+        parts = urlsplit(rest if "://" in rest else uri)
+        port = parts.port
+    except ValueError:
+        return "has a port that is no number from 0 to 65535, or brackets that don't match. Characters like / ? # [ ] of a password are percent-encoded. " + valid
+    if "@" in parts.path and "@" not in parts.netloc:
+        return "has its @ behind a /. A / in a login or password is written %2F. " + valid
+    return None if port is None or port > 0 else "has port 0. " + valid
+
+
+def variable_problems(_name, fields):
+    if fields.get("json") and isinstance(fields["value"], str) and parsed(fields["value"], UNKNOWN) is UNKNOWN:
+        yield ".value is no JSON, which json: true asks for. Write it as a list or dictionary, or remove json."
+    if isinstance(fields["value"], str) and "\0" in fields["value"]:
+        yield ".value holds a NUL character, which PostgreSQL can't store."
+
+
+def pool_problems(_name, fields):
+    if fields["slots"] < -1:
+        yield ".slots is {0}; valid is 0 or more, or -1 for no limit.".format(fields["slots"])
+
+
+def user_problems(_name, fields):
+    if not fields["roles"]:
+        yield ".roles is empty; a user without a role can do nothing. Valid are Admin, Op, User, Viewer, Public and those of airflow_roles."
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", fields["email"]):
+        yield ".email is {0}, which is no address.".format(json.dumps(fields["email"]))
+    if fields.get("password") == "":
+        yield ".password is empty. Remove it to leave the password of an existing user alone."
+    if fields.get("update_password", "always") not in ("always", "on_create"):
+        yield ".update_password is {0}; valid are always and on_create.".format(json.dumps(fields["update_password"]))
+
+
+def role_problems(name, _fields):
+    if name in BUILT_IN_ROLES:
+        yield ": Airflow itself keeps the permissions of this role. Take another name."
+
+
+def no_more(_name, _fields):
+    return ()
+
+
+CHECKS = {
+    "connections": connection_problems, "variables": variable_problems, "pools": pool_problems, "users": user_problems, "roles": role_problems,
+}
+
+
+def did_you_mean(name, known):
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return " Did you mean {0}?".format(near[0]) if near else ""
+
+
+def type_name(value):
+    names = ((bool, "a truth value"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), (list, "a list"))
+    return "nothing" if value is None else next((text for kind, text in names if isinstance(value, kind)), "a " + type(value).__name__)
+
+
+def parsed(text, default=None):
+    """The value that JSON text holds; the default where it holds none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return default
+
+
+# ---- how it differs ----------------------------------------------------------------------------------------------------------------
+
+
+def present(fields):
+    return fields.get("state", "present") == "present"
+
+
+def canonical(kind, fields):
+    """The fields of an object that is to be, in the form in which the database's are read. A field that is left out is empty there."""
+    if kind == "connections":
+        if fields.get("uri"):
+            return {"uri": fields["uri"], "description": fields.get("description") or None}
+        wanted = {field: fields.get(field) or None for field in FIELDS[kind] if field != "uri"}
+        if isinstance(wanted["extra"], dict):
+            wanted["extra"] = json.dumps(wanted["extra"])
+        return wanted
+    if kind == "variables":
+        value = fields["value"]
+        return {"value": value if isinstance(value, str) else json.dumps(value), "description": fields.get("description") or None}
+    if kind == "pools":
+        return {
+            "slots": fields["slots"], "description": fields.get("description") or None, "include_deferred": bool(fields.get("include_deferred")),
+        }
+    if kind == "users":
+        wanted = {"email": fields["email"], "first_name": fields.get("first_name") or "", "last_name": fields.get("last_name") or ""}
+        wanted.update(roles=sorted(set(fields["roles"])), active=fields.get("active") is not False)
+        if fields.get("password"):
+            wanted["password"] = fields["password"]
+        return wanted
+    if kind == "roles":
+        return {"permissions": sorted({"{0} on {1}".format(action, on) for on, actions in fields["permissions"].items() for action in actions})}
+    return {"paused": fields["paused"]}
+
+
+def same(field, old, new, as_json):
+    if as_json:
+        # Types count: 1 is not true. An empty object is no object.
+        old, new = (json.dumps(parsed(text, text) or None if field == "extra" else parsed(text, text), sort_keys=True) for text in (old, new))
+    return old == new
+
+
+def plan(declared, current, made, purge):
+    """Return the changes that lead from the current objects to the declared ones: [{kind, name, action, before, after, fields}].
+
+    made: {kind: names} of the objects that were made here; only these are purged.
+    """
+    changes, removals = [], []
+    for kind in KINDS:
+        objects, there = declared.get(kind, {}), current.get(kind, {})
+        for name in sorted(objects):
+            fields, old = objects[name], there.get(name)
+            if not present(fields):
+                if old is not None:
+                    removals.append(change(kind, name, "delete", old, {}))
+                continue
+            new = canonical(kind, fields)
+            if old is None:
+                changes.append(change(kind, name, "create", {}, new))
+                continue
+            if fields.get("update_password") == "on_create":
+                new.pop("password", None)
+            texts = {"extra"} | ({"value"} if fields.get("json") or not isinstance(fields.get("value"), str) else set())
+            different = [field for field in new if not same(field, old.get(field), new[field], field in texts)]
+            if different:
+                changes.append(change(kind, name, "update", {field: old.get(field) for field in different}, {field: new[field] for field in different}))
+        if purge:
+            removals += [change(kind, name, "delete", there[name], {}) for name in sorted(made.get(kind, ())) if name in there and name not in objects]
+    return changes + sorted(removals, key=lambda removal: -KINDS.index(removal["kind"]))
+
+
+def change(kind, name, action, before, after):
+    return {"kind": kind, "name": name, "action": action, "before": before, "after": after, "fields": sorted(after or before)}
+
+
+def remembered(made, changes):
+    """The record after the changes: what was made here and is still there."""
+    names = {kind: set(made.get(kind, ())) for kind in KINDS if kind != "dag_state"}
+    for item in changes:
+        if item["action"] == "create" and item["kind"] in names:
+            names[item["kind"]].add(item["name"])
+        elif item["action"] == "delete":
+            names[item["kind"]].discard(item["name"])
+    return {kind: sorted(found) for kind, found in names.items() if found}
+
+
+# ---- how to tell it ----------------------------------------------------------------------------------------------------------------
+
+
+def told(changes):
+    """What a module returns of the changes: no values."""
+    return [{"kind": SINGULAR[item["kind"]], "name": item["name"], "action": item["action"], "fields": item["fields"]} for item in changes]
+
+
+def diff(changes):
+    """Ansible's diffs of the changes. Secrets, and what might be one, are veiled; that they differ is seen."""
+    shown = []
+    for item in changes:
+        title = "{0} {1}".format(SINGULAR[item["kind"]], item["name"])
+        before = {field: veiled_field(item, field, value) for field, value in item["before"].items() if value is not None}
+        after = {field: veiled_field(item, field, value) for field, value in item["after"].items() if value is not None}
+        for field in before.keys() & after.keys():
+            if before[field] == after[field]:
+                after[field] = "{0}{1}".format(after[field], ANOTHER) if isinstance(after[field], str) else [after[field], ANOTHER.strip()]
+        shown.append({"before_header": title, "after_header": title, "before": lines(before), "after": lines(after)})
+    return shown
+
+
+def lines(fields):
+    return "".join("{0}: {1}\n".format(field, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
+                   for field, value in sorted(fields.items()))
+
+
+def veiled_field(item, field, value):
+    if item["kind"] == "connections" and field in ("password", "uri") or item["kind"] == "users" and field == "password":
+        return HIDDEN
+    if item["kind"] == "connections" and field == "extra" or item["kind"] == "variables" and field == "value":
+        return veiled(parsed(value, value), field == "value" and SENSITIVE.search(item["name"]))
+    return without_credentials(value) if isinstance(value, str) else value
+
+
+def veiled(value, sensitive=None):
+    """Numbers and truth values are shown, unless their name is that of a secret. A string is not: nobody can tell by looking at it."""
+    if isinstance(value, dict):
+        return {key: veiled(inner, sensitive or SENSITIVE.search(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [veiled(inner, sensitive) for inner in value]
+    return value if isinstance(value, (bool, int, float)) and not sensitive else HIDDEN
+
+
+def without_credentials(text):
+    """An address without its login, and without its path, which may be a token."""
+    return re.sub(r"([\w+.-]+://)([^/@\s]*@)?([^/?#\s]*)([/?#]\S+)?",
+                  lambda found: "".join([found[1], HIDDEN + "@" if found[2] else "", found[3], "/" + HIDDEN if found[4] else ""]), text)

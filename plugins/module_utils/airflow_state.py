@@ -1,0 +1,104 @@
+# Copyright the Airflow installer's contributors
+# Apache License 2.0 (see LICENSE)
+
+"""What the modules for Airflow's objects have in common: their options, and the one process in the host's virtualenv that does the work."""
+
+from __future__ import annotations
+
+import grp
+import inspect
+import json
+import os
+import pwd
+import subprocess
+
+from ansible.module_utils import airflow_database, airflow_objects
+from ansible.module_utils.basic import AnsibleModule
+
+OPTIONS = {
+    "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
+    "user": {"type": "str", "default": "airflow"},
+    "environment": {"type": "dict", "default": {"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW_CONFIG": "/etc/airflow/airflow.cfg"}},
+    "connection_types": {"type": "list", "elements": "str", "default": []},
+}
+
+# The program comes on standard input too, in the first line, because argument lists are for everybody to read.
+START = """
+import json, sys, types
+for name, source in json.loads(sys.stdin.readline()):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main()
+"""
+PARENTS = ("ansible", "ansible.module_utils")
+
+
+def program():
+    modules = [(module.__name__, inspect.getsource(module)) for module in (airflow_objects, airflow_database)]
+    return json.dumps([(name, "") for name in PARENTS] + modules)
+
+
+def identity(user):
+    """What Popen needs to become the user; nothing where this process is that user already."""
+    entry = pwd.getpwnam(user)
+    if os.geteuid() == entry.pw_uid:
+        return {}
+    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [entry.pw_gid, *groups]}
+
+
+def ask(params, request):
+    """Start the process, hand it the request, and return its answer."""
+    done = subprocess.run(
+        [params["python"], "-c", START],
+        input=program() + "\n" + json.dumps(request),
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
+        # A directory that the user may be in.
+        cwd="/",
+        text=True,
+        capture_output=True,
+        check=False,
+        **identity(params["user"]),
+    )
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return {"error": "{0} ended with {1}:\n{2}".format(params["python"], done.returncode, "\n".join(done.stderr.splitlines()[-5:]))}
+
+
+def bring_about(module, declared, purge=False, timeout=0):
+    """Make the database what is declared, in one go, and end the module."""
+    problems = list(airflow_objects.problems(declared))
+    if problems:
+        refuse(module, problems)
+    if module.check_mode and not os.path.exists(module.params["python"]):
+        # A host without Airflow: all would be made.
+        changes = airflow_objects.plan(declared, {}, {}, False)
+        answer = {"changes": airflow_objects.told(changes), "diff": airflow_objects.diff(changes)}
+    else:
+        answer = ask(module.params, {
+            "declared": declared, "purge": purge, "check": module.check_mode, "timeout": timeout, "types": module.params["connection_types"],
+        })
+    if answer.get("problems"):
+        refuse(module, answer["problems"])
+    if "error" in answer:
+        module.fail_json(msg="Nothing was changed: " + answer["error"])
+    module.exit_json(changed=bool(answer["changes"]), changes=answer["changes"], **({"diff": answer["diff"]} if module._diff else {}))
+
+
+def refuse(module, problems):
+    text = "{0} problem{1}. Nothing was changed.\n{2}".format(
+        len(problems), "" if len(problems) == 1 else "s", "\n".join("{0}. {1}".format(number, problem) for number, problem in enumerate(problems, 1)))
+    module.fail_json(msg=text, problems=problems)
+
+
+def one_object(kind, options, name="name"):
+    """The main function of a module that is about one object of a kind."""
+    states = {} if kind == "dag_state" else {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+    module = AnsibleModule(
+        argument_spec={name: {"type": "str", "required": True}, **options, **states, **OPTIONS},
+        supports_check_mode=True,
+    )
+    fields = {field: module.params[field] for field in [*options, *states] if module.params[field] is not None}
+    timeout = fields.pop("timeout", 0)
+    bring_about(module, {kind: {module.params[name]: fields}}, timeout=timeout)
