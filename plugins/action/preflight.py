@@ -10,6 +10,7 @@ import base64
 import binascii
 import collections
 import difflib
+import functools
 import glob
 import importlib.util
 import json
@@ -29,6 +30,18 @@ from ansible.release import __version__ as ansible_version
 Setting = collections.namedtuple("Setting", "name where entity level")
 SECRET_NAME = re.compile(r"password|secret|key|url|token")
 NOT_YET = re.compile(r"ansible_|__|role_path")
+
+# Variables of role airflow_state that hold objects of Airflow, and what the module_utils call these.
+OBJECTS = {"airflow_" + kind: kind for kind in ("connections", "variables", "pools", "roles", "users", "dag_state")}
+
+
+@functools.cache
+def airflow_objects(repository):
+    """The code that the modules judge these objects with."""
+    spec = importlib.util.spec_from_file_location("airflow_objects", os.path.join(repository, "plugins", "module_utils", "airflow_objects.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class NotYet(Exception):
@@ -672,6 +685,9 @@ class ActionModule(ActionBase):
             if problem:
                 problems.append((name, "{0} ({1}): {2}".format(name, where(name), problem[len(name) + 1:] if problem.startswith(name + " ") else problem)))
                 continue
+            if name in OBJECTS:
+                found = airflow_objects(self.scope.repository).check({OBJECTS[name]: value})[1]
+                problems += [(name, "{0} ({1}): {2}".format(name, where(name), text)) for text in found]
             secrets = [(name, value, self.rules["secrets"].get(name, {}))] if name in self.rules["secrets"] else []
             secrets += [(path, inner, {}) for path, inner in nested_secrets(name, spec, value)]
             for path, secret, rule in secrets:

@@ -140,7 +140,7 @@ def of_a_dag(resource):
 # ---- refuse ------------------------------------------------------------------------------------------------------------------------
 
 
-def refusals(reader, declared, changes, types):
+def refusals(reader, changes, types, role_names):
     """What can only be judged with the database and Airflow at hand."""
     written = [item for item in changes if item["action"] != "delete"]
 
@@ -160,7 +160,7 @@ def refusals(reader, declared, changes, types):
     if users:
         roles = {name for (name,) in reader.rows("SELECT name FROM ab_role")}
         roles -= {item["name"] for item in changes if item["kind"] == "roles" and item["action"] == "delete"}
-        roles |= {item["name"] for item in written if item["kind"] == "roles"}
+        roles |= set(role_names)
         mine = {item["after"]["email"].lower(): item["name"] for item in users if "email" in item["after"]}
         taken = dict(reader.rows("SELECT lower(email), username FROM ab_user WHERE lower(email) = ANY(%s)", list(mine)))
         for item in users:
@@ -212,9 +212,9 @@ def wait_for_dags(reader, declared, timeout):
 
 
 def without_uris(connections):
-    """Connections declared by URI get the fields that this Airflow reads from it."""
+    """Connections declared by URI get the fields that this Airflow reads from it; return them and what it can't read."""
     if not any(fields.get("uri") and objects.present(fields) for fields in connections.values()):
-        return connections
+        return connections, []
     from airflow.models.connection import Connection
 
     found, wrong = {}, []
@@ -229,9 +229,7 @@ def without_uris(connections):
             fields = {field: getattr(made, field) for field in ("conn_type", "host", "login", "password", "schema", "port", "extra")}
             fields["description"] = connections[name].get("description")
         found[name] = fields
-    if wrong:
-        raise Refused(wrong)
-    return found
+    return found, wrong
 
 
 # ---- write -------------------------------------------------------------------------------------------------------------------------
@@ -367,12 +365,12 @@ def apply(reader, request):
     if not check:
         reader.lock()
         wait_for_dags(reader, declared, request["timeout"])
-    declared["connections"] = without_uris(declared.get("connections", {}))
+    declared["connections"], unreadable = without_uris(declared.get("connections", {}))
     made = dict(reader.variables([objects.RECORD], {}))
     made = objects.parsed(made.get(objects.RECORD, {}).get("value"), {})
     current = reader.read(declared, made if request["purge"] else {})
     changes = objects.plan(declared, current, made, request["purge"])
-    wrong = list(refusals(reader, declared, changes, request["types"]))
+    wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]
     if wrong:
         raise Refused(wrong)
     if changes and not check:

@@ -62,23 +62,27 @@ UNKNOWN = "\0unknown"
 # ---- what is wrong -----------------------------------------------------------------------------------------------------------------
 
 
-def problems(declared):
-    """All that is wrong with a declaration, as far as that can be known without Airflow."""
+def check(declared):
+    """Return what is sound of a declaration, and all that is wrong with the rest, as far as that can be known without Airflow."""
+    sound, problems = {}, []
     for kind, objects in declared.items():
-        if not isinstance(objects, dict):
-            yield "airflow_{0} is {1}; valid is a dictionary, name to fields.".format(kind, type_name(objects))
-            continue
+        sound[kind] = {}
         for name, fields in objects.items():
-            path = "airflow_{0}.{1}".format(kind, name)
-            if not isinstance(name, str):
-                yield "{0}: its name is {1}; put it in quotes.".format(path, type_name(name))
-            elif not isinstance(fields, dict):
-                yield "{0} is {1}; valid is a dictionary of {2}.".format(path, type_name(fields), ", ".join(FIELDS[kind]))
-            else:
-                yield from object_problems(kind, name, path, fields)
+            found = list(object_problems(kind, name, fields))
+            problems += found
+            if not found:
+                sound[kind][name] = fields
+    return sound, problems
 
 
-def object_problems(kind, name, path, fields):
+def object_problems(kind, name, fields):
+    path = "airflow_{0}.{1}".format(kind, name)
+    if not isinstance(name, str):
+        yield "{0}: its name is {1}; put it in quotes.".format(path, type_name(name))
+        return
+    if not isinstance(fields, dict):
+        yield "{0} is {1}; valid is a dictionary of {2}.".format(path, type_name(fields), ", ".join(FIELDS[kind]))
+        return
     pattern, valid = NAMES[kind]
     if not re.fullmatch(pattern, name):
         yield "{0}: its name is not valid; valid are {1}.".format(path, valid)

@@ -19,8 +19,8 @@ OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
     "user": {"type": "str", "default": "airflow"},
     "environment": {"type": "dict", "default": {"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW_CONFIG": "/etc/airflow/airflow.cfg"}},
-    "connection_types": {"type": "list", "elements": "str", "default": []},
 }
+CONNECTION_TYPES = {"connection_types": {"type": "list", "elements": "str", "default": []}}
 
 # The program comes on standard input too, in the first line, because argument lists are for everybody to read.
 START = """
@@ -68,16 +68,17 @@ def ask(params, request):
 
 def bring_about(module, declared, purge=False, timeout=0):
     """Make the database what is declared, in one go, and end the module."""
-    problems = list(airflow_objects.problems(declared))
-    if problems:
-        refuse(module, problems)
+    sound, problems = airflow_objects.check(declared)
     if module.check_mode and not os.path.exists(module.params["python"]):
         # A host without Airflow: all would be made.
-        changes = airflow_objects.plan(declared, {}, {}, False)
-        answer = {"changes": airflow_objects.told(changes), "diff": airflow_objects.diff(changes)}
+        changes = airflow_objects.plan(sound, {}, {}, False)
+        answer = {"problems": problems, "changes": airflow_objects.told(changes), "diff": airflow_objects.diff(changes)}
     else:
         answer = ask(module.params, {
-            "declared": declared, "purge": purge, "check": module.check_mode, "timeout": timeout, "types": module.params["connection_types"],
+            "declared": sound, "problems": problems, "purge": purge, "check": module.check_mode, "timeout": timeout,
+            "types": module.params.get("connection_types", []),
+            # A user of a role that is wrong is not wrong too.
+            "role_names": [name for name in declared.get("roles", {}) if airflow_objects.present(sound["roles"].get(name, {}))],
         })
     if answer.get("problems"):
         refuse(module, answer["problems"])
@@ -89,16 +90,15 @@ def bring_about(module, declared, purge=False, timeout=0):
 def refuse(module, problems):
     text = "{0} problem{1}. Nothing was changed.\n{2}".format(
         len(problems), "" if len(problems) == 1 else "s", "\n".join("{0}. {1}".format(number, problem) for number, problem in enumerate(problems, 1)))
-    module.fail_json(msg=text, problems=problems)
+    module.fail_json(msg=text)
 
 
-def one_object(kind, options, name="name"):
-    """The main function of a module that is about one object of a kind."""
+def one_object(kind, options, **more):
+    """The main function of a module that is about one object of a kind. options are the object's fields; more is not."""
     states = {} if kind == "dag_state" else {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
     module = AnsibleModule(
-        argument_spec={name: {"type": "str", "required": True}, **options, **states, **OPTIONS},
+        argument_spec={"name": {"type": "str", "required": True}, **options, **states, **OPTIONS, **more},
         supports_check_mode=True,
     )
     fields = {field: module.params[field] for field in [*options, *states] if module.params[field] is not None}
-    timeout = fields.pop("timeout", 0)
-    bring_about(module, {kind: {module.params[name]: fields}}, timeout=timeout)
+    bring_about(module, {kind: {module.params["name"]: fields}}, timeout=module.params.get("timeout", 0))
