@@ -94,7 +94,7 @@ def object_problems(kind, name, fields):
     for field in fields:
         if field not in known:
             yield "{0} has {1}; valid are {2}.{3}".format(path, field, ", ".join(known), did_you_mean(field, known))
-    if fields.get("state", "present") not in ("present", *states):
+    if states and fields.get("state", "present") not in states:
         yield "{0}.state is {1}; valid are {2}.".format(path, json.dumps(fields["state"], default=str), " and ".join(states))
     if fields.get("state") == "absent":
         if kind == "pools" and name == DEFAULT_POOL:
@@ -106,6 +106,7 @@ def object_problems(kind, name, fields):
         value = fields.get(field)
         if value is None:
             if field in REQUIRED.get(kind, ()):
+                wrong = True
                 yield "{0} lacks {1}.".format(path, field)
             continue
         text = type_problem(wanted, value)
@@ -167,7 +168,7 @@ def uri_problem(uri):
         parts = urlsplit(rest if "://" in rest else uri)
         port = parts.port
     except ValueError:
-        return "has a port that is no number from 0 to 65535, or brackets that don't match. Characters like / ? # [ ] of a password are percent-encoded. " + valid
+        return "has a port that is no number up to 65535, or brackets that don't match. In a login or password / ? # [ ] are percent-encoded. " + valid
     if "@" in parts.path and "@" not in parts.netloc:
         return "has its @ behind a /. A / in a login or password is written %2F. " + valid
     return None if port is None or port > 0 else "has port 0. " + valid
