@@ -38,16 +38,16 @@ class Api:
         self.python = f"{setting('airflow_install_dir')}/venv/bin/python"
         self.password = setting("airflow_admin_password")
 
-    def ask(self, method, path, body=None, password=None):
+    def ask(self, method, path, body=None, password=None, user=None, base=None):
         """Return (status, decoded body)."""
         request = {
             "port": self.port,
-            "user": self.user,
+            "user": user or self.user,
             "password": password or self.password,
             "config_dir": self.config_dir,
             "major": self.major,
             "method": method,
-            "path": f"/api/v{self.major - 1}{path}",
+            "path": (base or f"/api/v{self.major - 1}") + path,
             "body": body,
         }
         script = f"{self.python} -c {_quote(CLIENT)} <<'REQUEST'\n{json.dumps(request)}\nREQUEST"
