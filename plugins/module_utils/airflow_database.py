@@ -123,6 +123,12 @@ class Reader:
             if row.get("is_active", not row.get("is_stale")):
                 yield name, {"paused": bool(paused)}
 
+    def made(self):
+        """Return the record of what was made here: {kind: names}."""
+        for _name, record in self.variables([objects.RECORD], {}):
+            return objects.parsed(record["value"], {})
+        return {}
+
     def read(self, declared, made):
         """Return the objects of the database that were declared or made here: {kind: {name: fields}}."""
         current = {}
@@ -237,14 +243,16 @@ def without_uris(connections):
 
 def write(changes, record):
     """One transaction. Values are encrypted, and checked, by Airflow's own models."""
+    from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
     with create_session() as session:
         for item in changes:
             WRITERS[item["kind"]](session, item)
-        row = {"kind": "variables", "name": objects.RECORD, "action": "upsert", "after": {
-            "value": json.dumps(record), "description": "Names of the objects that Ansible made here, so that it removes no others."}}
-        write_variable(session, row)
+        # Names are no secret, and in clear they outlive every Fernet key.
+        put(session, Variable, "key", {"name": objects.RECORD, "action": "update"}, {
+            "val": json.dumps(record), "is_encrypted": False, "description": "Names of the objects that Ansible made here, so that it removes no others.",
+        })
 
 
 def put(session, model, key, item, values):
@@ -366,8 +374,7 @@ def apply(reader, request):
         reader.lock()
         wait_for_dags(reader, declared, request["timeout"])
     declared["connections"], unreadable = without_uris(declared.get("connections", {}))
-    made = dict(reader.variables([objects.RECORD], {}))
-    made = objects.parsed(made.get(objects.RECORD, {}).get("value"), {})
+    made = reader.made()
     current = reader.read(declared, made if request["purge"] else {})
     changes = objects.plan(declared, current, made, request["purge"])
     wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]

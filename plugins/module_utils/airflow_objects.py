@@ -327,18 +327,17 @@ def diff(changes):
     shown = []
     for item in changes:
         title = "{0} {1}".format(SINGULAR[item["kind"]], item["name"])
-        before = {field: veiled_field(item, field, value) for field, value in item["before"].items() if value is not None}
-        after = {field: veiled_field(item, field, value) for field, value in item["after"].items() if value is not None}
+        before, after = ({field: line(veiled_field(item, field, value)) for field, value in item[side].items() if value is not None}
+                         for side in ("before", "after"))
         for field in before.keys() & after.keys():
-            if before[field] == after[field]:
-                after[field] = "{0}{1}".format(after[field], ANOTHER) if isinstance(after[field], str) else [after[field], ANOTHER.strip()]
-        shown.append({"before_header": title, "after_header": title, "before": lines(before), "after": lines(after)})
+            after[field] += ANOTHER if before[field] == after[field] else ""
+        text = ("".join("{0}: {1}\n".format(field, side[field]) for field in sorted(side)) for side in (before, after))
+        shown.append({"before_header": title, "after_header": title, "before": next(text), "after": next(text)})
     return shown
 
 
-def lines(fields):
-    return "".join("{0}: {1}\n".format(field, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
-                   for field, value in sorted(fields.items()))
+def line(value):
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def veiled_field(item, field, value):

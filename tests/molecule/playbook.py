@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 
 from conftest import LOG_PATH, ROOT
 
@@ -19,23 +20,17 @@ class Play:
 
 
 def play(playbook, *arguments, **variables):
-    """Extra variables are given as they are: a string in them is no template."""
-    done = subprocess.run(
-        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", "-e", "@/dev/stdin", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_LOG_PATH": LOG_PATH},
-        input=as_yaml(variables),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    """Extra variables are given as they are: what a lookup returns is no template."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        json.dump(variables, file)
+        file.flush()
+        given = {name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name) for name in variables}
+        done = subprocess.run(
+            ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", "-e", json.dumps(given), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_LOG_PATH": LOG_PATH},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
     return Play(done)
-
-
-def as_yaml(value):
-    """JSON is YAML; but strings get the tag that keeps Ansible from taking {{ for a template."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)}: {as_yaml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(as_yaml, value)) + "]"
-    return ("!unsafe " if isinstance(value, str) else "") + json.dumps(value)

@@ -72,7 +72,7 @@ def test_connections_come_back_whole(api, exported):
 
 def test_passwords_and_extras_are_encrypted_in_the_database(host):
     stored = host.check_output("runuser -u postgres -- psql -d airflow -Atc 'SELECT password, extra FROM connection UNION ALL SELECT val, NULL FROM variable'")
-    assert stored.count("gAAAAA") == 100 + 100 + 101
+    assert stored.count("gAAAAA") == 100 + 100 + 100
     assert MARKER not in stored
 
 
@@ -109,6 +109,18 @@ def test_dags_are_paused_as_declared(api):
     assert api.get("/dags/tutorial")["is_paused"] is True
 
 
+def test_another_fernet_key_in_front_changes_nothing(host, setting):
+    """The first step of a rotation: what is stored is still encrypted with the old key."""
+    path = f"{setting('airflow_config_dir')}/secrets/fernet_key"
+    old = host.file(path).content_string
+    host.check_output(f"printf %s 'bmV3LWtleS1vZi10aGUtc2NlbmFyaW8tc3RhdGUhISE=,{old}' > {path}")
+    try:
+        done = play("state")
+    finally:
+        host.check_output(f"printf %s '{old}' > {path}")
+    assert (done.failed, done.changed) == (False, 0), done.output
+
+
 def ciphertexts(host):
     rows = host.check_output("runuser -u postgres -- psql -d airflow -AtF '|' -c 'SELECT conn_id, password, extra FROM connection'")
     return dict(row.split("|", 1) for row in rows.splitlines())
@@ -125,7 +137,7 @@ def test_a_changed_password_changes_one_row_and_no_other(host, exported):
     assert exported()["connection-7"]["password"] == f"{MARKER} another"
 
 
-def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(api, exported):
+def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api, exported):
     """It also puts connection-7 right again."""
     variables = {
         "airflow_connections": {
@@ -139,9 +151,10 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(api, expo
         "airflow_users": {**DECLARED["users"], "user-1": {"state": "absent"}, "user-2": {**DECLARED["users"]["user-2"], "password": f"{MARKER} new"}},
         "airflow_state_purge": True,
     }
+    before = ciphertexts(host)
     predicted = play("state", "--check", "--diff", "-vvv", **variables)
     assert not predicted.failed, predicted.output
-    assert "new" not in exported()
+    assert ciphertexts(host) == before
     done = play("state", "--diff", "-vvv", **variables)
     assert not done.failed, done.output
     assert done.diff == predicted.diff
@@ -161,8 +174,8 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(api, expo
     assert (again.failed, again.changed) == (False, 0), again.output
 
 
-def test_bad_input_is_refused_in_one_message_before_anything_is_written(exported):
-    before = exported()
+def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
+    before = ciphertexts(host)
     done = play(
         "state", "-vvv",
         airflow_connections={"one": {"conn_type": "htpp", "password": MARKER}, "two": {"uri": f"postgres//me:{MARKER}@h"}, "fine": {"conn_type": "http"}},
@@ -175,24 +188,4 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(exported
                  "five.value is no JSON"):
         assert text in done.output
     assert MARKER not in done.output
-    assert exported() == before
-
-
-def test_another_fernet_key_in_front_changes_nothing(host, setting):
-    """The first step of a rotation: what is stored is still encrypted with the old key."""
-    path = f"{setting('airflow_config_dir')}/secrets/fernet_key"
-    old = host.file(path).content_string
-    new = "bmV3LWtleS1vZi10aGUtc2NlbmFyaW8tc3RhdGUhISE="
-    host.check_output(f"printf %s '{new},{old}' > {path}")
-    try:
-        done = play("state", **DECLARED_AS_VARIABLES)
-        assert not done.failed, done.output
-        assert play("state", **DECLARED_AS_VARIABLES).changed == 0
-    finally:
-        host.check_output(f"printf %s '{old}' > {path}")
-    # What was written with the key that is gone is written anew.
-    assert play("state", **DECLARED_AS_VARIABLES).changed == 1
-    assert play("state", **DECLARED_AS_VARIABLES).changed == 0
-
-
-DECLARED_AS_VARIABLES = {f"airflow_{kind}": fields for kind, fields in DECLARED.items()}
+    assert ciphertexts(host) == before

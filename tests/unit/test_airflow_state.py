@@ -46,9 +46,8 @@ class FakeReader(airflow_database.Reader):
         self.calls.append("read")
         return self.current
 
-    def variables(self, names, declared):
-        made = self.current.get("made")
-        return [(airflow_objects.RECORD, {"value": json.dumps(made)})] if made and airflow_objects.RECORD in names else []
+    def made(self):
+        return self.current.get("made", {})
 
     def dag_state(self, names, declared):
         return self.current.get("dag_state", {}).items()
