@@ -39,7 +39,7 @@ class Reader:
         import psycopg2
         from cryptography.fernet import Fernet, MultiFernet
 
-        self.connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), application_name="airflow-installer")
+        self.connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
         self.connection.autocommit = True
         self.fernet = MultiFernet([Fernet(key) for key in keys.split(",")])
 
@@ -126,7 +126,8 @@ class Reader:
     def made(self):
         """Return the record of what was made here: {kind: names}."""
         for _name, record in self.variables([objects.RECORD], {}):
-            return objects.parsed(record["value"], {})
+            found = objects.parsed(record["value"])
+            return found if isinstance(found, dict) else {}
         return {}
 
     def read(self, declared, made):

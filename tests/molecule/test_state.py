@@ -5,6 +5,7 @@ import urllib.parse
 
 import pytest
 from airflow_api import Api
+from conftest import ROOT
 from playbook import play
 from state_objects import MARKER, objects
 
@@ -107,6 +108,13 @@ def test_users_come_back_and_can_sign_in(api, major):
 def test_dags_are_paused_as_declared(api):
     assert api.get("/dags/example_dag")["is_paused"] is False
     assert api.get("/dags/tutorial")["is_paused"] is True
+
+
+def test_no_secret_is_left_behind(host):
+    assert MARKER not in host.check_output("journalctl --no-pager -o cat")
+    assert MARKER not in (ROOT / "artifacts/logs/ansible-state.log").read_text(encoding="utf-8")
+    logged = "SELECT count(*) FROM log WHERE log::text LIKE '%%%s%%'" % MARKER
+    assert host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{logged}"') == "0"
 
 
 def test_another_fernet_key_in_front_changes_nothing(host, setting):
