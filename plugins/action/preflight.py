@@ -31,13 +31,10 @@ Setting = collections.namedtuple("Setting", "name where entity level")
 SECRET_NAME = re.compile(r"password|secret|key|url|token")
 NOT_YET = re.compile(r"ansible_|__|role_path")
 
-# Variables of role airflow_state that hold objects of Airflow, and what the module_utils call these.
-OBJECTS = {"airflow_" + kind: kind for kind in ("connections", "variables", "pools", "roles", "users", "dag_state")}
-
 
 @functools.cache
 def airflow_objects(repository):
-    """The code that the modules judge these objects with."""
+    """The code that the modules for Airflow's objects judge them with."""
     spec = importlib.util.spec_from_file_location("airflow_objects", os.path.join(repository, "plugins", "module_utils", "airflow_objects.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -685,9 +682,9 @@ class ActionModule(ActionBase):
             if problem:
                 problems.append((name, "{0} ({1}): {2}".format(name, where(name), problem[len(name) + 1:] if problem.startswith(name + " ") else problem)))
                 continue
-            if name in OBJECTS:
-                found = airflow_objects(self.scope.repository).check({OBJECTS[name]: value})[1]
-                problems += [(name, "{0} ({1}): {2}".format(name, where(name), text)) for text in found]
+            objects, kind = airflow_objects(self.scope.repository), name[len("airflow_"):]
+            if kind in objects.KINDS:
+                problems += [(name, "{0} ({1}): {2}".format(name, where(name), text)) for text in objects.check({kind: value})[1]]
             secrets = [(name, value, self.rules["secrets"].get(name, {}))] if name in self.rules["secrets"] else []
             secrets += [(path, inner, {}) for path, inner in nested_secrets(name, spec, value)]
             for path, secret, rule in secrets:

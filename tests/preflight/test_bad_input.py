@@ -99,3 +99,14 @@ def test_good_input_passes_and_brings_the_facts(site):
     assert re.search(r"facts: \d+ \d+ \S+ \S+ \d+ \S+", run.output)
     assert "Gathering Facts" not in run.output
     run.changed_nothing()
+
+
+def test_objects_of_airflow(site):
+    connections = {"a": {"conn_type": "http", "pasword": "horse-battery"}, "b": {"uri": "http//me:horse-battery@h"}}
+    run = site.run(airflow_connections=connections, airflow_pools={"etl": {"slots": "{{ 2 - 7 }}"}}, airflow_users=["ann"])
+    run.refuses("airflow_connections", FILE, "airflow_connections.a has pasword", "Did you mean password?")
+    run.refuses("airflow_connections", FILE, "airflow_connections.b.uri is no URI")
+    run.refuses("airflow_pools", FILE, "airflow_pools.etl.slots is -5")
+    run.refuses("airflow_users", FILE, "where a dictionary belongs")
+    assert "4 problems." in run.output
+    assert "horse-battery" not in run.output
