@@ -110,13 +110,6 @@ def test_dags_are_paused_as_declared(api):
     assert api.get("/dags/tutorial")["is_paused"] is True
 
 
-def test_no_secret_is_left_behind(host):
-    assert MARKER not in host.check_output("journalctl --no-pager -o cat")
-    assert MARKER not in (ROOT / "artifacts/logs/ansible-state.log").read_text(encoding="utf-8")
-    logged = "SELECT count(*) FROM log WHERE log::text LIKE '%%%s%%'" % MARKER
-    assert host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{logged}"') == "0"
-
-
 def test_another_fernet_key_in_front_changes_nothing(host, setting):
     """The first step of a rotation: what is stored is still encrypted with the old key."""
     path = f"{setting('airflow_config_dir')}/secrets/fernet_key"
@@ -197,3 +190,10 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
         assert text in done.output
     assert MARKER not in done.output
     assert ciphertexts(host) == before
+
+
+def test_no_secret_is_left_behind(host):
+    assert MARKER not in host.check_output("journalctl --no-pager -o cat")
+    assert MARKER not in (ROOT / "artifacts/logs/ansible-state.log").read_text(encoding="utf-8")
+    logged = "SELECT count(*) FROM log WHERE log::text LIKE '%%%s%%'" % MARKER
+    assert host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{logged}"') == "0"
