@@ -254,10 +254,11 @@ def write(changes, record):
     with create_session() as session:
         for item in changes:
             WRITERS[item["kind"]](session, item)
-        # Names are no secret, and in clear they outlive every Fernet key.
-        put(session, Variable, "key", {"name": objects.RECORD, "action": "update"}, {
-            "val": json.dumps(record), "is_encrypted": False, "description": "Names of the objects that Ansible made here, so that it removes no others.",
-        })
+        if record is not None:
+            # Names are no secret, and in clear they outlive every Fernet key.
+            put(session, Variable, "key", {"name": objects.RECORD, "action": "update"}, {
+                "val": json.dumps(record), "is_encrypted": False, "description": "Names of the objects that Ansible made here, so that it removes no others.",
+            })
 
 
 def put(session, model, key, item, values):
@@ -394,7 +395,8 @@ def apply(reader, request):
     if wrong:
         raise Refused(wrong)
     if changes and not check:
-        write(changes, objects.remembered(made, changes))
+        record = objects.remembered(made, changes)
+        write(changes, record if record != made else None)
     return changes
 
 

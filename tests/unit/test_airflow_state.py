@@ -168,6 +168,13 @@ def test_purge_takes_the_record_from_the_database_and_brings_it_up_to_date(host,
     assert host.written[0][1] == {"pools": ["new"]}
 
 
+def test_the_record_is_left_alone_where_nothing_was_made(host, run):
+    host.current = {"pools": {"found": OBJECTS["pools"][2]}, "dag_state": {"d": {"paused": False}}}
+    run("airflow_pool", name="found", slots=8)
+    run("airflow_dag_state", name="d", paused=True)
+    assert [record for _changes, record in host.written] == [None, None]
+
+
 @pytest.mark.parametrize("diff", [True, False])
 def test_nothing_returned_holds_a_secret(host, run, diff):
     declared = {"connections": {"x": OBJECTS["connections"][1]}, "users": {"x": OBJECTS["users"][1]}}
