@@ -147,7 +147,7 @@ def type_problem(name, spec, value, path=""):
         elif kind == "str" and isinstance(value, (float, bool)):
             hint = " Put it in quotes."
         return "{0} is {1}, {2}, where {3} belongs.{4}".format(path, shown(path, spec, value), type_text(value), WANTED[kind], hint)
-    if spec.get("choices") and value not in spec["choices"]:
+    if spec.get("choices") and kind != "list" and value not in spec["choices"]:
         return "{0} is {1}; valid are {2}.{3}".format(
             path, shown(path, spec, value), ", ".join(map(str, spec["choices"])), did_you_mean(str(value), [str(c) for c in spec["choices"]]))
     if kind == "list" and (spec.get("elements") or spec.get("options")):

@@ -166,6 +166,12 @@ def test_ranges(action, rules, name, value, good):
     assert (action.range_problem(name, value, rules["ranges"]) is None) is good
 
 
+def test_choices_of_a_list_are_those_of_its_items(action):
+    spec = {"type": "list", "elements": "str", "choices": ["owner", "catchup"]}
+    assert not action.type_problem("airflow_dags_rules", spec, ["owner", "catchup"])
+    assert "airflow_dags_rules[1]" in action.type_problem("airflow_dags_rules", spec, ["owner", "tags"])
+
+
 def test_choices(action):
     problem = action.type_problem("airflow_installer", {"type": "str", "choices": ["uv", "pip"]}, "pipx")
     assert "valid are uv, pip" in problem and "Did you mean pip?" in problem
