@@ -1,0 +1,228 @@
+"""Module airflow_dag_release: releases come whole, the switch is one rename, and what is needed is kept."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"plugins/modules/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+airflow_dag_archive, airflow_dag_release = load("airflow_dag_archive"), load("airflow_dag_release")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "dags"
+
+
+@pytest.fixture
+def call(root, capsys):
+    """Run the module with these arguments and return its result."""
+
+    def run(check_mode=False, **arguments):
+        with patch_module_args({"root": str(root), "group": "root", **arguments, "_ansible_check_mode": check_mode}):
+            with pytest.raises(SystemExit):
+                airflow_dag_release.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def ship(call, tmp_path):
+    """Bring a release with this content to the host."""
+
+    def run(name, files=None, **also):
+        entries = {path: airflow_dag_archive.Entry(False, text.encode()) for path, text in (files or {"dags/one.py": name}).items()}
+        packed = airflow_dag_archive.pack(entries)
+        archive = tmp_path / f"{name}.tar.gz"
+        archive.write_bytes(packed)
+        revision = {"id": name, "hash": airflow_dag_archive.digest(entries), "plugins": "x", "ref": "", "commit": "", "files": 1, **also}
+        sha256 = hashlib.sha256(packed).hexdigest()
+        unpacked = call(state="unpacked", archive=str(archive), sha256=sha256, revision=revision)
+        assert unpacked.get("changed"), unpacked
+        return call(state="shipped", revision=revision)
+
+    return run
+
+
+def ids(result):
+    return [release["id"] for release in result["releases"]]
+
+
+def test_a_release_is_whole_before_it_has_its_name(call, ship, root):
+    result = ship("one", {"dags/a/b.py": "B", "include/lib.py": "L", "plugins/p.py": "P"})
+    assert result["changed"]
+    release = root / "releases/one"
+    assert (release / "dags/a/b.py").read_text() == "B"
+    assert json.loads((release / "REVISION").read_text())["id"] == "one"
+    assert (release / "PLUGINS").read_text() == "x\n"
+    # DAGs import include.lib from the release that they are read from.
+    assert (release / "dags/include/lib.py").resolve() == release / "include/lib.py"
+    assert not ship("one", {"dags/a/b.py": "B", "include/lib.py": "L", "plugins/p.py": "P"})["changed"]
+
+
+def test_a_damaged_archive_is_refused(call, tmp_path, root):
+    archive = tmp_path / "x.tar.gz"
+    archive.write_bytes(b"half")
+    result = call(state="unpacked", archive=str(archive), sha256="0" * 64, revision={"id": "one", "hash": "h", "plugins": "x"})
+    assert "damaged on its way" in result["msg"]
+    assert not (root / "incoming/one").exists()
+
+
+def test_an_archive_with_other_content_is_refused(call, tmp_path, root):
+    packed = airflow_dag_archive.pack({"dags/one.py": airflow_dag_archive.Entry(False, b"1")})
+    (tmp_path / "x.tar.gz").write_bytes(packed)
+    sha256 = hashlib.sha256(packed).hexdigest()
+    result = call(state="unpacked", archive=str(tmp_path / "x.tar.gz"), sha256=sha256, revision={"id": "one", "hash": "other", "plugins": "x"})
+    assert "have the hash" in result["msg"]
+    assert not (root / "incoming/one").exists()
+
+
+def test_what_a_killed_run_left_is_no_obstacle(call, ship, root):
+    (root / "incoming/.one/dags").mkdir(parents=True)
+    (root / "incoming/.one/dags/half.py").touch()
+    ship("one")
+    (root / ".current.new").symlink_to("releases/nothing")
+    assert call(state="current", id="one")["active"] == "one"
+    assert os.listdir(root / "releases/one/dags") == ["one.py"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("active", [True, False])
+def test_switch(call, ship, root, check_mode, active):
+    ship("one")
+    if active:
+        call(state="current", id="one")
+    result = call(check_mode, state="current", id="one")
+    assert result["changed"] is not active
+    assert result["active"] == ("one" if active or not check_mode else "")
+    assert (root / "current").is_symlink() is (active or not check_mode)
+    if (root / "current").is_symlink():
+        assert os.readlink(root / "current") == "releases/one"
+
+
+def test_a_switch_makes_files_look_new_for_as_long_as_a_parse_may_take(call, ship, root):
+    ship("one")
+    at = call(state="current", id="one", settle=7)["at"]
+    assert abs((root / "releases/one/dags/one.py").stat().st_mtime - at - 7) < 2
+
+
+def test_a_release_that_is_not_there_is_refused(call, ship):
+    ship("one")
+    assert "There is no release two on this host" in call(state="current", id="two")["msg"]
+
+
+def test_a_directory_without_revision_is_no_release(call, root):
+    (root / "releases/in-place/dags").mkdir(parents=True)
+    (root / "current").symlink_to("releases/in-place")
+    assert call()["active"] == ""
+    assert call()["releases"] == []
+
+
+@pytest.mark.parametrize(
+    ("events", "active", "expected"),
+    [
+        ("deployed a", "a", ""),
+        ("deployed a, deployed b", "b", "a"),
+        ("deployed a, deployed b, rolled back a", "a", ""),
+        ("deployed a, deployed b, deployed c, rolled back b", "b", "a"),
+        ("deployed a, deployed b, switched back a, deployed c", "c", "a"),
+        ("deployed a, deployed b, deployed a", "a", "b"),
+        # Forward by name, and on from there.
+        ("deployed a, deployed b, rolled back a, rolled back b", "b", "a"),
+        ("deployed a, deployed b, deployed a, deployed b, deployed c, switched back b", "b", "a"),
+        # Killed between the history and the link.
+        ("deployed a, deployed b, deployed c", "b", "a"),
+        ("deployed a, deployed gone, deployed c", "c", "a"),
+    ],
+)
+def test_previous(events, active, expected):
+    history = [dict(zip(("event", "id"), event.rsplit(" ", 1))) for event in events.split(", ")]
+    assert airflow_dag_release.previous(history, active, {"a", "b", "c"}) == expected
+
+
+def test_what_was_recorded_holds_until_the_release_is_put_in_place_again(call, ship):
+    ship("one")
+    call(state="current", id="one")
+    assert call(state="recorded", id="one", event="verified")["changed"]
+    assert not call(state="recorded", id="one", event="verified")["changed"]
+    assert call()["releases"][0]["status"] == "verified"
+    ship("two")
+    call(state="current", id="two")
+    call(state="recorded", id="two", event="failed", note="why")
+    call(state="current", id="one", event="switched back")
+    assert {release["id"]: release["status"] for release in call()["releases"]} == {"one": "", "two": "failed"}
+    # What failed is not gone back to.
+    ship("three")
+    call(state="current", id="three")
+    assert call()["previous"] == "one"
+
+
+def test_prune_keeps_the_last_ones_the_previous_and_those_in_use(call, ship, root):
+    for name in "abcdef":
+        ship(name)
+        call(state="current", id=name)
+    (root / "releases/in-place").mkdir()
+    assert call(True, state="pruned", keep=1, in_use=["b"])["removed"] == ["d", "c", "a", "in-place"]
+    assert len(ids(call())) == 6
+    result = call(state="pruned", keep=1, in_use=["b"])
+    assert result["changed"]
+    assert ids(result) == ["f", "e", "b"]
+    assert not (root / "releases/in-place").exists()
+    assert not call(state="pruned", keep=1, in_use=["b"])["changed"]
+
+
+def test_history_does_not_grow_for_ever(call, ship, root, monkeypatch):
+    monkeypatch.setattr(airflow_dag_release, "HISTORY_LENGTH", 4)
+    for name in "ab":
+        ship(name)
+    for _time in range(4):
+        call(state="current", id="a")
+        call(state="current", id="b")
+    assert len((root / "history").read_text().splitlines()) == 4
+
+
+READER = """
+import os, sys
+root, number = sys.argv[1], int(sys.argv[2])
+passes = 0
+while not os.path.exists(root + "/stop"):
+    handle = os.open(root + "/current/dags", os.O_RDONLY | os.O_DIRECTORY)
+    seen = set()
+    for file in range(number):
+        with open(os.open(f"{file}.py", os.O_RDONLY, dir_fd=handle)) as content:
+            seen.add(content.read())
+    os.close(handle)
+    assert len(seen) == 1, seen
+    passes += 1
+print(passes)
+"""
+
+
+def test_a_reader_never_sees_two_releases_in_one_pass_nor_a_missing_file(call, ship, root):
+    for name in ("one", "two"):
+        ship(name, {f"dags/{number}.py": name for number in range(50)})
+    call(state="current", id="one")
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(root), "50"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for number in range(200):
+        call(state="current", id=("two", "one")[number % 2])
+    (root / "stop").touch()
+    out, error = reader.communicate(timeout=30)
+    assert reader.returncode == 0, error
+    # It read all the time: as often as the link was switched, at least.
+    assert int(out) > 200
