@@ -1,0 +1,230 @@
+"""What DAG releases never do: lose a running task, restart a service for DAG code, leave a host half way. Airflow 3, after test_deploy_dags.py."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from airflow_api import Api
+from dag_project import Project
+
+# The whole measurement is 20 deploys: ZERO_LOSS_DEPLOYS=20 molecule verify -s deploy_dags
+DEPLOYS = int(os.environ.get("ZERO_LOSS_DEPLOYS", "4"))
+MAPPED = '''
+import time
+from datetime import datetime
+from airflow.sdk import DAG, task
+
+with DAG("mapped", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"], default_args={"owner": "team", "retries": 0}):
+
+    @task
+    def work(number):
+        # Lengths from one second to the whole of the deploys, in no order.
+        time.sleep(1 + number * 7 % 40 * LONGEST / 40)
+        from include import lib
+        return lib.VERSION
+
+    @task
+    def collect(seen):
+        from include.later import VERSION
+        return [*seen, VERSION]
+
+    collect(work.expand(number=list(range(40))))
+'''
+
+
+@pytest.fixture(scope="module")
+def api(host, setting, major):
+    return Api(host, setting, major)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, host, setting):
+    made = Project(tmp_path_factory.mktemp("project"), host, f"{setting('airflow_install_dir')}/dags")
+    made.dag("steady")
+    return made
+
+
+def version(project, number):
+    """Change every module that tasks import."""
+    for name in ("lib", "later"):
+        project.write(f"include/{name}.py", f"VERSION = {number}\n")
+
+
+def units(host):
+    """Return what tells a restart of any component."""
+    names = "airflow-api-server airflow-dag-processor airflow-scheduler airflow-triggerer"
+    return host.check_output(f"systemctl show {names} --property=NRestarts --property=MainPID --property=ActiveEnterTimestampMonotonic")
+
+
+POLL = """
+import json, sys, time, urllib.request
+from pathlib import Path
+asked, errors = 0, []
+while not Path(sys.argv[2]).exists():
+    begin = time.monotonic()
+    for path in ("monitor/health", "version"):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v2/{path}", timeout=20).read()
+        except OSError as error:
+            errors.append(str(error))
+        asked += 1
+    time.sleep(max(0, 0.2 - (time.monotonic() - begin)))
+Path(sys.argv[2] + ".answer").write_text(json.dumps([asked, errors]))
+"""
+
+
+def test_running_tasks_keep_their_release_while_others_come_and_go(project, api, host, setting):
+    project.write("dags/mapped.py", MAPPED.replace("LONGEST", str(DEPLOYS * 12)))
+    version(project, 0)
+    release = project.deploy()
+    before = units(host)
+    host.run("rm -f /tmp/poll*")
+    poll = subprocess.Popen(
+        ["docker", "exec", "-i", host.backend.host, "python3", "-", str(setting("airflow_api_port")), "/tmp/poll"], stdin=subprocess.PIPE, text=True
+    )
+    poll.stdin.write(POLL)
+    poll.stdin.close()
+
+    runs = {api.start_run("mapped"): (0, release)}
+    for number in range(1, DEPLOYS + 1):
+        version(project, number)
+        newest = project.deploy("-e", "airflow_dags_validation=false")
+        if number == DEPLOYS // 2:
+            runs[api.start_run("mapped")] = (number, newest)
+    for run, (number, pinned) in runs.items():
+        assert api.wait("mapped", run, 600) == "success"
+        path = f"/dags/mapped/dagRuns/{run.replace('+', '%2B')}"
+        assert api.get(path)["bundle_version"] == pinned
+        tasks = api.get(f"{path}/taskInstances?limit=100")["task_instances"]
+        assert len(tasks) == 41
+        assert {(task["state"], task["try_number"]) for task in tasks} == {("success", 1)}
+        seen = api.get(f"{path}/taskInstances/collect/xcomEntries/return_value?deserialize=false")["value"]
+        assert json.loads(seen if isinstance(seen, str) else json.dumps(seen)) == [number] * 41
+
+    host.check_output("touch /tmp/poll")
+    assert poll.wait(30) == 0
+    asked, errors = json.loads(host.file("/tmp/poll.answer").content_string)
+    assert asked > DEPLOYS * 40
+    assert errors == []
+    assert units(host) == before
+    # While it ran, its release was the oldest by far: airflow_dags_keep is 2. Now nobody needs it.
+    version(project, "'last'")
+    project.deploy("-e", "airflow_dags_validation=false")
+    assert release not in project.releases()
+    assert len(project.releases()) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "delay"),
+    [
+        ("Collect and pack the release", 0.2),
+        ("Unpack it where nobody looks", 0.2),
+        ("Parse every file", 1),
+        ("Give it its place", 0),
+        ("Put it in place where DAGs are parsed", 0.3),
+        ("Wait until Airflow has parsed", 0.5),
+        ("Remove the oldest releases", 0.1),
+    ],
+)
+def test_after_a_kill_the_next_deploy_converges(project, host, task, delay):
+    version(project, f"'{task}'")
+    project.kill(task, delay)
+    assert host.file(f"{project.root}/current/REVISION").exists
+    code, output, _changed = project.run("deploy_dags", "-e", "airflow_dags_validation=false")
+    assert code == 0, output
+    assert "who is gone" in " ".join(output.split())
+    assert f"'{task}'" in host.file(f"{project.root}/current/include/lib.py").content_string
+    assert not host.file(f"{project.root}/incoming").exists
+    assert set(host.check_output(f"ls -A {project.root}").split()) <= {".changing", "current", "deploy.lock", "history", "releases"}
+
+
+def test_two_deploys_at_once(project, host):
+    before = project.current()
+    version(project, "'second'")
+    first = subprocess.Popen(
+        project.command("deploy_dags"), cwd=os.environ["MOLECULE_PROJECT_DIRECTORY"], env=project.environment(), text=True, stdout=subprocess.PIPE
+    )
+    for line in first.stdout:
+        if "Collect and pack" in line:
+            break
+    code, output, changed = project.run("deploy_dags")
+    first.stdout.read()
+    assert (code, changed) == (2, 0), output
+    assert "is at work since" in " ".join(output.split())
+    assert f"process {first.pid} on" in " ".join(output.split())
+    assert first.wait() == 0
+    assert project.current() != before
+
+
+@pytest.fixture
+def fleet(project, host, tmp_path, monkeypatch):
+    """A second host that only runs tasks: the same container, with releases of its own below /opt/second."""
+    name = host.backend.host
+    here = {"ansible_connection": "community.docker.docker", "ansible_host": name}
+    groups = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
+    inventory = {
+        "all": {
+            "hosts": {name: here, "second": {**here, "airflow_install_dir": "/opt/second"}},
+            "children": {"airflow": {"children": {group: {"hosts": {name: {}}} for group in groups} | {"airflow_worker": {"hosts": {"second": {}}}}}},
+        }
+    }
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(inventory), encoding="utf-8")
+    monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(path))
+    host.check_output("mkdir -p /opt/second && ln -sfn /opt/airflow/venv /opt/second/venv && ln -sfn /opt/airflow/libexec /opt/second/libexec")
+    yield Project(project.path, host, "/opt/second/dags")
+    host.check_output("rm -rf /opt/second")
+
+
+def test_a_fleet_has_one_release_or_keeps_the_one_it_had(project, host, fleet):
+    version(project, "'fleet'")
+    release = project.deploy()
+    assert (project.current(), fleet.current()) == (release, release)
+
+    # A host that can't take the release: nobody switches.
+    version(project, "'fleet without room'")
+    host.check_output(f"touch {fleet.root}/incoming")
+    code, output, _changed = project.run("deploy_dags")
+    assert code != 0
+    assert (project.current(), fleet.current()) == (release, release), output
+    assert "No host was changed" in output
+    host.check_output(f"rm {fleet.root}/incoming")
+
+    # A host that can't switch: those that parse have not switched yet, and don't.
+    host.check_output(f"mkdir -p {fleet.root}/.current.new/x")
+    code, output, _changed = project.run("deploy_dags")
+    assert code != 0
+    assert (project.current(), fleet.current()) == (release, release), output
+    assert f"All hosts are back on release {release}" in " ".join(output.split())
+    host.check_output(f"rm -r {fleet.root}/.current.new")
+
+    # A host that a killed run left behind: the next run says so and brings it along.
+    newest = project.deploy()
+    host.check_output(f"ln -sfn releases/{release} {fleet.root}/current")
+    code, output, _changed = project.run("deploy_dags")
+    assert code == 0, output
+    assert "The hosts have different releases in place" in " ".join(output.split())
+    assert (project.current(), fleet.current()) == (newest, newest)
+
+    code, output, changed = project.run("deploy_dags", "--limit", "second")
+    assert (code, changed) == (2, 0)
+    assert f"--limit leaves out {host.backend.host}" in " ".join(output.split())
+
+
+def test_changed_plugins_restart_the_components_once(project, host):
+    before = units(host)
+    project.write("plugins/shout.py", "from airflow.plugins_manager import AirflowPlugin\nclass Shout(AirflowPlugin):\n    name = 'shout'\n")
+    project.deploy()
+    after = units(host)
+    assert before != after
+    assert "shout" in host.check_output("airflow plugins -o plain")
+    version(project, "'after plugins'")
+    project.deploy("-e", "airflow_dags_validation=false")
+    assert units(host) == after
+
+
+def test_the_second_run_of_its_step_in_site_yml_is_short(project):
+    code, output, changed = project.run("dags")
+    assert (code, changed) == (0, 0), output
+    assert "Collect and pack" not in output
