@@ -172,7 +172,7 @@ def fleet(project, host, tmp_path, monkeypatch):
     path = tmp_path / "fleet.json"
     path.write_text(json.dumps(inventory), encoding="utf-8")
     monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(path))
-    host.check_output("mkdir -p /opt/second && ln -sfn /opt/airflow/venv /opt/second/venv && ln -sfn /opt/airflow/libexec /opt/second/libexec")
+    host.check_output("mkdir -p /opt/second/dags && ln -sfn /opt/airflow/venv /opt/second/venv && ln -sfn /opt/airflow/libexec /opt/second/libexec")
     yield Project(project.path, host, "/opt/second/dags")
     host.check_output("rm -rf /opt/second")
 
@@ -191,13 +191,20 @@ def test_a_fleet_has_one_release_or_keeps_the_one_it_had(project, host, fleet):
     assert "No host was changed" in output
     host.check_output(f"rm {fleet.root}/incoming")
 
-    # A host that can't switch: those that parse have not switched yet, and don't.
-    host.check_output(f"mkdir -p {fleet.root}/.current.new/x")
+    # The host that parses can't switch: the other one, which was switched before, goes back.
+    host.check_output(f"mkdir -p {project.root}/.current.new/x")
     code, output, _changed = project.run("deploy_dags")
+    host.check_output(f"rm -r {project.root}/.current.new")
     assert code != 0
     assert (project.current(), fleet.current()) == (release, release), output
-    assert f"All hosts are back on release {release}" in " ".join(output.split())
-    host.check_output(f"rm -r {fleet.root}/.current.new")
+    assert "changed: [second]" in output.partition("Put the release in place, batch by batch")[2], output
+
+    # A release that Airflow does not take: those that had switched go back, too.
+    project.write("dags/late.py", "import os\nfrom airflow.sdk import DAG\nif 'INVOCATION_ID' in os.environ:\n    raise RuntimeError\n")
+    code, output, _changed = project.run("deploy_dags", "-e", "airflow_dags_validation=false")
+    (project.path / "dags/late.py").unlink()
+    assert code != 0
+    assert (project.current(), fleet.current()) == (release, release), output
 
     # A host that a killed run left behind: the next run says so and brings it along.
     newest = project.deploy()
