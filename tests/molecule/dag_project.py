@@ -63,7 +63,7 @@ class Project:
         return self.current()
 
     def kill(self, task, delay=0.0):
-        """Deploy, and kill Ansible this long after the task has begun."""
+        """Deploy, and kill Ansible this long after the task has begun. Return what it had said."""
         process = subprocess.Popen(
             self.command("deploy_dags"), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -74,7 +74,7 @@ class Project:
                 time.sleep(delay)
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return
+                return "".join(seen)
         process.wait()
         raise AssertionError("never came to " + task + "\n" + "".join(seen[-40:]))
 
