@@ -28,7 +28,7 @@ options:
       - C(shipped) gives it its place in C(releases).
       - C(current) lets the link point at the release. Its files get a new time of modification, which makes Airflow parse them soon.
       - C(recorded) adds I(event) to the history.
-      - C(discarded) removes what is in C(incoming).
+      - C(discarded) removes what is in C(incoming), and the archives that killed runs have left.
       - C(pruned) removes all releases but the last I(keep), those of I(in_use), the one in place and the one before it.
     type: str
     choices: [queried, unpacked, shipped, current, recorded, discarded, pruned]
@@ -129,6 +129,7 @@ removed:
 
 import contextlib
 import fcntl
+import glob
 import grp
 import hashlib
 import json
@@ -359,10 +360,13 @@ class Releases:
         return True
 
     def discard(self) -> bool:
-        """Remove what was unpacked and not shipped."""
+        """Remove what was brought or unpacked and not shipped."""
+        archives = glob.glob(self.path("*.tar.gz"))
         there = bool(os.path.isdir(self.path("incoming")) and os.listdir(self.path("incoming")))
         shutil.rmtree(self.path("incoming"), ignore_errors=True)
-        return there
+        for archive in archives:
+            os.unlink(archive)
+        return there or bool(archives)
 
     def surplus(self, keep: int, in_use: list) -> list:
         """Return the releases that nobody needs."""

@@ -27,6 +27,9 @@ with DAG("{name}", start_date=datetime(2024, 1, 1), schedule=None, catchup=False
     {task}()
 '''
 
+# Imported by the validation, refused by the components: systemd sets this variable for its services.
+ONLY_OUTSIDE_A_SERVICE = "import os\nif 'INVOCATION_ID' in os.environ:\n    raise RuntimeError('not as a service')\n"
+
 
 class Project:
     """A source of DAGs on the controller, and the hosts that it is deployed to."""
@@ -42,6 +45,11 @@ class Project:
     def dag(self, name, task="answer"):
         """Write a DAG of one task, which imports from include/ while it runs."""
         self.write(f"dags/{name}.py", DAG.format(name=name, task=task))
+
+    def late(self):
+        """Write a DAG that passes the validation and can't be imported by a component. Return its path."""
+        self.write("dags/late.py", ONLY_OUTSIDE_A_SERVICE + DAG.format(name="late", task="answer"))
+        return self.path / "dags/late.py"
 
     def command(self, playbook, *arguments):
         source = ["-e", f"airflow_dags_source={self.path}"]

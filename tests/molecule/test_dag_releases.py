@@ -203,9 +203,9 @@ def test_a_fleet_has_one_release_or_keeps_the_one_it_had(project, host, fleet):
     assert "changed: [second]" in output.partition("Put the release in place, batch by batch")[2], output
 
     # A release that Airflow does not take: those that had switched go back, too.
-    project.write("dags/late.py", "import os\nfrom airflow.sdk import DAG\nif 'INVOCATION_ID' in os.environ:\n    raise RuntimeError\n")
-    code, output, _changed = project.run("deploy_dags", "-e", "airflow_dags_validation=false")
-    (project.path / "dags/late.py").unlink()
+    late = project.late()
+    code, output, _changed = project.run("deploy_dags")
+    late.unlink()
     assert code != 0
     assert (project.current(), fleet.current()) == (release, release), output
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from airflow_api import Api
+from conftest import ROOT
 from dag_project import Project
 
 
@@ -18,7 +19,10 @@ def project(tmp_path_factory, host, setting):
     made.write("include/lib.py", f"# Other content than in a run of these tests before this one: {made.path}\nVERSION = 1\n")
     made.dag("stays")
     made.dag("goes")
-    return made
+    yield made
+    # Back to the DAGs that other tests run.
+    code, output, _changed = made.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e", "airflow_dags_validation=false")
+    assert code == 0, output
 
 
 def known(api):
@@ -132,19 +136,11 @@ def test_a_broken_version_is_refused_with_file_and_line(project, tmp_path):
     assert '<testcase classname="dags" name="dags/syntax.py"' in report.read_text(encoding="utf-8")
 
 
-LATE = '''
-import os
-from airflow import DAG
-if "INVOCATION_ID" in os.environ:
-    raise RuntimeError("not as a service")
-'''
-
-
 def test_a_release_that_airflow_does_not_take_is_switched_back_by_itself(project, api):
     before = project.current()
-    project.write("dags/late.py", LATE)
+    late = project.late()
     code, output, _changed = project.run("deploy_dags")
-    (project.path / "dags/late.py").unlink()
+    late.unlink()
     text = " ".join(output.split())
     assert code != 0
     assert re.search(r"late\.py: RuntimeError: not as a service", text), output

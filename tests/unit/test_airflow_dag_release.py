@@ -226,3 +226,13 @@ def test_a_reader_never_sees_two_releases_in_one_pass_nor_a_missing_file(call, s
     assert reader.returncode == 0, error
     # It read all the time: as often as the link was switched, at least.
     assert int(out) > 200
+
+
+def test_what_killed_runs_left_is_removed(call, ship, root):
+    ship("one")
+    (root / "two.tar.gz").touch()
+    (root / "incoming/three").mkdir(parents=True)
+    assert call(state="discarded")["changed"]
+    assert not call(state="discarded")["changed"]
+    assert not (root / "two.tar.gz").exists() and not (root / "incoming").exists()
+    assert (root / "releases/one").exists()
