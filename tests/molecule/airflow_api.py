@@ -12,7 +12,7 @@ def call(method, path, body=None, headers=None):
     data = None if body is None else json.dumps(body).encode()
     made = urllib.request.Request(base + path, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
     try:
-        with urllib.request.urlopen(made, timeout=30) as response:
+        with urllib.request.urlopen(made, timeout=90) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -65,7 +65,7 @@ while not Path(sys.argv[2]).exists():
     begin = time.monotonic()
     for path in ("monitor/health", "version"):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v2/{path}", timeout=20).read()
+            urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v2/{path}", timeout=60).read()
         except OSError as error:
             errors.append(str(error))
         asked += 1
