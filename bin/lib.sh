@@ -84,6 +84,8 @@ make_venv() {
   "$python" -m venv --clear "$VENV"
   "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes -r "$lock/uv.txt"
   "$VENV/bin/uv" pip sync --python "$VENV/bin/python" --require-hashes "$lock/controller.txt"
+  # Where PYTHONDONTWRITEBYTECODE is set, as in many images for CI, Ansible would compile itself at each start and in each worker.
+  "$VENV/bin/python" -m compileall -q -j 0 -x /galaxy/ "$VENV"/lib/python3.*/site-packages/{ansible,cryptography,jinja2,packaging,yaml}
   printf '%s\n' "$VENV_STAMP" >"$VENV/.stamp"
 }
 

@@ -25,7 +25,7 @@ POINTS = [
     ("Bring the schema up to date", 3, False),
     ("Write the units", 0, False),
     ("Start or restart them together", 3, False),
-    ("Enable the components", 0, False),
+    ("Install logrotate and rsyslog", 1, False),
 ]
 
 

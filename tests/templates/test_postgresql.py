@@ -109,6 +109,7 @@ def test_only_the_declared_may_connect():
         ["local", "all", "postgres", "peer"],
         ["local", '"airflow"', '"airflow"', "scram-sha-256"],
         ["host", '"airflow"', '"airflow"', "127.0.0.1/32", "scram-sha-256"],
+        ["host", '"airflow"', '"airflow"', "::1/128", "scram-sha-256"],
     ]
 
 
