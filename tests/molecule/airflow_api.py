@@ -10,7 +10,9 @@ request = json.load(sys.stdin)
 base = f"http://127.0.0.1:{request['port']}"
 def call(method, path, body=None, headers=None):
     data = None if body is None else json.dumps(body).encode()
-    made = urllib.request.Request(base + path, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
+    made = urllib.request.Request(
+        base + path, data, {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}, method=method
+    )
     try:
         with urllib.request.urlopen(made, timeout=90) as response:
             return response.status, response.read().decode()

@@ -1,0 +1,75 @@
+"""airflow_log_format is json: each line that a component or a task logs is one object. Asked of the logs of a DAG that fails, and of all components."""
+
+import json
+
+import pytest
+from airflow_api import Api
+from conftest import ROOT
+from dag_project import Project
+
+KEYS = {"timestamp", "level", "event", "logger"}
+FAILS = '''
+from datetime import datetime
+try:
+    from airflow.sdk import DAG, task
+except ImportError:
+    from airflow.decorators import task
+    from airflow.models.dag import DAG
+
+with DAG("fails", start_date=datetime(2024, 1, 1), schedule=None, catchup=False):
+
+    @task
+    def broken():
+        print("printed")
+        raise ValueError("first line\\nsecond line")
+
+    broken()
+'''
+
+
+@pytest.fixture(scope="module")
+def api(host, setting, major):
+    return Api(host, setting, major)
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory, host, setting, api):
+    """The run of a task that printed a line and raised an exception of two."""
+    project = Project(tmp_path_factory.mktemp("project"), host, f"{setting('airflow_install_dir')}/dags")
+    project.write("dags/fails.py", FAILS)
+    project.deploy("-e", "airflow_dags_validation=false")
+    run = api.start_run("fails")
+    assert api.wait("fails", run) == "failed"
+    yield run
+    # Back to the DAGs that other tests run.
+    code, output, _changed = project.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e", "airflow_dags_validation=false")
+    assert code == 0, output
+
+
+def test_each_line_of_a_task_is_an_object(host, setting, failed):
+    path = f"{setting('airflow_log_dir')}/dag_id=fails/run_id={failed}/task_id=broken/attempt=1.log"
+    lines = [json.loads(line) for line in host.check_output("cat %s", path).splitlines()]
+    of_the_task = [line for line in lines if line.get("task_id")]
+    for line in of_the_task:
+        assert line.keys() >= KEYS | {"dag_id", "task_id", "run_id", "try_number", "map_index"}
+        assert (line["dag_id"], line["task_id"], line["run_id"], line["try_number"]) == ("fails", "broken", failed, 1)
+    assert "printed" in [line["event"] for line in of_the_task]
+    traceback = [line for line in of_the_task if "second line" in str(line)]
+    assert traceback and {line["level"] for line in traceback} == {"error"}
+
+
+def test_the_ui_still_reads_them(api, failed):
+    answer = json.dumps(api.get(f"/dags/fails/dagRuns/{failed.replace('+', '%2B')}/taskInstances/broken/logs/1"))
+    assert "printed" in answer
+    assert "second line" in answer
+
+
+def test_each_line_of_a_component_is_an_object(host, setting, failed):
+    files = host.check_output("find %s -maxdepth 1 -name '*.log'", setting("airflow_log_dir")).split() if setting("logrotate_component_files") else []
+    units = host.check_output("systemctl show --property=ConsistsOf --value airflow.target").replace(".service", "").split()
+    assert len(files) == (len(units) if setting("logrotate_component_files") else 0)
+    for command in [f"cat {name}" for name in files] + [f"journalctl -o cat --no-pager -t {unit} | grep '^{{'" for unit in units]:
+        lines = host.check_output(command).splitlines()
+        assert lines
+        for line in lines:
+            assert json.loads(line).keys() >= KEYS, line
