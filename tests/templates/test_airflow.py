@@ -16,7 +16,7 @@ PLAY = """
   gather_facts: false
   vars:
     ansible_facts: {os_family: Debian, processor_vcpus: 2, memtotal_mb: 4096, python: {version: {major: 3, minor: 11}}}
-    group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres]
+    group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres, airflow_proxy]
     ansible_managed: Managed by Ansible
     role_path: ROOT/roles/airflow
   roles: [airflow_common]
@@ -85,6 +85,15 @@ def test_airflow_reads_back_what_a_site_set(config):
     assert config["core"]["parallelism"] == "7"
     assert config["sentry"]["sentry_on"] == "True"
     assert config.get("logging", "log_format", raw=False) == "%(asctime)s first\nsecond"
+
+
+def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, config):
+    section, name = ("webserver", "webserver") if (rendered / "airflow-webserver.service").exists() else ("fab", "api-server")
+    assert config.getboolean(section, "enable_proxy_fix") and config.getboolean(section, "cookie_secure")
+    server = unit(rendered / f"airflow-{name}.service")["Service"]
+    assert server["ExecStart"][0].endswith(" --proxy-headers") is (name == "api-server")
+    assert server.get("Environment") == (["FORWARDED_ALLOW_IPS=127.0.0.1"] if name == "api-server" else None)
+    assert "Environment" not in unit(rendered / "airflow-scheduler.service")["Service"]
 
 
 def test_null_removes_a_default(config):
