@@ -299,6 +299,21 @@ def check_together(get, where, rules, is_file):
         ).format(where("airflow_python"), json.dumps(python))
 
 
+def check_proxy(get, where):
+    """What a host in group airflow_proxy needs."""
+    url, address = maybe(get, "airflow_api_base_url"), maybe(get, "airflow_api_host")
+    if url is not None and not re.fullmatch(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", url):
+        yield "airflow_api_base_url", (
+            "airflow_api_base_url ({0}): is {1}, but the host is in group airflow_proxy, which puts TLS in front of the API server. Valid is https:// and "
+            "the host name that browsers use, in lower case and without a path, such as https://airflow.example.com."
+        ).format(where("airflow_api_base_url"), json.dumps(url))
+    if address is not None and address != "127.0.0.1":
+        yield "airflow_api_host", (
+            "airflow_api_host ({0}): is {1}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is 127.0.0.1, "
+            "the default; reverse_proxy_listen_addresses says where nginx listens."
+        ).format(where("airflow_api_host"), json.dumps(address))
+
+
 def maybe(get, name):
     try:
         return get(name)
@@ -380,7 +395,8 @@ def check_groups(groups, source, rules, major, external):
     if missing:
         yield "groups", "The inventory ({0}) has no host in {1}. Airflow {2} needs at least one in each of {3}.".format(
             source, ", ".join(missing), major, ", ".join(rules["groups_required"][str(major)]))
-    parts = [name for name in groups if name in rules["groups"] and name not in ("airflow", "airflow_postgres", "airflow_pgbouncer", "airflow_redis")]
+    components = sorted(set(rules["groups"]) - set(rules["groups_of_services"]) - {"airflow"})
+    parts = [name for name in groups if name in components]
     members = {host for name in parts for host in groups[name]}
     outside = sorted(members - set(groups.get("airflow", [])))
     if outside:
@@ -389,8 +405,13 @@ def check_groups(groups, source, rules, major, external):
     idle = sorted(set(groups.get("airflow", [])) - members)
     if idle:
         yield "groups", "The inventory ({0}) has {1} in group airflow but in no component's group, so nothing would run there. Valid are {2}.".format(
-            source, ", ".join(idle), ", ".join(sorted(name for name in rules["groups"] if name.startswith("airflow_") and name not in
-                                                      ("airflow_postgres", "airflow_pgbouncer", "airflow_redis"))))
+            source, ", ".join(idle), ", ".join(components))
+    alone = sorted(set(groups.get("airflow_proxy", [])) - set(groups.get("airflow_webserver", [])))
+    if alone:
+        yield "groups", (
+            "The inventory ({0}) has {1} in group airflow_proxy but not in airflow_webserver. The proxy talks to the API server of its own host, over "
+            "loopback: put it in both."
+        ).format(source, ", ".join(alone))
     servers = groups.get("airflow_postgres", [])
     if not external and len(servers) != 1:
         yield "groups", (
@@ -738,6 +759,8 @@ class ActionModule(ActionBase):
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 if "airflow_version" not in bad:
                     problems += check_version(unspoilt, where, rules, self.locks)
+            if host in groups.get("airflow_proxy", []):
+                problems += check_proxy(unspoilt, where)
             getters[host] = unspoilt
         get = getters[next(iter(getters))]
         version = maybe(get, "airflow_version")

@@ -5,6 +5,8 @@ import pathlib
 import re
 import socket
 
+import yaml
+
 # The last line of the message is the file that a user has to edit.
 FILE = "group_vars/all.yml:"
 
@@ -99,6 +101,16 @@ def test_good_input_passes_and_brings_the_facts(site):
     assert re.search(r"facts: \d+ \d+ \S+ \S+ \d+ \S+", run.output)
     assert "Gathering Facts" not in run.output
     run.changed_nothing()
+
+
+def test_a_proxy_without_a_name(site):
+    inventory = yaml.safe_load((site.directory / "hosts.yml").read_text(encoding="utf-8"))
+    inventory["all"]["children"]["airflow_proxy"] = {"hosts": {"site": None}}
+    site.write("hosts.yml", inventory)
+    run = site.run(airflow_api_host="0.0.0.0")
+    run.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all.yml", "such as https://airflow.example.com")
+    run.refuses("airflow_api_host", FILE, "Valid is 127.0.0.1")
+    assert "2 problems." in run.output
 
 
 def test_objects_of_airflow(site):

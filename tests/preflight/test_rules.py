@@ -188,10 +188,22 @@ ONE = {"all": ["a"], "ungrouped": [], "airflow": ["a"], "airflow_webserver": ["a
     ({"airflow_postgres": []}, False, "exactly one host"), ({"airflow_postgres": []}, True, None), ({"airflow_postgres": ["a", "b"]}, False, "2 hosts (a, b)"),
     ({"airflow_triggerer": ["a", "b"]}, False, "isn't a child of group airflow"), ({"airflow": ["a", "b"]}, False, "nothing would run there"),
     ({"airflow_production": ["a"]}, False, None),
+    ({"airflow_proxy": ["a"]}, False, None), ({"airflow_proxy": ["a", "b"]}, False, "b in group airflow_proxy but not in airflow_webserver"),
 ])
 def test_groups(action, rules, change, external, told):
     texts = [text for _name, text in action.check_groups({**ONE, **change}, "inv", rules, 3, external)]
     assert any(told in text for text in texts) if told else not texts
+
+
+@pytest.mark.parametrize("values, told", [
+    ({}, None), ({"airflow_api_base_url": "https://airflow.example.com:8443"}, None), ({"airflow_api_base_url": ""}, 'airflow_api_base_url (f): is "", but'),
+    ({"airflow_api_base_url": "http://airflow.example.com"}, "Valid is https://"), ({"airflow_api_base_url": "https://Airflow.example.com"}, "in lower case"),
+    ({"airflow_api_base_url": "https://example.com/airflow"}, "without a path"), ({"airflow_api_host": "0.0.0.0"}, 'airflow_api_host (f): is "0.0.0.0", but'),
+])
+def test_what_a_proxy_needs(action, values, told):
+    values = {"airflow_api_base_url": "https://airflow.example.com", "airflow_api_host": "127.0.0.1", **values}
+    texts = [text for _name, text in action.check_proxy(getter(**values), lambda name: "f")]
+    assert [told in text for text in texts] == ([True] if told else [])
 
 
 def test_airflow_2_needs_no_dag_processor(action, rules):
