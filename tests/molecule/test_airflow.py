@@ -85,6 +85,8 @@ def test_units_are_sandboxed(host, major):
 
 def test_nothing_listens_that_need_not(host, setting):
     allowed = {("127.0.0.1", "8974"), (setting("airflow_api_host"), str(setting("airflow_api_port")))}
+    if "airflow_proxy" in host.ansible.get_variables()["group_names"]:
+        allowed |= {(address, port) for address in ("0.0.0.0", "[::]") for port in ("80", "443")}
     open_to_others = {(address, port) for address, port in listeners(host) if not address.startswith(("127.", "[::1]"))}
     assert open_to_others <= {pair for pair in allowed if not pair[0].startswith("127.")}
     assert {port for _address, port in listeners(host)} >= {port for _address, port in allowed}

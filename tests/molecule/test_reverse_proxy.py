@@ -1,0 +1,288 @@
+"""nginx in front of the API server, asked as a browser does, and the server behind it, which believes nginx alone."""
+
+import base64
+import datetime
+import json
+import re
+import time
+
+import pytest
+from airflow_api import Api, _quote
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from playbook import play
+
+PEM = "/etc/nginx/airflow.pem"
+CONFIG = "/etc/nginx/conf.d/airflow.conf"
+JSON = {"Content-Type": "application/json"}
+LIES = {"X-Forwarded-Host": "evil.example.com", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "81", "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-For": "192.0.2.66", "X-Forwarded-Ssl": "off", "Forwarded": "host=evil.example.com;proto=http"}
+# Run on the host, which need not be reached from here; by its own address, which is another than that of the proxy to Airflow.
+CLIENT = r"""
+import http.client, json, socket, ssl, subprocess, sys, time
+request, address = json.load(sys.stdin), subprocess.check_output(["hostname", "-I"], text=True).split()[0]
+connection = http.client.HTTPConnection(request["name"])
+connection.sock = socket.create_connection((address, request["port"]), timeout=60)
+if request["port"] == 443:
+    connection.sock = ssl._create_unverified_context().wrap_socket(connection.sock, server_hostname=request["name"])
+connection.request(request["method"], request["path"], request["body"], request["headers"])
+response = connection.getresponse()
+if "lines" in sys.argv:
+    while line := response.readline():
+        print(json.dumps([time.monotonic(), line.decode()]), flush=True)
+else:
+    print(json.dumps([response.status, response.getheaders(), response.read().decode(errors="replace")]))
+"""
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def header(self, name):
+        """All values of a header."""
+        return [value for key, value in self.headers if key.lower() == name]
+
+
+class Browser:
+    """Asks nginx. Keeps cookies, and sends the same further headers each time."""
+
+    def __init__(self, host, name, headers=None):
+        self.host, self.name, self.headers, self.cookies, self.set_cookies = host, name, headers or {}, {}, []
+
+    def request(self, path, body=None, method=None, headers=None, port=443, name=None):
+        """What CLIENT reads."""
+        cookies = {"Cookie": "; ".join(f"{key}={value}" for key, value in self.cookies.items())} if self.cookies else {}
+        return json.dumps({"name": name or self.name, "port": port, "method": method or ("POST" if body else "GET"), "path": path, "body": body,
+                           "headers": {**cookies, **self.headers, **(headers or {})}})
+
+    def ask(self, *arguments, **options):
+        said = self.host.check_output(f"python3 -c {_quote(CLIENT)} <<'REQUEST'\n{self.request(*arguments, **options)}\nREQUEST")
+        answer = Answer(*json.loads(said))
+        self.set_cookies += answer.header("set-cookie")
+        self.cookies.update(cookie.split(";")[0].split("=", 1) for cookie in answer.header("set-cookie"))
+        return answer
+
+
+@pytest.fixture(scope="module")
+def url(setting):
+    return setting("airflow_api_base_url")
+
+
+@pytest.fixture(scope="module")
+def name(url):
+    return url.removeprefix("https://")
+
+
+@pytest.fixture(scope="module")
+def api(host, setting, major):
+    return Api(host, setting, major)
+
+
+@pytest.fixture
+def browser(host, name):
+    return Browser(host, name)
+
+
+def s_client(host, *options):
+    return host.run(f"openssl s_client -connect 127.0.0.1:443 {' '.join(options)} </dev/null").stdout
+
+
+@pytest.mark.parametrize(("asked", "port"), [("airflow.example.com", 80), ("other.example.com", 80), ("other.example.com", 443)])
+def test_http_and_other_names_lead_to_https_and_the_one_name(browser, url, asked, port):
+    answer = browser.ask("/dags?x=1", port=port, name=asked)
+    assert (answer.status, answer.header("location")) == (301, [f"{url}/dags?x=1"])
+    assert answer.header("server") == ["nginx"], "it tells its version"
+
+
+def test_browsers_are_told_to_come_by_https_only(browser):
+    for path in ("/", "/no-such-page", "/api/v2/dags"):
+        assert browser.ask(path).header("strict-transport-security") == ["max-age=31536000"]
+
+
+def test_the_certificate_is_for_the_name_and_its_key_is_roots(host, name):
+    shown = s_client(host, "-servername", name)
+    assert host.check_output(f"openssl x509 -noout -ext subjectAltName <<'SHOWN'\n{shown}\nSHOWN").split()[-1] == f"DNS:{name}"
+    assert (host.file(PEM).user, host.file(PEM).group, host.file(PEM).mode) == ("root", "root", 0o600)
+
+
+@pytest.mark.parametrize(("protocol", "good"), [("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)])
+def test_old_tls_is_refused(host, protocol, good):
+    # The client itself would speak what the system's policy forbids.
+    said = s_client(host, f"-{protocol}", "-cipher", "ALL:@SECLEVEL=0")
+    assert bool(re.search(r"Cipher is (?!\(NONE\))", said)) is good, said
+
+
+def test_http2_is_spoken(host):
+    assert "ALPN protocol: h2" in s_client(host, "-alpn", "h2")
+
+
+def test_only_nginx_is_reached_from_outside(host, setting):
+    listening = {tuple(line.split()[3].rsplit(":", 1)) for line in host.check_output("ss -Htln").splitlines()}
+    assert {port for address, port in listening if not address.startswith(("127.", "[::1]"))} == {"80", "443"}
+    assert [address for address, port in listening if port == str(setting("airflow_api_port"))] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("headers", [{}, LIES], ids=["plain", "forged headers"])
+def test_signing_in_gives_secure_cookies_and_leads_to_the_outside_name(host, api, name, url, major, headers):
+    browser = Browser(host, name, headers)
+    needs_user, form = ("/api/v2/auth/login?next=/dags", "/auth/login/") if major == 3 else ("/home", "/login/")
+    sent_away = browser.ask(needs_user)
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.ask(form).body)[1]
+    signed_in = browser.ask(form, f"csrf_token={token}&username={api.user}&password={password(api)}",
+                            headers={"Content-Type": "application/x-www-form-urlencoded", "Referer": url + form})
+    assert signed_in.status == 302
+    for location in sent_away.header("location") + signed_in.header("location"):
+        assert re.match(rf"{re.escape(url)}/|/(?!/|evil)", location), location
+    assert {cookie.split("=")[0] for cookie in browser.set_cookies} >= ({"session", "_token"} if major == 3 else {"session"})
+    assert [cookie for cookie in browser.set_cookies if "; secure" not in cookie.lower()] == []
+    assert browser.ask("/api/v2/dags" if major == 3 else "/home").status == 200
+
+
+@pytest.mark.major(3)
+def test_airflow_knows_the_clients_address_from_nginx_alone(host, browser):
+    marker = f"/no-such-page-{time.monotonic_ns()}"
+    browser.ask(marker, headers=LIES)
+    logged = host.check_output(f"for i in 1 2 3 4 5; do journalctl -t airflow-api-server -o cat --since -1min | grep {marker} && break; sleep 1; done")
+    assert host.check_output("hostname -I").split()[0] in logged and "192.0.2.66" not in logged
+
+
+def test_a_query_is_not_logged(host, browser):
+    marker = f"code-{time.monotonic_ns()}"
+    for port in (80, 443):
+        browser.ask(f"/page-{marker}?code=secret-{marker}", port=port)
+    assert len(host.check_output(f"grep -h page-{marker} /var/log/nginx/access.log").splitlines()) == 2
+    assert host.run(f"grep -r secret-{marker} /var/log/nginx").stdout == ""
+
+
+def password(api):
+    return api.password or api.host.check_output(f"cat {api.config_dir}/secrets/admin_password")
+
+
+def credentials(browser, api, major):
+    """Headers with which the REST API knows the administrator."""
+    if major == 2:
+        return {"Authorization": "Basic " + base64.b64encode(f"{api.user}:{password(api)}".encode()).decode()}
+    answer = browser.ask("/auth/token", json.dumps({"username": api.user, "password": password(api)}), headers=JSON)
+    return {"Authorization": "Bearer " + json.loads(answer.body)["access_token"]}
+
+
+def test_rest_api_takes_a_large_request_and_no_larger_one(browser, api, major):
+    headers = {**credentials(browser, api, major), **JSON}
+    variables = f"/api/v{major - 1}/variables"
+    large, too_large = (browser.ask(variables, json.dumps({"key": "proxy", "value": "x" * size}), headers=headers) for size in (5_000_000, 17_000_000))
+    assert large.status in (200, 201), large.body
+    assert too_large.status == 413
+    assert browser.ask(f"{variables}/proxy", method="DELETE", headers=headers).status == 204
+
+
+@pytest.mark.major(3)
+def test_a_log_is_streamed(browser, api, major):
+    run = api.start_run("example_dag")
+    assert api.wait("example_dag", run) == "success"
+    path = f"/api/v2/dags/example_dag/dagRuns/{run.replace('+', '%2B')}/taskInstances/print_hello/logs/1"
+    answer = browser.ask(path, headers={**credentials(browser, api, major), "Accept": "application/x-ndjson"})
+    assert answer.header("content-type") == ["application/x-ndjson"]
+    assert "hello" in answer.body.lower() and all(json.loads(line) for line in answer.body.splitlines())
+
+
+@pytest.mark.major(3)
+def test_a_stream_comes_line_by_line_and_outlives_a_reload(host, browser, api, major):
+    """Airflow tells the state of a run every half second, and the run of a paused DAG waits."""
+    run = api.start_run("tutorial")
+    api.ask("PATCH", "/dags/tutorial", {"is_paused": True})
+    status, run = api.ask("POST", "/dags/tutorial/dagRuns", {"logical_date": None})
+    assert status in (200, 201), run
+    path = f"/dags/tutorial/dagRuns/{run['dag_run_id'].replace('+', '%2B')}"
+    request = browser.request(f"/api/v2{path}/wait?interval=0.5", headers=credentials(browser, api, major))
+    host.check_output(f"(python3 -c {_quote(CLIENT)} lines >/tmp/stream 2>&1 <<'REQUEST' &\n{request}\nREQUEST\n)")
+
+    def lines():
+        return [json.loads(line) for line in host.check_output("cat /tmp/stream").splitlines()]
+
+    time.sleep(4)
+    before = lines()
+    assert len(before) >= 3 and before[-1][0] - before[0][0] > 1, "lines were held back"
+    host.check_output("systemctl reload nginx")
+    time.sleep(4)
+    assert len(lines()) >= len(before) + 3, "the reload ended the stream"
+    status, body = api.ask("PATCH", path, {"state": "success"})
+    assert status == 200, body
+    time.sleep(2)
+    assert json.loads(lines()[-1][1])["state"] == "success"
+
+
+# ---- the role, run again ------------------------------------------------------------------------------------------------------------
+
+
+def pair(name, days):
+    """A certificate that ends so many days from now, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=9)).not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False).sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+
+
+def fingerprint(host, pem):
+    return host.check_output(f"openssl x509 -noout -fingerprint -sha256 <<'PEM'\n{pem}\nPEM")
+
+
+def served(host, name):
+    return fingerprint(host, s_client(host, "-servername", name))
+
+
+def test_a_run_that_was_killed_before_the_reload_is_made_good(host):
+    host.check_output(f"touch {CONFIG}")
+    processes = "pgrep --parent $(systemctl show nginx.service --property MainPID --value)"
+    before = host.check_output(processes).split()
+    done = play("proxy")
+    assert not done.failed and done.changed == 1, done.output
+    assert not set(before) & set(host.check_output(processes).split())
+    assert play("proxy").changed == 0
+
+
+@pytest.mark.parametrize("days", [-1, 29])
+def test_a_self_signed_certificate_is_replaced_before_and_after_its_end(host, name, days):
+    certificate, key = pair(name, days)
+    host.check_output(f"cat >{PEM} <<'PEM'\n{key}{certificate}PEM\nsystemctl reload nginx")
+    done = play("proxy")
+    assert not done.failed and done.changed == 2, done.output
+    assert served(host, name) == fingerprint(host, host.check_output(f"cat {PEM}")) != fingerprint(host, certificate)
+    assert host.check_output(f"openssl x509 -checkend {800 * 86400} -in {PEM}") == "Certificate will not expire"
+
+
+def test_a_pair_that_does_not_fit_is_refused_before_anything_changes(host, name):
+    before = served(host, name), host.file(CONFIG).content
+    certificate, key = pair(name, 90)[0], pair(name, 90)[1]
+    done = play("proxy", "-vvv", reverse_proxy_tls_certificate=certificate, reverse_proxy_tls_key=key)
+    assert done.failed and done.changed == 0 and "mismatch" in done.output
+    assert key.splitlines()[1] not in done.output
+    host.check_output(f"cat >/tmp/other.pem <<'PEM'\n{''.join(pair('other.example.com', 90))}PEM")
+    done = play("proxy", reverse_proxy_tls_certificate="/tmp/other.pem", reverse_proxy_tls_key="/tmp/other.pem")
+    assert done.failed and done.changed == 0 and f"not valid for '{name}'" in done.output
+    assert (served(host, name), host.file(CONFIG).content) == before
+
+
+def test_a_configuration_that_nginx_refuses_is_not_put_in_place(host, browser):
+    before = host.file(CONFIG).content
+    host.check_output("echo nonsense >/etc/nginx/conf.d/z.conf")
+    done = play("proxy", reverse_proxy_timeout=77)
+    host.check_output("rm /etc/nginx/conf.d/z.conf")
+    assert done.failed and f"{CONFIG} was left as it is" in done.output and "nonsense" in done.output
+    assert host.file(CONFIG).content == before
+    assert host.service("nginx").is_running and browser.ask("/").status == 200
+
+
+def test_the_sites_own_certificate_is_served_and_its_key_is_shown_nowhere(host, name):
+    certificate, key = pair(name, 90)
+    done = play("proxy", "-vvv", "--diff", reverse_proxy_tls_certificate=certificate, reverse_proxy_tls_key=key)
+    assert not done.failed, done.output
+    assert key.splitlines()[1] not in done.output
+    assert served(host, name) == fingerprint(host, certificate)
+    assert host.file(PEM).mode == 0o600
