@@ -286,3 +286,49 @@ def test_the_sites_own_certificate_is_served_and_its_key_is_shown_nowhere(host, 
     assert key.splitlines()[1] not in done.output
     assert served(host, name) == fingerprint(host, certificate)
     assert host.file(PEM).mode == 0o600
+
+
+# ---- ACME ---------------------------------------------------------------------------------------------------------------------------
+
+PEBBLE = {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "httpPort": 80, "tlsPort": 443,
+          "certificate": "/usr/local/share/ca-certificates/pebble.crt", "privateKey": "/tmp/pebble.key"}
+
+
+@pytest.fixture
+def acme(host, name):
+    """Address of an ACME server for tests, on the host itself, which trusts it. For it the name is that of this host."""
+    host.check_output(
+        f"""set -e
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q pebble
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+            -keyout {PEBBLE["privateKey"]} -out {PEBBLE["certificate"]}
+        update-ca-certificates
+        grep -q {name} /etc/hosts || echo 127.0.0.1 {name} >>/etc/hosts
+        echo '{json.dumps({"pebble": PEBBLE})}' >/tmp/pebble.json
+        systemd-run --unit pebble --setenv PEBBLE_VA_NOSLEEP=1 --setenv PEBBLE_WFE_NONCEREJECT=0 pebble -config /tmp/pebble.json"""
+    )
+    yield "https://localhost:14000/dir"
+    host.check_output("systemctl stop pebble")
+
+
+def test_a_certificate_of_an_acme_server_is_put_in_place_and_renewed_by_its_client(host, name, acme):
+    variables = {"reverse_proxy_acme_email": "ops@example.com", "reverse_proxy_acme_server": acme}
+
+    def issued():
+        assert "Pebble Intermediate CA" in host.check_output(f"openssl x509 -noout -issuer -in {PEM}") and host.file(PEM).mode == 0o600
+        assert served(host, name) == fingerprint(host, host.check_output(f"cat {PEM}"))
+        return served(host, name)
+
+    done = play("proxy", **variables)
+    assert not done.failed, done.output
+    first = issued()
+    assert play("proxy", **variables).changed == 0
+    # A run that was killed after it had got the certificate.
+    host.check_output(f"cat >{PEM} <<'PEM'\n{''.join(pair(name, 90))}PEM")
+    assert not play("proxy", **variables).failed and issued() == first
+    # What certbot's timer does, some months later.
+    assert host.service("certbot.timer").is_running
+    host.check_output("certbot renew --force-renewal --no-random-sleep-on-renew")
+    # It has reloaded nginx, which may still be at it.
+    time.sleep(2)
+    assert issued() != first
