@@ -27,5 +27,5 @@ while True:
     except (OSError, http.client.HTTPException) as error:
         problem = f"nginx does not answer at {address}, port {port}: {error}."
     if not problem or time.monotonic() > end:
-        sys.exit(problem)
+        sys.exit(problem or 0)
     time.sleep(0.2)
