@@ -27,6 +27,10 @@ SELECT
   (SELECT coalesce(array_agg(what), '{}') FROM broken) AS invalid,
   (SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM file
     WHERE sourcefile = %(drop_in)s AND NOT applied AND error IS NULL) AS overridden,
+  -- declared, and not there as declared
+  (SELECT coalesce(array_agg(name), '{}') FROM json_to_recordset(%(databases)s) AS declared (name text, owner text)
+    WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name AND pg_get_userbyid(datdba) = owner
+                         AND pg_encoding_to_char(encoding) = 'UTF8')) AS databases,
   -- The inode's time: a copied file may keep the modification time of its source.
   (SELECT coalesce(bool_or((pg_stat_file(path, true)).change > pg_conf_load_time()), false)
      FROM unnest(array_append(string_to_array(%(files)s, ':'), current_setting('hba_file'))) AS path) AS stale
