@@ -10,6 +10,9 @@ import tempfile
 from conftest import LOG_PATH, ROOT
 from killed import run_until
 
+# Whatever the scenario says: a test that wants more output asks for it.
+SETTINGS = {"ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": LOG_PATH}
+
 
 class Play:
     """What a playbook did: its output, whether it failed, how many tasks changed something, and the lines of its diffs."""
@@ -32,7 +35,7 @@ def prepared(playbook, arguments, variables):
         given = {name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name) for name in variables}
         yield (
             ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", "-e", json.dumps(given), *arguments],
-            {"cwd": ROOT, "env": {**os.environ, "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_LOG_PATH": LOG_PATH}},
+            {"cwd": ROOT, "env": {**os.environ, **SETTINGS}},
         )
 
 
