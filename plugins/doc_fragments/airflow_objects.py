@@ -17,8 +17,8 @@ options:
     default: airflow
   environment:
     description: >-
-      Environment of the components. C(AIRFLOW_CONFIG) names the file beside which the directory of secrets lies, with the address of
-      the database and the Fernet keys.
+      Environment of the work. C(AIRFLOW_CONFIG) names the file beside which the directory of secrets lies, with the address of
+      the database and the Fernet keys. A file C(environment) beside it, where there is one, is read as well, by a shell, and wins.
     type: dict
     default: {AIRFLOW_HOME: /var/lib/airflow, AIRFLOW_CONFIG: /etc/airflow/airflow.cfg}
 attributes:

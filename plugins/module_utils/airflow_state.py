@@ -49,8 +49,13 @@ def identity(user):
 
 def ask(params, request):
     """Start the process, hand it the request, and return its answer."""
+    command = [params["python"], "-c", START]
+    # The components' own. Not as a parameter: it may hold secrets of the site, and Ansible shows parameters.
+    components = os.path.join(os.path.dirname(params["environment"]["AIRFLOW_CONFIG"]), "environment")
+    if os.path.exists(components):
+        command = ["sh", "-c", 'set -a; . "$0"; exec "$@"', components, *command]
     done = subprocess.run(
-        [params["python"], "-c", START],
+        command,
         input=program() + "\n" + json.dumps(request),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
         # A directory that the user may be in.

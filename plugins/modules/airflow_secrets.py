@@ -14,8 +14,9 @@ version_added: 0.1.0
 description:
   - Keeps one file per secret in a directory. A file holds the secret and nothing else, no newline either, because Airflow takes
     what a C(*_cmd) option prints as it is.
-  - Secrets under I(generate) are made once, where their file is absent, and never changed again. Secrets under I(values) are written as given.
-  - A file is replaced atomically and is never, at any moment, readable by others.
+  - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names them. Secrets under
+    I(values) are written as given.
+  - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
 options:
   directory:
     description: Directory of the files. Created where absent.
@@ -36,6 +37,13 @@ options:
       - "C(fernet): a Fernet key. C(token): 64 URL-safe characters. C(password): 32 letters and digits."
     type: dict
     default: {}
+  renew:
+    description:
+      - Names of I(generate) that get a new secret although there is one.
+      - A new Fernet key is put in front of those that are there, so that what they have encrypted stays readable.
+    type: list
+    elements: str
+    default: []
   values:
     description: Secrets to write, name to value.
     type: dict
@@ -63,6 +71,14 @@ EXAMPLES = r"""
       fernet_key: fernet
       jwt_secret: token
   register: result
+  no_log: true
+
+- name: Make another one in its place
+  airflow_secrets:
+    directory: /etc/airflow/secrets
+    generate:
+      jwt_secret: token
+    renew: [jwt_secret]
   no_log: true
 
 - name: Write a secret from a vault
@@ -117,25 +133,30 @@ def read(path: str) -> str | None:
 
 
 def write(path: str, value: str) -> None:
-    """Replace the file at path atomically by one that only its owner may read."""
+    """Replace the file at path atomically by one with its owner and mode; where there is none, only its maker may read it."""
     temporary = f"{path}.new"
     if os.path.lexists(temporary):  # left by a run that was killed here
         os.unlink(temporary)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        if os.path.exists(path):
+            # Running components read it at any moment.
+            before = os.stat(path)
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), before.st_mode & 0o777)
         file.write(to_bytes(value))
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
 
 
-def plan(directory: str, generate: dict, values: dict) -> tuple[dict, dict]:
+def plan(directory: str, generate: dict, renew: list, values: dict) -> tuple[dict, dict]:
     """Return the secrets named by generate, and those that have to be written."""
     kept, due = {}, {}
     for name, kind in generate.items():
-        present = read(os.path.join(directory, name))
-        if not present:
-            present = due[name] = GENERATORS[kind]()
-        kept[name] = present
+        kept[name] = read(os.path.join(directory, name))
+        if not kept[name] or name in renew:
+            older = [kept[name]] if kept[name] and kind == "fernet" else []
+            kept[name] = due[name] = ",".join([GENERATORS[kind](), *older])
     for name, value in values.items():
         if read(os.path.join(directory, name)) != value:
             due[name] = value
@@ -159,6 +180,7 @@ def main() -> None:
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
             "generate": {"type": "dict", "default": {}},
+            "renew": {"type": "list", "elements": "str", "default": []},
             "values": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
@@ -172,8 +194,12 @@ def main() -> None:
         if kind not in GENERATORS:
             module.fail_json(msg=f"generate: {name}: {kind!r} is no kind of secret; valid: {', '.join(GENERATORS)}")
 
+    for name in args["renew"]:
+        if name not in args["generate"]:
+            module.fail_json(msg=f"renew: {name!r} is not one of generate; valid: {', '.join(args['generate'])}")
+
     directory = args["directory"]
-    kept, due = plan(directory, args["generate"], {name: to_text(value) for name, value in args["values"].items()})
+    kept, due = plan(directory, args["generate"], args["renew"], {name: to_text(value) for name, value in args["values"].items()})
     absent = not os.path.isdir(directory)
     changed = bool(due) or absent
     if changed and not module.check_mode:

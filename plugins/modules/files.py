@@ -246,9 +246,16 @@ class Host:
         self.module.fail_json(msg=f"{item['path']} {why}", invocation={})
 
 
+class Module(AnsibleModule):
+    """One that does not write its parameters, whole files, into the host's journal."""
+
+    def _log_invocation(self) -> None:
+        """Do nothing. The argument no_log would not help: AnsibleModule replaces it by that of the task."""
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "files": {
                 "type": "list",
@@ -268,8 +275,6 @@ def main() -> None:
             }
         },
         supports_check_mode=True,
-        # The host's journal is no place for whole files.
-        no_log=True,
     )
     for item in module.params["files"]:
         item["mode"] = item["mode"] or ("0755" if item["state"] == "directory" else "0644")

@@ -1,5 +1,6 @@
 """Run a playbook of the repository against the scenario's host, with other variables than the scenario's."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,10 @@ import subprocess
 import tempfile
 
 from conftest import LOG_PATH, ROOT
+from killed import run_until
+
+# Whatever the scenario says: a test that wants more output asks for it.
+SETTINGS = {"ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": LOG_PATH}
 
 
 class Play:
@@ -17,20 +22,30 @@ class Play:
         self.changed = sum(int(number) for number in re.findall(r" changed=(\d+)", done.stdout))
         self.diff = [line for line in done.stdout.splitlines() if re.match(r"[-+]|@@", line)]
         self.titles = [line.split(": ", 1)[1] for line in self.diff if line.startswith("--- before: ")]
+        # In one line, as messages are wrapped.
+        self.text = " ".join(self.output.split())
 
 
-def play(playbook, *arguments, **variables):
-    """Extra variables are given as they are: what a lookup returns is no template."""
+@contextlib.contextmanager
+def prepared(playbook, arguments, variables):
+    """A command, and where and how it runs. Extra variables are given as they are: what a lookup returns is no template."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(variables, file)
         file.flush()
         given = {name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name) for name in variables}
-        done = subprocess.run(
+        yield (
             ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", "-e", json.dumps(given), *arguments],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_LOG_PATH": LOG_PATH},
-            text=True,
-            capture_output=True,
-            check=False,
+            {"cwd": ROOT, "env": {**os.environ, **SETTINGS}},
         )
-    return Play(done)
+
+
+def play(playbook, *arguments, **variables):
+    with prepared(playbook, arguments, variables) as (command, options):
+        return Play(subprocess.run(command, **options, text=True, capture_output=True, check=False))
+
+
+def kill(playbook, task, delay=0.0, **variables):
+    """Start a playbook, and kill it this long after the task has begun."""
+    with prepared(playbook, (), variables) as (command, options):
+        reached, said = run_until(command, task, delay, **options)
+    assert reached, f"never came to {task!r}\n{said[-6000:]}"

@@ -7,8 +7,12 @@ import subprocess
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+init_plugin_loader()
 NASTY = "50% of \"it\" costs $5 `now` 'ok' \\ end"
 PLAY = """
 - hosts: localhost
@@ -78,6 +82,13 @@ def unit(path):
             key, _, value = line.partition("=")
             section.setdefault(key, []).append(value)
     return found
+
+
+@pytest.mark.parametrize(("python", "version"), [("", "3.11"), ("/usr/bin/python3.12", "3.12"), ("/opt/site/bin/python3", "3.11")])
+def test_the_virtualenv_is_named_after_the_python_that_makes_it(python, version):
+    variables = DataLoader().load_from_file(str(ROOT / "roles/airflow_common/vars/main.yml"), trusted_as_template=True)
+    variables |= {"airflow_python": python, "__airflow_python_default_version": "3.11"}
+    assert Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_python_version }}")) == version
 
 
 def test_airflow_reads_back_what_a_site_set(config):

@@ -56,6 +56,28 @@ def test_kinds(run, kind, length):
         assert len(base64.urlsafe_b64decode(value)) == 32
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_renews_what_it_is_told_to_and_nothing_else(run, directory, check_mode):
+    kinds = {"jwt_secret": "token", "fernet_key": "fernet", "database_password": "password"}
+    before = run(generate=kinds)["secrets"]
+    (directory / "fernet_key").chmod(0o640)
+    result = run(check_mode, generate=kinds, renew=["jwt_secret", "fernet_key"])
+    assert (result["changed"], result["written"]) == (True, ["fernet_key", "jwt_secret"])
+    after = result["secrets"]
+    assert after["database_password"] == before["database_password"]
+    assert after["jwt_secret"] != before["jwt_secret"]
+    # What the old key has encrypted stays readable.
+    assert after["fernet_key"].split(",")[1:] == [before["fernet_key"]]
+    assert len(after["fernet_key"].split(",")[0]) == 44
+    assert (directory / "fernet_key").read_text(encoding="utf-8") == (before if check_mode else after)["fernet_key"]
+    # The components go on reading it.
+    assert stat.S_IMODE((directory / "fernet_key").stat().st_mode) == 0o640
+
+
+def test_renews_what_is_absent_too(run):
+    assert len(run(generate={"fernet_key": "fernet"}, renew=["fernet_key"])["secrets"]["fernet_key"]) == 44
+
+
 def test_an_empty_file_counts_as_absent(run, directory):
     directory.mkdir()
     (directory / "it").touch()
@@ -103,6 +125,7 @@ def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
     [
         ({"generate": {"../passwd": "token"}}, "../passwd"),
         ({"generate": {"it": "strong"}}, "'strong' is no kind of secret; valid: fernet, token, password"),
+        ({"generate": {"it": "token"}, "renew": ["other"]}, "renew: 'other' is not one of generate; valid: it"),
         ({"generate": {"it": "token"}, "values": {"it": "x"}}, "stands in one of generate and values"),
     ],
 )

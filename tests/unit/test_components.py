@@ -39,6 +39,24 @@ def components(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def root(components, tmp_path, monkeypatch):
+    """A host's root, with a server that has begun to start, and is well."""
+    monkeypatch.setattr(components, "Path", lambda *parts: tmp_path / str(pathlib.Path(*parts)).lstrip("/"))
+    monkeypatch.setattr(components, "ask", lambda *_: (True, "answers"))
+    components.data.update(
+        components={"api-server": {"unit": "airflow-api-server"}}, venv="/venv", files=["/etc/airflow/airflow.cfg"], plugins="/dags/current/PLUGINS"
+    )
+    for path in ("venv", "etc/airflow/airflow.cfg", "etc/systemd/system/airflow-api-server.service"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("before", encoding="utf-8")
+    # The file system's clock ticks a few hundred times a second.
+    time.sleep(0.02)
+    (tmp_path / "run/airflow-api-server").mkdir(parents=True)
+    time.sleep(0.02)
+    return tmp_path
+
+
+@pytest.fixture
 def process():
     """Start Python code that says when it is ready, reaped at once as systemd does."""
     started = []
@@ -72,6 +90,31 @@ def test_one_that_beats_on_is_told_again(components, process, monkeypatch, capsy
     components.stop("scheduler", told.child)
     assert told.wait(5) == 0
     assert capsys.readouterr().out.count("told again") == 1
+
+
+def test_one_that_was_told_already_is_not_told_at_once(components, process, monkeypatch, capsys):
+    """As it is where systemd stops a unit that still starts."""
+    monkeypatch.setattr(components, "beats_on", lambda _component, since: time.time() > since + 1)
+    told = process(DEAF_ONCE.format(1))
+    begun = time.time()
+    components.stop("scheduler", told.child, begun)
+    assert told.wait(5) == 0
+    assert time.time() > begun + 1
+    assert capsys.readouterr().out.count("told again") == 1
+
+
+def test_what_it_started_with_is_noted(components, root):
+    components.wait("api-server")
+    assert components.noted("airflow-api-server") == (components.fingerprint(components.data, "airflow-api-server"), "")
+
+
+@pytest.mark.parametrize("path", ["etc/airflow/airflow.cfg", "etc/systemd/system/airflow-api-server.service", "venv"])
+def test_what_has_changed_while_it_started_leaves_doubt(components, root, path):
+    """It may have been read before that or after it, so the next run restarts the server."""
+    (root / path).unlink()
+    (root / path).symlink_to(root / "etc") if path == "venv" else (root / path).write_text("after", encoding="utf-8")
+    components.wait("api-server")
+    assert components.noted("airflow-api-server") == ()
 
 
 def test_one_that_takes_too_long_is_killed(components, process, monkeypatch, capsys):

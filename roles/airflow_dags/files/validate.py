@@ -2,7 +2,8 @@
 
 Runs in the virtualenv of the components, with an AIRFLOW_HOME and a database that are gone afterwards. Standard input is a JSON object:
 release: the directory; jobs: processes at once; limit: seconds that a file may take; required_tags: each DAG must have them;
-rules: names of RULES; rules_source: Python code whose functions rule_*(dag) yield more problems; requirements: lines of requirements.txt.
+rules: names of RULES; rules_source: Python code whose functions rule_*(dag) yield more problems; requirements: lines of requirements.txt;
+environment: variables beyond those of the components.
 """
 
 import ast
@@ -27,6 +28,7 @@ RELEASE = Path(os.path.realpath(REQUEST["release"]))
 DAGS = RELEASE / "dags"
 HOME = tempfile.mkdtemp(prefix="validate-dags-")
 os.environ.update(
+    {name: str(value) for name, value in REQUEST["environment"].items()},
     AIRFLOW_HOME=HOME,
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(RELEASE / "plugins"),

@@ -1,0 +1,94 @@
+"""Re-encrypt what the metadata database holds encrypted: check, rotate or prove.
+
+Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows are encrypted).
+The answer is the number of values.
+
+check    fails where a value can be read with none of the keys
+rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what they were
+prove    fails where a value can't be read with the newest key alone
+
+Airflow's own `airflow rotate-fernet-key` takes no lock, so it undoes what a person saves meanwhile; it proves nothing; and it fails at a
+trigger that was never encrypted.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+
+def decrypted(fernet, value):
+    """Return the clear text, or None where the key or keys can't read it."""
+    try:
+        return fernet.decrypt(value.encode())
+    except InvalidToken:
+        return None
+
+
+def connect():
+    """Return a connection that holds the lock of all that changes Airflow's objects from outside."""
+    import psycopg2
+
+    url = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
+    connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
+    connection.cursor().execute("SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))")
+    return connection
+
+
+def values(cursor, columns, lock=""):
+    """Return {(table, column, id): (name, value)} of all encrypted values. Not each minor version has each table."""
+    found = {}
+    for column in columns:
+        cursor.execute("SELECT to_regclass(%s)", (column["table"],))
+        if cursor.fetchone()[0]:
+            cursor.execute("SELECT id, {name}, {column} FROM {table} WHERE {where} AND {column} <> '' {lock}".format(**column, lock=lock))
+            found.update({(column["table"], column["column"], row): (name, value) for row, name, value in cursor.fetchall()})
+    return found
+
+
+def refuse_unreadable(found, fernet, what):
+    """Exit where a value can't be read, with the names of them all."""
+    names = sorted({f"{table} {name} ({column})" for (table, column, _row), (name, value) in found.items() if decrypted(fernet, value) is None})
+    if names:
+        sys.exit(
+            f"{len(names)} of the database can't be read with {what}: {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}. "
+            "Set them again, delete them, or put the key that they need behind the others; then run this again."
+        )
+
+
+def rotate(cursor, columns, keys):
+    """Encrypt with the newest key what is not, and prove that nothing else has changed. The caller commits."""
+    newest, every = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
+    # Whoever saves one of them meanwhile waits, and saves after.
+    before = values(cursor, columns, "FOR UPDATE")
+    refuse_unreadable(before, every, "any of the keys")
+    for (table, column, row), (_name, value) in before.items():
+        if decrypted(newest, value) is None:
+            cursor.execute(f"UPDATE {table} SET {column} = %s WHERE id = %s", (every.rotate(value.encode()).decode(), row))
+    after = values(cursor, columns)
+    refuse_unreadable(after, newest, "the newest key alone")
+    changed = [name for place, (name, value) in before.items() if decrypted(newest, after[place][1]) != decrypted(every, value)]
+    if changed:
+        sys.exit(f"Nothing was changed: these would not be what they were: {', '.join(map(str, changed))}.")
+
+
+def main():
+    """Answer one question."""
+    question = sys.argv[1]
+    request = json.load(sys.stdin)
+    keys = request["keys"].split(",")
+    with connect() as connection, connection.cursor() as cursor:
+        if question == "rotate":
+            rotate(cursor, request["columns"], keys)
+        found = values(cursor, request["columns"])
+        if question == "check":
+            refuse_unreadable(found, MultiFernet([Fernet(key) for key in keys]), "any of the keys")
+        else:
+            refuse_unreadable(found, Fernet(keys[0]), "the newest key alone")
+    print(len(found))
+
+
+if __name__ == "__main__":
+    main()

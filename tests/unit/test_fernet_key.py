@@ -1,0 +1,100 @@
+"""The program that re-encrypts the database: all or nothing, and nothing that it can't read."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+from cryptography.fernet import Fernet
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("fernet_key", ROOT / "roles/airflow_secrets/files/fernet_key.py")
+fernet_key = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fernet_key)
+
+OLD, NEW, LOST = (Fernet.generate_key().decode() for _unused in range(3))
+COLUMNS = [
+    {"table": "connection", "name": "conn_id", "column": "password", "where": "is_encrypted"},
+    {"table": "variable", "name": "key", "column": "val", "where": "is_encrypted"},
+    {"table": "not_in_this_version", "name": "id", "column": "password", "where": "true"},
+]
+
+
+def encrypted(key, text):
+    return Fernet(key).encrypt(text.encode()).decode()
+
+
+class Cursor:
+    """As much of a database as the program asks: {table: {id: [name, value]}}."""
+
+    def __init__(self, tables):
+        self.tables, self.rows, self.statements = tables, [], []
+
+    def execute(self, statement, arguments=()):
+        self.statements.append(statement)
+        if "to_regclass" in statement:
+            self.rows = [(arguments[0] if arguments[0] in self.tables else None,)]
+        elif statement.startswith("SELECT"):
+            self.rows = [(row, *pair) for row, pair in self.tables[re.search(r"FROM (\w+)", statement)[1]].items()]
+        else:
+            self.tables[re.match(r"UPDATE (\w+)", statement)[1]][arguments[1]][1] = arguments[0]
+
+    def fetchone(self):
+        return self.rows[0]
+
+    def fetchall(self):
+        return self.rows
+
+
+@pytest.fixture
+def cursor():
+    return Cursor({
+        "connection": {1: ["warehouse", encrypted(OLD, "secret")], 2: ["lake", encrypted(NEW, "as new")]},
+        "variable": {1: ["token", encrypted(OLD, "ü\n%")]},
+    })
+
+
+def clear(cursor, key):
+    return {name: Fernet(key).decrypt(value.encode()).decode() for rows in cursor.tables.values() for name, value in rows.values()}
+
+
+def test_all_is_encrypted_with_the_newest_key_and_says_what_it_said(cursor):
+    fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+    assert clear(cursor, NEW) == {"warehouse": "secret", "lake": "as new", "token": "ü\n%"}
+
+
+def test_what_has_the_newest_key_is_not_written_again(cursor):
+    before = cursor.tables["connection"][2][1]
+    fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+    assert cursor.tables["connection"][2][1] == before
+    cursor.statements.clear()
+    fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+    assert not [statement for statement in cursor.statements if statement.startswith("UPDATE")]
+
+
+def test_rows_are_locked_before_they_are_changed(cursor):
+    fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+    reads = [statement for statement in cursor.statements if "FROM connection" in statement]
+    assert [statement.rstrip().endswith("FOR UPDATE") for statement in reads] == [True, False]
+
+
+def test_a_value_of_a_lost_key_is_named_and_nothing_is_changed(cursor):
+    cursor.tables["variable"][2] = ["forgotten", encrypted(LOST, "gone")]
+    with pytest.raises(SystemExit) as refused:
+        fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+    assert str(refused.value).startswith("1 of the database can't be read with any of the keys: variable forgotten (val). Set them again")
+    assert not [statement for statement in cursor.statements if statement.startswith("UPDATE")]
+
+
+def test_a_value_that_did_not_become_what_it_was_is_noticed(cursor, monkeypatch):
+    """Such as by a trigger of the database, or a mistake here."""
+    monkeypatch.setattr(fernet_key.MultiFernet, "rotate", lambda _self, _value: encrypted(NEW, "other").encode())
+    with pytest.raises(SystemExit, match="Nothing was changed.*warehouse"):
+        fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+
+
+@pytest.mark.parametrize(("keys", "unreadable"), [([NEW, OLD], 0), ([OLD, NEW], 0), ([NEW], 2), ([OLD], 1), ([LOST], 3)])
+def test_unreadable_values_are_counted(cursor, keys, unreadable):
+    found = fernet_key.values(cursor, COLUMNS)
+    every = fernet_key.MultiFernet([Fernet(key) for key in keys])
+    assert sum(fernet_key.decrypted(every, value) is None for _name, value in found.values()) == unreadable
