@@ -114,7 +114,7 @@ def test_a_new_version_is_locked_and_listed(lock, place):
 def test_airflow_2_is_asked_for_without_what_only_3_has(lock, place):
     lock.main(["2.11.9", "--cutoff", "2026-10-20", "--python", "3.12"])
     assert calls(place)[0]["asked"] == ["apache-airflow[amazon,celery,postgres,statsd]==2.11.9",
-                                        "apache-airflow-providers-amazon[aiobotocore,s3fs]"]
+                                        "apache-airflow-providers-amazon[aiobotocore,s3fs]", "authlib"]
 
 
 def test_a_version_that_does_not_resolve_is_not_listed(lock, place, monkeypatch):
