@@ -122,3 +122,16 @@ def test_objects_of_airflow(site):
     run.refuses("airflow_users", FILE, "where a dictionary belongs")
     assert "4 problems." in run.output
     assert "horse-battery" not in run.output
+
+
+def test_a_sign_in_that_lets_in_everybody(site):
+    run = site.run(airflow_auth={"type": "oauth", "provider": "google", "client_id": "a", "client_secret": "horse-battery", "issuer": "https://x"},
+                   airflow_webserver_config_file="/no/such.py")
+    run.refuses("airflow_auth", FILE, "so everybody with an account of the provider could sign in")
+    run.refuses("airflow_auth", FILE, "provider google has no issuer")
+    run.refuses("airflow_auth", FILE, "has to be https://...")
+    run.refuses("airflow_auth", FILE, "only one of them may be set")
+    run.refuses("airflow_webserver_config_file", FILE, "there is no file /no/such.py")
+    assert "5 problems." in run.output and "horse-battery" not in run.output
+    run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
+    run.refuses("airflow_auth", FILE, "Did you mean")

@@ -287,3 +287,52 @@ def test_the_module_finds_a_listener_by_name(module):
 def test_the_module_measures_the_nearest_directory_that_exists(module, tmp_path):
     found = module.filesystem(str(tmp_path / "a" / "b"))
     assert found["directory"] == str(tmp_path) and found["free_mb"] > 0
+
+
+OAUTH = {"type": "oauth", "provider": "oidc", "issuer": "https://id.example.com", "client_id": "a", "client_secret": "b", "allowed_domains": ["example.com"]}
+LDAP = {"type": "ldap", "server": "ldaps://ldap.example.com", "bind_user": "cn=x", "bind_password": "b", "search": "dc=example"}
+NO_GROUPS = {key: OAUTH[key] for key in ("type", "client_id", "client_secret", "allowed_domains")}
+
+
+def auth_problems(action, rules, auth, url="https://airflow.example.com"):
+    values = {"airflow_auth": auth, "airflow_api_base_url": url}
+    return [text for _name, text in action.check_auth(values.__getitem__, lambda name: "here:1", rules)]
+
+
+@pytest.mark.parametrize("auth", [
+    {}, {"type": "database"}, OAUTH, LDAP, {**NO_GROUPS, "provider": "google"}, {**OAUTH, "allowed_domains": [], "allowed_groups": ["data"]},
+    {**NO_GROUPS, "provider": "github", "allowed_groups": ["acme/data"], "roles": {"acme/data": ["Op"]}}, {**OAUTH, "provider": "okta", "default_role": ""},
+    {**OAUTH, "provider": "cognito", "issuer": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", "name": "our-pool"},
+    {**OAUTH, "allowed_domains": ["gmail.com"], "allowed_groups": ["data"]}, {**LDAP, "server": "ldap://l:389", "start_tls": True, "search_filter": "(a=(b))"},
+])
+def test_a_good_sign_in(action, rules, auth):
+    assert auth_problems(action, rules, auth) == []
+
+
+@pytest.mark.parametrize("auth, told", [
+    ({"provider": "google"}, "lacks type; valid are database, ldap, oauth"),
+    ({"type": "oauth"}, "lacks provider; valid are google"),
+    ({**OAUTH, "issuer": ""}, "provider oidc lacks issuer"),
+    ({**OAUTH, "client_secret": ""}, "provider oidc lacks client_secret"),
+    ({**OAUTH, "allowed_domains": []}, "everybody with an account of the provider could sign in"),
+    ({**NO_GROUPS, "provider": "google", "allowed_domains": []}, "everybody with an account"),
+    ({**NO_GROUPS, "provider": "google", "allowed_groups": ["x"]}, "provider google has no allowed_groups"),
+    ({**LDAP, "allowed_domains": ["example.com"]}, "type ldap has no allowed_domains"),
+    ({**OAUTH, "allowed_domains": ["@example.com"]}, '"@example.com", which is no domain'),
+    ({**OAUTH, "allowed_domains": ["*.example.com"]}, "no domain"), ({**OAUTH, "allowed_domains": ["com"]}, "no domain"),
+    ({**OAUTH, "allowed_domains": ["GMail.com"]}, "where anybody gets an address"),
+    ({**OAUTH, "issuer": "http://id.example.com"}, "https://"), ({**OAUTH, "issuer": "https://a/.well-known/openid-configuration"}, "without what"),
+    ({**OAUTH, "name": "Our IdP"}, "part of an address"), ({**OAUTH, "roles": {"data": "Op"}}, "list of roles"),
+    ({**LDAP, "server": "ldap://ldap.example.com"}, "in clear"), ({**LDAP, "server": "ldap.example.com"}, "valid is ldaps://host"),
+    ({**LDAP, "start_tls": True}, "encrypted already"), ({**LDAP, "search_filter": "uid=x"}, "in brackets"), ({**LDAP, "search": ""}, "type ldap lacks search"),
+])
+def test_a_sign_in_that_would_let_in_the_wrong_ones_or_nobody(action, rules, auth, told):
+    problems = auth_problems(action, rules, auth)
+    assert len(problems) == 1 and told in problems[0] and problems[0].startswith("airflow_auth (here:1): "), problems
+
+
+@pytest.mark.parametrize("url", ["", "http://airflow.example.com"])
+def test_a_provider_sends_people_back_by_https(action, rules, url):
+    (problem,) = auth_problems(action, rules, OAUTH, url)
+    assert "airflow_api_base_url (here:1) has to be https://" in problem and "airflow_proxy" in problem
+    assert auth_problems(action, rules, LDAP, url) == []

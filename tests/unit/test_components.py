@@ -105,7 +105,7 @@ def test_one_that_was_told_already_is_not_told_at_once(components, process, monk
 
 def test_what_it_started_with_is_noted(components, root):
     components.wait("api-server")
-    assert components.noted("airflow-api-server") == (components.fingerprint(components.data, "airflow-api-server"), "")
+    assert components.noted("airflow-api-server") == (components.fingerprint(components.data, components.data["components"]["api-server"]), "")
 
 
 @pytest.mark.parametrize("path", ["etc/airflow/airflow.cfg", "etc/systemd/system/airflow-api-server.service", "venv"])

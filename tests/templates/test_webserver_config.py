@@ -1,0 +1,142 @@
+"""webserver_config.py for each kind of sign-in, rendered by Ansible's own engine without a host, and run as Airflow runs it."""
+
+import pathlib
+import re
+import sys
+import types
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+NASTY = "it's \"100%\" \\n {{ x }} \N{SNOWMAN}\N{GRINNING FACE}"
+OAUTH = {"type": "oauth", "provider": "google", "client_id": NASTY, "client_secret": "s3cret-of-the-client", "allowed_domains": ["Example.com"]}
+LDAP = {"type": "ldap", "server": "ldaps://ldap.example.com", "bind_user": "cn=reader," + NASTY, "bind_password": "s3cret-of-the-reader",
+        "search": "ou=people,dc=example,dc=com"}
+init_plugin_loader()
+
+
+def escape(text):
+    """What python-ldap does."""
+    return text.translate({ord(character): f"\\{ord(character):02x}" for character in "\\*()"})
+
+
+def variables(**given):
+    loader, merged = DataLoader(), {"ansible_managed": "Managed by Ansible"}
+    for path in ("airflow_common/defaults/main.yml", "airflow_common/vars/main.yml"):
+        merged |= loader.load_from_file(str(ROLES / path), trusted_as_template=True)
+    return Templar(loader=loader, variables=merged | given)
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """load(airflow_auth, ...): the settings that FAB gets, the file's own text, and the secrets that it needs."""
+
+    def run(auth, **given):
+        templar = variables(airflow_auth=auth, airflow_config_dir=str(tmp_path), **given)
+        (tmp_path / "secrets").mkdir(exist_ok=True)
+        secrets = {name: value for name, value in templar.template(trust_as_template("{{ __airflow_auth_secrets }}")).items() if value}
+        for name, value in secrets.items():
+            (tmp_path / "secrets" / name).write_text(value, encoding="utf-8")
+        template = (ROLES / "airflow/templates/webserver_config.py.j2").read_text(encoding="utf-8")
+        text = templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
+        # What Airflow's virtualenv has.
+        override = types.SimpleNamespace(FabAirflowSecurityManagerOverride=object)
+        for name, module in (("flask_appbuilder", types.ModuleType("flask_appbuilder")), ("airflow_sign_in", types.SimpleNamespace(TIMEOUT=20)),
+                             ("flask_appbuilder.const", types.SimpleNamespace(AUTH_DB=1, AUTH_LDAP=2, AUTH_OAUTH=4)),
+                             ("ldap", types.ModuleType("ldap")), ("ldap.filter", types.SimpleNamespace(escape_filter_chars=escape)),
+                             *((name, types.ModuleType(name)) for name in ("airflow", "airflow.providers", "airflow.providers.fab",
+                               "airflow.providers.fab.auth_manager", "airflow.providers.fab.auth_manager.security_manager")),
+                             ("airflow.providers.fab.auth_manager.security_manager.override", override)):
+            monkeypatch.setitem(sys.modules, name, module)
+        settings = {}
+        exec(compile(text, "webserver_config.py", "exec"), settings)  # noqa: S102
+        return {name: value for name, value in settings.items() if name.isupper() and name not in ("AUTH_DB", "AUTH_LDAP", "AUTH_OAUTH")}, text, secrets
+
+    return run
+
+
+def test_users_of_the_database_are_the_default(load):
+    settings, _text, secrets = load({})
+    assert settings == {"AUTH_TYPE": 1, "WTF_CSRF_ENABLED": True, "RATELIMIT_STORAGE_URI": "memory://"} and secrets == {}
+
+
+@pytest.mark.parametrize(("given", "metadata", "scope", "groups", "domain"), [
+    ({"provider": "google"}, "https://accounts.google.com/.well-known/openid-configuration", "openid email profile", "groups", "hd"),
+    ({"provider": "okta", "issuer": "https://acme.okta.com/oauth2/default"},
+     "https://acme.okta.com/oauth2/default/.well-known/openid-configuration", "openid email profile groups", "groups", ""),
+    ({"provider": "cognito", "issuer": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x"},
+     "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x/.well-known/openid-configuration", "openid email profile", "cognito:groups", ""),
+    ({"provider": "oidc", "issuer": "https://id.example.com/realms/a/", "groups_claim": "roles", "scope": "openid email roles"},
+     "https://id.example.com/realms/a/.well-known/openid-configuration", "openid email roles", "roles", ""),
+    ({"provider": "github"}, None, "read:user user:email read:org", "groups", ""),
+])
+def test_a_provider_is_data(load, given, metadata, scope, groups, domain):
+    settings, _text, _secrets = load({**OAUTH, **given})
+    (provider,) = settings["OAUTH_PROVIDERS"]
+    assert provider["name"] == given["provider"] and provider["token_key"] == "access_token"
+    assert provider["remote_app"].get("server_metadata_url") == metadata
+    assert provider["remote_app"]["client_kwargs"] == {"scope": scope, "code_challenge_method": "S256", "default_timeout": 20}
+    assert (settings["SIGN_IN"]["groups_claim"], settings["SIGN_IN"]["domain_claim"]) == (groups, domain)
+    assert settings["SIGN_IN"]["kind"] == ("github" if given["provider"] == "github" else "oidc")
+    assert settings["SECURITY_MANAGER_CLASS"].registeruseroauthview() is None
+
+
+def test_whom_the_site_lets_in_reaches_the_judge(load):
+    settings, _text, _secrets = load({**OAUTH, "allowed_groups": [NASTY], "require_verified_email": False})
+    assert settings["SIGN_IN"]["allowed_domains"] == ["example.com"] and settings["SIGN_IN"]["allowed_groups"] == [NASTY]
+    assert settings["SIGN_IN"]["require_verified_email"] is False
+    assert load(OAUTH)[0]["SIGN_IN"]["require_verified_email"] is True
+
+
+@pytest.mark.parametrize("auth", [OAUTH, LDAP], ids=["oauth", "ldap"])
+def test_a_secret_is_in_its_file_and_not_in_the_configuration(load, auth):
+    settings, text, secrets = load(auth)
+    assert secrets == {"auth_secret": auth.get("client_secret") or auth["bind_password"]}
+    assert "s3cret" not in text and "s3cret" in str(settings)
+
+
+@pytest.mark.parametrize("auth", [OAUTH, LDAP], ids=["oauth", "ldap"])
+def test_roles_follow_from_groups_and_the_first_sign_in(load, auth):
+    settings = load(auth)[0]
+    assert (settings["AUTH_USER_REGISTRATION"], settings["AUTH_USER_REGISTRATION_ROLE"]) == (True, "Viewer")
+    assert (settings["AUTH_ROLES_MAPPING"], settings["AUTH_ROLES_SYNC_AT_LOGIN"]) == ({}, False)
+    settings = load({**auth, "default_role": "", "roles": {NASTY: ["Op", "User"]}})[0]
+    assert (settings["AUTH_USER_REGISTRATION"], settings["AUTH_ROLES_SYNC_AT_LOGIN"]) == (False, True)
+    assert settings["AUTH_ROLES_MAPPING"] == {NASTY: ["Op", "User"]}
+
+
+def test_ldap(load):
+    settings = load(LDAP)[0]
+    assert settings["AUTH_LDAP_SERVER"] == LDAP["server"] and settings["AUTH_LDAP_BIND_USER"] == LDAP["bind_user"]
+    assert settings["AUTH_LDAP_BIND_PASSWORD"] == LDAP["bind_password"] and settings["AUTH_LDAP_SEARCH_FILTER"] == ""
+    assert settings["AUTH_LDAP_TLS_DEMAND"] is True and settings["AUTH_LDAP_USE_TLS"] is False and "AUTH_LDAP_TLS_CACERTFILE" not in settings
+    assert load({**LDAP, "ca_file": "/etc/ssl/ca.pem", "start_tls": True})[0]["AUTH_LDAP_TLS_CACERTFILE"] == "/etc/ssl/ca.pem"
+
+
+def test_a_group_of_the_directory_is_text_and_not_a_part_of_the_filter(load):
+    groups = ["cn=data,dc=example", r"cn=a\, b (x*)"]
+    assert load({**LDAP, "allowed_groups": groups})[0]["AUTH_LDAP_SEARCH_FILTER"] == \
+        r"(&(|(memberOf=cn=data,dc=example)(memberOf=cn=a\5c, b \28x\2a\29)))"
+    given = load({**LDAP, "allowed_groups": groups[:1], "search_filter": "(objectClass=person)", "group_field": "isMemberOf"})[0]
+    assert given["AUTH_LDAP_SEARCH_FILTER"] == "(&(objectClass=person)(|(isMemberOf=cn=data,dc=example)))"
+
+
+@pytest.mark.parametrize("auth", [{}, OAUTH, LDAP], ids=["database", "oauth", "ldap"])
+def test_attempts_are_counted_where_the_site_says(load, auth):
+    settings, text, secrets = load(auth, airflow_auth_rate_limit_storage="redis://:p%40ss@10.0.0.5:6379/0")
+    assert settings["RATELIMIT_STORAGE_URI"] == secrets["rate_limit_storage"] == "redis://:p%40ss@10.0.0.5:6379/0"
+    assert settings["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] is True and "p%40ss" not in text
+
+
+@pytest.mark.parametrize(("auth", "given", "files"), [
+    ({}, {}, ["webserver_config.py"]),
+    (OAUTH, {}, ["webserver_config.py", "airflow_sign_in.py", "auth_secret"]),
+    (LDAP, {"airflow_auth_rate_limit_storage": "redis://x"}, ["webserver_config.py", "auth_secret", "rate_limit_storage"]),
+    ({}, {"airflow_webserver_config_file": "/site.py"}, ["webserver_config.py"]),
+])
+def test_the_server_is_restarted_for_what_it_reads(auth, given, files):
+    found = variables(airflow_auth=auth, **given).template(trust_as_template("{{ __airflow_auth_files }}"))
+    assert [re.sub(".*/", "", path) for path in found] == files
