@@ -144,3 +144,22 @@ def test_a_database_that_is_away_proves_nothing(components, monkeypatch):
 
     monkeypatch.setattr(components, "query", away)
     assert components.beats_on({"job_type": "SchedulerJob"}, 100) is False
+
+
+def test_only_the_component_that_reads_a_file_starts_with_another_one(components, tmp_path, monkeypatch):
+    """Who may sign in is the server's matter: no scheduler is restarted for it."""
+    for name in ("airflow.cfg", "webserver_config.py", "unit"):
+        (tmp_path / name).write_text("before", encoding="utf-8")
+    read = pathlib.Path.read_bytes
+    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda path: read(tmp_path / "unit" if path.suffix == ".service" else path))
+    data = {"venv": str(tmp_path), "files": [str(tmp_path / "airflow.cfg")]}
+    parts = [{"unit": "airflow-scheduler"}, {"unit": "airflow-api-server", "files": [str(tmp_path / "webserver_config.py")]}]
+
+    def prints():
+        return [components.fingerprint(data, part) for part in parts]
+
+    before = prints()
+    (tmp_path / "webserver_config.py").write_text("after", encoding="utf-8")
+    assert [now == then for now, then in zip(prints(), before, strict=True)] == [True, False]
+    (tmp_path / "airflow.cfg").write_text("after", encoding="utf-8")
+    assert [now == then for now, then in zip(prints(), before, strict=True)] == [False, False]
