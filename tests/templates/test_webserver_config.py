@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import shlex
+import subprocess
 import sys
 import types
 
@@ -140,3 +142,29 @@ def test_attempts_are_counted_where_the_site_says(load, auth):
 def test_the_server_is_restarted_for_what_it_reads(auth, given, files):
     found = variables(airflow_auth=auth, **given).template(trust_as_template("{{ __airflow_auth_files }}"))
     assert [re.sub(".*/", "", path) for path in found] == files
+
+
+def webserver_config(**given):
+    """What role airflow does about the file."""
+    data = DataLoader().load_from_file(str(ROLES / "airflow/vars/main.yml"), trusted_as_template=True)
+    number = next(number for number, item in enumerate(data["__airflow_files_of_both"]) if item["path"].endswith("webserver_config.py"))
+    templar = variables(**{**data, "ansible_search_path": [str(ROLES / "airflow")], "__airflow_release_dir": "/venv", **given})
+    return templar.template(trust_as_template("{{ __airflow_files_of_both[%d] }}" % number))
+
+
+def test_a_file_of_the_site_takes_its_place_as_it_is_and_is_not_shown(tmp_path):
+    (tmp_path / "own.py").write_text("AUTH_TYPE = 1  # {{ not a template }}\n\n", encoding="utf-8")
+    item = webserver_config(airflow_webserver_config_file=str(tmp_path / "own.py"))
+    assert item["content"] == "AUTH_TYPE = 1  # {{ not a template }}\n\n" and item["secret"] is True
+    assert webserver_config()["secret"] is False and "AUTH_DB" in webserver_config()["content"]
+
+
+@pytest.mark.parametrize(("text", "good"), [("import sys\nAUTH_TYPE = 1\n", True), ("AUTH_TYPE = no_such_name\n", False)])
+def test_a_file_is_tried_by_the_virtualenv_that_comes_next(tmp_path, text, good):
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / "own.py").write_text(text, encoding="utf-8")
+    for given in ({"airflow_auth": OAUTH}, {"airflow_webserver_config_file": str(tmp_path / "own.py")}):
+        command = webserver_config(**given, __airflow_release_dir=str(tmp_path / "venv"))["validate"]
+        done = subprocess.run([word.replace("%s", str(tmp_path / "own.py")) for word in shlex.split(command)], capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) is good, done.stderr
