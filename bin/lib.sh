@@ -140,5 +140,11 @@ ensure_docker() {
   AIRFLOW_JOINED_DOCKER=1 exec sg docker -c "$(printf '%q ' "$0" "$@")"
 }
 
+# A browser for the tests that sign in as people do: the distribution's, or the one that CHROMIUM names.
+ensure_chromium() {
+  [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || apt_install "a browser for the tests of signing in; CHROMIUM=/path names another one" chromium
+  export CHROMIUM=${CHROMIUM:-$(command -v chromium)}
+}
+
 # The Debian host image, built once. host-image says nothing where it is there.
 ensure_host_image() { "$ROOT/bin/host-image" "$1"; }
