@@ -6,8 +6,6 @@ Messages never hold the value of a secret.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import collections
 import difflib
 import functools
@@ -33,9 +31,10 @@ NOT_YET = re.compile(r"ansible_|__|role_path")
 
 
 @functools.cache
-def airflow_objects(repository):
-    """The code that the modules for Airflow's objects judge them with."""
-    spec = importlib.util.spec_from_file_location("airflow_objects", os.path.join(repository, "plugins", "module_utils", "airflow_objects.py"))
+def module_util(name):
+    """The code that the modules judge with."""
+    plugins = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    spec = importlib.util.spec_from_file_location(name, os.path.join(plugins, "module_utils", name + ".py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -201,20 +200,6 @@ def placeholder(value, pattern):
     return re.search(re.sub(r"\s", "", pattern), re.sub(r"[-_ ]", "", value.strip()), re.IGNORECASE) is not None
 
 
-def fernet_problem(value):
-    for key in value.split(","):
-        try:
-            good = len(key) == 44 and len(base64.b64decode(key.encode(), altchars=b"-_", validate=True)) == 32
-        except (binascii.Error, UnicodeEncodeError, ValueError):
-            good = False
-        if not good:
-            return (
-                "is no Fernet key: 32 bytes in URL-safe base64, which is 44 characters, or several of them with commas and no blanks between. "
-                "Make one with: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
-            )
-    return None
-
-
 def secret_problem(rule, value, pattern):
     """What is wrong with a secret that was given. Never says the value."""
     if not isinstance(value, str) or value == "":
@@ -224,7 +209,7 @@ def secret_problem(rule, value, pattern):
     if value != value.strip():
         return "begins or ends with a blank or a new line."
     if rule.get("kind") == "fernet":
-        return fernet_problem(value)
+        return module_util("airflow_secret_kinds").fernet_problem(value)
     if len(value) < rule.get("shortest", 0):
         return "is too short: {0} characters or more.".format(rule["shortest"])
     return None
@@ -277,7 +262,9 @@ def check_together(get, where, rules, is_file):
             if problem:
                 yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
                     where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
-    if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "":
+    yield from check_secrets_source(get, where, rules)
+    if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "" \
+            and maybe(get, "airflow_secrets_source") not in (*rules["secrets_names"], "ansible_vault"):
         yield "airflow_database_password", (
             "airflow_database_password ({0}): is empty, but airflow_database_host ({1}) names an external server, whose password can't be "
             "generated. Set it, best in a vault."
@@ -396,6 +383,28 @@ def check_proxy(get, where):
             "airflow_api_host ({0}): is {1}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is 127.0.0.1, "
             "the default; reverse_proxy_listen_addresses says where nginx listens."
         ).format(where("airflow_api_host"), json.dumps(address))
+
+
+def check_secrets_source(get, where, rules):
+    """Where the secrets come from that nobody gave."""
+    source, name = maybe(get, "airflow_secrets_source"), maybe(get, "airflow_secrets_name")
+    rule = rules["secrets_names"].get(source)
+    if rule and name is not None and not re.fullmatch(rule["pattern"], name):
+        yield "airflow_secrets_name", (
+            "airflow_secrets_name ({0}): is {1}; airflow_secrets_source ({2}) is {3}, which needs a name such as {4}, one for each environment."
+        ).format(where("airflow_secrets_name"), json.dumps(name), where("airflow_secrets_source"), source, rule["example"])
+    if source == "ansible_vault":
+        needless = set()
+        if maybe(get, "airflow_database_url"):
+            needless.add("airflow_database_password")
+        if numbers(maybe(get, "airflow_version") or "3")[:1] == (2,):
+            needless.add("airflow_jwt_secret")
+        for secret in rules["secrets"]:
+            if secret not in needless and maybe(get, secret) == "":
+                yield secret, (
+                    "{0} ({1}): is empty, but airflow_secrets_source ({2}) is ansible_vault, which leaves none to be generated. Set it to a variable "
+                    "that `ansible-vault encrypt` has encrypted, or take another source."
+                ).format(secret, where(secret), where("airflow_secrets_source"))
 
 
 def maybe(get, name):
@@ -787,7 +796,7 @@ class ActionModule(ActionBase):
             if problem:
                 problems.append((name, "{0} ({1}): {2}".format(name, where(name), problem[len(name) + 1:] if problem.startswith(name + " ") else problem)))
                 continue
-            objects, kind = airflow_objects(self.scope.repository), name[len("airflow_"):]
+            objects, kind = module_util("airflow_objects"), name[len("airflow_"):]
             if kind in objects.KINDS:
                 problems += [(name, "{0} ({1}): {2}".format(name, where(name), text)) for text in objects.check({kind: value})[1]]
             secrets = [(name, value, self.rules["secrets"].get(name, {}))] if name in self.rules["secrets"] else []

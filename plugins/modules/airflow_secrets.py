@@ -23,13 +23,11 @@ options:
     type: path
     required: true
   owner:
-    description: Owner of the directory and the files of I(values).
+    description: Owner of the directory and the files of I(values). Without it, whoever made them.
     type: str
-    default: root
   group:
-    description: Group that may read the files of I(values). Where it does not exist yet, only the owner may.
+    description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner may.
     type: str
-    default: root
   generate:
     description:
       - Secrets to make where absent, name to kind.
@@ -44,6 +42,10 @@ options:
     type: list
     elements: str
     default: []
+  known:
+    description: Secrets of I(generate) as another place knows them, name to value. One whose file is absent is taken from here, and made where it is not here.
+    type: dict
+    default: {}
   values:
     description: Secrets to write, name to value.
     type: dict
@@ -104,23 +106,14 @@ written:
   sample: [jwt_secret]
 """
 
-import base64
 import grp
 import os
 import re
-import secrets
-import string
 
+from ansible.module_utils.airflow_secret_kinds import plan as plan_secrets
+from ansible.module_utils.airflow_secret_kinds import refuse
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-
-GENERATORS = {
-    "fernet": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
-    "token": lambda: secrets.token_urlsafe(48),
-    "password": lambda: "".join(
-        secrets.choice(string.ascii_letters + string.digits) for _unused in range(32)
-    ),
-}
 
 
 def read(path: str) -> str | None:
@@ -149,18 +142,11 @@ def write(path: str, value: str) -> None:
     os.rename(temporary, path)
 
 
-def plan(directory: str, generate: dict, renew: list, values: dict) -> tuple[dict, dict]:
-    """Return the secrets named by generate, and those that have to be written."""
-    kept, due = {}, {}
-    for name, kind in generate.items():
-        kept[name] = read(os.path.join(directory, name))
-        if not kept[name] or name in renew:
-            older = [kept[name]] if kept[name] and kind == "fernet" else []
-            kept[name] = due[name] = ",".join([GENERATORS[kind](), *older])
-    for name, value in values.items():
-        if read(os.path.join(directory, name)) != value:
-            due[name] = value
-    return kept, due
+def plan(directory: str, generate: dict, renew: list, known: dict, values: dict) -> tuple[dict, dict]:
+    """Return the secrets named by generate, and all that have to be written."""
+    files = {name: read(os.path.join(directory, name)) for name in [*generate, *values]}
+    kept = plan_secrets(generate, renew, {name: files[name] or known.get(name) for name in generate})
+    return kept, {name: value for name, value in {**kept, **values}.items() if value != files[name]}
 
 
 def group_exists(name: str) -> bool:
@@ -177,10 +163,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
-            "owner": {"type": "str", "default": "root"},
-            "group": {"type": "str", "default": "root"},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
             "generate": {"type": "dict", "default": {}},
             "renew": {"type": "list", "elements": "str", "default": []},
+            # Not no_log, which would mask them in what is returned.
+            "known": {"type": "dict", "default": {}},
             "values": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
@@ -190,16 +178,11 @@ def main() -> None:
     for name in names:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or names.count(name) > 1:
             module.fail_json(msg=f"{name!r}: a secret's name is lower-case letters, digits and _, and stands in one of generate and values")
-    for name, kind in args["generate"].items():
-        if kind not in GENERATORS:
-            module.fail_json(msg=f"generate: {name}: {kind!r} is no kind of secret; valid: {', '.join(GENERATORS)}")
-
-    for name in args["renew"]:
-        if name not in args["generate"]:
-            module.fail_json(msg=f"renew: {name!r} is not one of generate; valid: {', '.join(args['generate'])}")
+    refuse(module, args["generate"], args["renew"])
 
     directory = args["directory"]
-    kept, due = plan(directory, args["generate"], args["renew"], {name: to_text(value) for name, value in args["values"].items()})
+    values = {name: to_text(value) for name, value in args["values"].items()}
+    kept, due = plan(directory, args["generate"], args["renew"], args["known"], values)
     absent = not os.path.isdir(directory)
     changed = bool(due) or absent
     if changed and not module.check_mode:
@@ -208,11 +191,12 @@ def main() -> None:
             write(os.path.join(directory, name), value)
 
     # What is only generated is for root: a secret that the components need stands in values.
-    group = args["group"] if group_exists(args["group"]) else None
+    group = args["group"] if args["group"] and group_exists(args["group"]) else None
     owned = [(directory, 0o750), *((os.path.join(directory, name), 0o640) for name in args["values"])] if args["values"] else []
     for path, mode in owned:
         if os.path.exists(path):
-            changed = module.set_owner_if_different(path, args["owner"], changed)
+            if args["owner"]:
+                changed = module.set_owner_if_different(path, args["owner"], changed)
             if group:
                 changed = module.set_group_if_different(path, group, changed)
             changed = module.set_mode_if_different(path, mode if group else mode & 0o700, changed)

@@ -36,3 +36,7 @@ def test_every_group_of_a_component_is_known():
     for path in (ROOT / "roles/airflow_common/vars").glob("airflow_[0-9].yml"):
         groups = {component["group"] for component in load(path)["__airflow_components"].values()}
         assert groups <= set(RULES["groups"])
+
+
+def test_sources_of_secrets_are_those_of_the_roles():
+    assert {"generated", "ansible_vault", *RULES["secrets_names"]} == set(SPECS["airflow_secrets_source"]["choices"])

@@ -143,6 +143,7 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
 
 
 URL = "postgresql://airflow:horse-battery@db/airflow"
+GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secret_key", "jwt_secret", "database_password", "admin_password")}
 
 
 @pytest.mark.parametrize("values, told", [
@@ -153,6 +154,19 @@ URL = "postgresql://airflow:horse-battery@db/airflow"
     ({"airflow_database_host": "db"}, "airflow_database_password (f): is empty"),
     ({"airflow_lock": "/no/lock"}, "no file /no/lock"), ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
     ({"airflow_constraints": "latest"}, 'valid are "official"'), ({"airflow_constraints": "https://example.com/c.txt"}, None),
+    ({"airflow_secrets_source": "aws_ssm"}, 'airflow_secrets_name (f): is ""; airflow_secrets_source (f) is aws_ssm'),
+    ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "airflow/prod"}, "such as /airflow/prod"),
+    ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "/airflow/prod/"}, "such as /airflow/prod"),
+    ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "/aws/prod"}, "such as /airflow/prod"),
+    ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "/airflow/prod"}, None),
+    ({"airflow_secrets_source": "aws_secrets_manager", "airflow_secrets_name": "airflow prod"}, "such as airflow/prod"),
+    # The password of an external server is in AWS, too.
+    ({"airflow_secrets_source": "aws_secrets_manager", "airflow_secrets_name": "airflow/prod", "airflow_database_host": "db"}, None),
+    ({"airflow_secrets_source": "ansible_vault", **GIVEN}, None),
+    ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_jwt_secret": ""}, "airflow_jwt_secret (f): is empty, but airflow_secrets_source (f)"),
+    ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_jwt_secret": "", "airflow_version": "2.11.2"}, None),
+    ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_database_password": "", "airflow_database_url": URL}, None),
+    ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_database_password": "", "airflow_database_host": "db"}, "airflow_database_password (f)"),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):

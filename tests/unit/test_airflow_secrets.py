@@ -120,6 +120,22 @@ def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
     assert not (directory / "it.new").exists()
 
 
+def test_takes_what_is_known_elsewhere_in_place_of_what_is_lost(run, directory):
+    """And only then: what the files hold is newer."""
+    kinds = {"jwt_secret": "token", "fernet_key": "fernet"}
+    result = run(generate=kinds, known={"jwt_secret": "known-of-before"})
+    assert (result["secrets"]["jwt_secret"], result["written"]) == ("known-of-before", ["fernet_key", "jwt_secret"])
+    assert (directory / "jwt_secret").read_text() == "known-of-before"
+    again = run(generate=kinds, known={"jwt_secret": "known-and-old"})
+    assert (again["secrets"], again["changed"]) == (result["secrets"], False)
+
+
+def test_without_a_group_only_its_maker_may_read(run, directory):
+    run(values={"jwt_secret": "x"}, owner=None, group=None)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "jwt_secret").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
