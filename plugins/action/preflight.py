@@ -263,6 +263,7 @@ def check_together(get, where, rules, is_file):
                 yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
                     where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
     yield from check_secrets_source(get, where, rules)
+    yield from check_secrets_backend(get, where, rules)
     if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "" \
             and maybe(get, "airflow_secrets_source") not in (*rules["secrets_names"], "ansible_vault"):
         yield "airflow_database_password", (
@@ -405,6 +406,17 @@ def check_secrets_source(get, where, rules):
                     "{0} ({1}): is empty, but airflow_secrets_source ({2}) is ansible_vault, which leaves none to be generated. Set it to a variable "
                     "that `ansible-vault encrypt` has encrypted, or take another source."
                 ).format(secret, where(secret), where("airflow_secrets_source"))
+
+
+def check_secrets_backend(get, where, rules):
+    """Where Airflow looks for connections and variables besides."""
+    value = maybe(get, "airflow_secrets_backend")
+    if isinstance(value, dict) and value:
+        backend = value.get("backend")
+        if backend not in rules["secrets_backends"] and not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", str(backend)):
+            yield "airflow_secrets_backend", "airflow_secrets_backend ({0}): its backend is {1}; valid are {2}, or the import path of a class.{3}".format(
+                where("airflow_secrets_backend"), json.dumps(backend), ", ".join(rules["secrets_backends"]),
+                did_you_mean(str(backend), rules["secrets_backends"]))
 
 
 def maybe(get, name):

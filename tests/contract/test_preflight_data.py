@@ -38,5 +38,6 @@ def test_every_group_of_a_component_is_known():
         assert groups <= set(RULES["groups"])
 
 
-def test_sources_of_secrets_are_those_of_the_roles():
+def test_sources_and_backends_of_secrets_are_those_of_the_roles():
     assert {"generated", "ansible_vault", *RULES["secrets_names"]} == set(SPECS["airflow_secrets_source"]["choices"])
+    assert RULES["secrets_backends"] == list(load(ROOT / "roles/airflow_common/vars/main.yml")["__airflow_secrets_backends"])

@@ -167,6 +167,9 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_jwt_secret": "", "airflow_version": "2.11.2"}, None),
     ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_database_password": "", "airflow_database_url": URL}, None),
     ({"airflow_secrets_source": "ansible_vault", **GIVEN, "airflow_database_password": "", "airflow_database_host": "db"}, "airflow_database_password (f)"),
+    ({"airflow_secrets_backend": {"backend": "hashicorp_vault"}}, None), ({"airflow_secrets_backend": {"backend": "site.secrets.Backend"}}, None),
+    ({"airflow_secrets_backend": {"backend": "hashicorp-vault"}}, "Did you mean hashicorp_vault?"),
+    ({"airflow_secrets_backend": {"backend_kwargs": {}}}, "its backend is null; valid are aws_secrets_manager"),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):

@@ -46,6 +46,7 @@ def rendered(request, tmp_path_factory):
             "sentry": {"sentry_on": True},
         },
         "airflow_environment": {"NASTY": NASTY},
+        "airflow_secrets_backend": {"backend": "hashicorp_vault", "backend_kwargs": {"token": "marker-of-the-vault"}},
         "airflow_services_unit_overrides": {
             "scheduler": {"Service": {"MemoryHigh": "8G", "ReadWritePaths": ["/a", "/b"], "PrivateTmp": None}, "Unit": {"After": "network.target"}}
         },
@@ -115,6 +116,14 @@ def test_configuration_holds_no_secret(rendered, config):
     for section in config.sections():
         for key in config[section]:
             assert not key.endswith(("fernet_key", "secret_key", "jwt_secret", "sql_alchemy_conn", "password")), key
+
+
+def test_arguments_of_the_secrets_backend_are_elsewhere(rendered, config):
+    assert config["secrets"]["backend"] == "airflow.providers.hashicorp.secrets.vault.VaultBackend"
+    assert config["secrets"]["backend_kwargs_cmd"] == "cat /etc/airflow/secrets/backend_kwargs"
+    holders = [path.name for path in rendered.iterdir() if path.is_file() and "marker-of-the-vault" in path.read_text(encoding="utf-8")]
+    assert sorted(holders) == ["backend_kwargs", "site.yml"]
+    assert json.loads((rendered / "backend_kwargs").read_text(encoding="utf-8")) == {"token": "marker-of-the-vault"}
 
 
 def test_an_option_of_2_11_is_not_given_to_2_10(rendered, config):

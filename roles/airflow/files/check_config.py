@@ -5,6 +5,7 @@ Passed to the interpreter in single quotes, so there are none here, and no perce
 
 import configparser
 import difflib
+import importlib
 import sys
 
 from airflow.configuration import conf
@@ -45,5 +46,13 @@ for section in file.sections():
                 READERS.get(kind, str)(value.strip())
             except (KeyError, ValueError):
                 problems.append(f"airflow_config.{section}.{key}: {value!r} is not of type {kind}")
+backend = file.get("secrets", "backend", fallback="")
+module, _, attribute = backend.rpartition(".")
+try:
+    if backend:
+        getattr(importlib.import_module(module), attribute)
+except (AttributeError, ImportError, ValueError) as error:
+    package = "-".join(["apache-airflow-providers", *backend.split(".")[2:3]]) if backend.startswith("airflow.providers.") else "its package"
+    problems.append(f"airflow_secrets_backend.backend: {error}; where the lock lacks {package}, it goes into airflow_extra_packages")
 if problems:
     sys.exit("\n".join(problems))
