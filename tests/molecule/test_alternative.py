@@ -59,8 +59,6 @@ def test_a_server_with_another_certificate_is_refused(host, setting):
 
 
 def test_given_secrets_are_used(host, setting):
-    for name in ("fernet_key", "api_secret_key", "jwt_secret"):
-        assert host.file(f"{setting('airflow_config_dir')}/secrets/{name}").exists
     assert host.check_output(f"cat {setting('airflow_config_dir')}/secrets/api_secret_key") == setting("airflow_api_secret_key")
     assert not host.file(f"{setting('airflow_config_dir')}/secrets/database_password").exists
 
