@@ -46,7 +46,7 @@ def test_every_option_has_type_and_description(role):
 
 @by_role
 def test_variables_begin_with_the_name_of_their_role(role):
-    prefix = "airflow_" if role.name.startswith("airflow") else role.name + "_"
+    prefix = next((family for family in ("airflow_", "aws_") if role.name.startswith(family)), role.name + "_")
     internal = [name for path in role.glob("vars/*.yml") for name in (load(path) or {}) if not name.startswith("__" + prefix)]
     public = [name for name in defaults(role) if not name.startswith(prefix)]
     assert not internal + public

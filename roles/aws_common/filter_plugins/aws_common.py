@@ -1,0 +1,142 @@
+"""Judge the variables of all AWS roles before anything is made."""
+
+import difflib
+import ipaddress
+import re
+
+# A host of this product needs 2 GiB; the sizes below have less in every family.
+TOO_SMALL = ("nano", "micro")
+SMALLEST_VOLUME_GB = 20
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+
+
+def names(values, specs):
+    """Yield what is wrong with names of variables."""
+    for name in sorted(set(values) - set(specs)):
+        near = difflib.get_close_matches(name, specs, n=1, cutoff=0.7)
+        yield "No role knows %s.%s" % (name, " Did you mean %s?" % near[0] if near else "")
+
+
+def common(values):
+    """Yield what is wrong with the variables that all roles share."""
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?", values["aws_environment"]):
+        yield 'aws_environment is "%s"; valid are lower-case letters, digits and dashes, at most 20, such as production.' % values["aws_environment"]
+    if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", values["aws_region"]):
+        yield 'aws_region is "%s"; valid is the name of a region, such as eu-central-1.' % values["aws_region"]
+
+
+def network(values):
+    """Yield what is wrong with the network."""
+    vpc, subnets = values["aws_network_vpc_id"], values["aws_network_subnet_ids"]
+    if bool(vpc) != bool(subnets):
+        yield "aws_network_vpc_id and aws_network_subnet_ids belong together: set both for a VPC that exists, or neither for a new one."
+    if vpc:
+        return
+    zones = values["aws_network_zones"]
+    if not 1 <= len(zones) <= 3 or len(set(zones)) != len(zones) or not all(re.fullmatch(r"[a-z]", zone) for zone in zones):
+        yield "aws_network_zones is %s; valid are one to three different letters, such as [a, b]." % zones
+    try:
+        if not 16 <= ipaddress.IPv4Network(values["aws_network_cidr"]).prefixlen <= 26:
+            raise ValueError("a VPC has /16 to /26")
+    except ValueError as error:
+        yield 'aws_network_cidr is "%s" (%s); valid is a network such as 10.64.0.0/22.' % (values["aws_network_cidr"], error)
+    if not values["aws_network_nat"]:
+        missing = [name for name in ("ssm", "ssmmessages") if name not in values["aws_network_endpoints"]]
+        if missing:
+            yield "Without aws_network_nat, Session Manager reaches hosts through endpoints only: add %s to aws_network_endpoints." % " and ".join(missing)
+
+
+def ingress(values):
+    """Yield what is wrong with who may connect from outside."""
+    for number, rule in enumerate(values["aws_security_groups_ingress"]):
+        where, source = "aws_security_groups_ingress[%d]" % number, str(rule["source"])
+        if not 1 <= int(rule["port"]) <= 65535:
+            yield "%s.port is %s; valid is 1 to 65535." % (where, rule["port"])
+        try:
+            net = ipaddress.ip_network(source)
+        except ValueError as error:
+            yield '%s.source is "%s" (%s); valid is an address with its prefix, such as 203.0.113.7/32.' % (where, source, error)
+            continue
+        narrowest = values["aws_security_groups_widest_ipv%d" % net.version]
+        if net.prefixlen < narrowest and not rule.get("allow_wide", False):
+            yield (
+                '%s.source is "%s", which opens port %s to %s; valid is a prefix of /%d or longer. Session Manager needs no open port '
+                "(docs/aws.md). Who means it adds allow_wide: true to this rule."
+            ) % (where, source, rule["port"], "the whole internet" if net.prefixlen == 0 else "%d addresses" % net.num_addresses, narrowest)
+
+
+def instances(values):
+    """Yield what is wrong with the instances."""
+    seen = set()
+    for number, group in enumerate(values["aws_instances_hosts"]):
+        where = "aws_instances_hosts[%d]" % number
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", group["name"]) or group["name"] in seen:
+            yield '%s.name is "%s"; valid is a name of its own of lower-case letters, digits and dashes.' % (where, group["name"])
+        seen.add(group["name"])
+        if not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", group["type"]) or group["type"].split(".")[1] in TOO_SMALL:
+            yield '%s.type is "%s"; Airflow needs 2 GiB of memory: valid are small and larger, such as t3.large.' % (where, group["type"])
+        if group["volume_gb"] < SMALLEST_VOLUME_GB:
+            yield "%s.volume_gb is %s; valid is %d or more." % (where, group["volume_gb"], SMALLEST_VOLUME_GB)
+        if group.get("count", 1) < 0:
+            yield "%s.count is %s; valid is 0 or more." % (where, group["count"])
+    for key in values["aws_instances_ssh_keys"]:
+        if not re.match(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]{40}", key):
+            yield 'aws_instances_ssh_keys has "%.30s"; valid is the line of a .pub file. A private key does not belong there.' % key
+
+
+def storage(values):
+    """Yield what is wrong with buckets and tables."""
+    for number, bucket in enumerate(values["aws_buckets_declared"]):
+        if not re.fullmatch(BUCKET, bucket["name"]):
+            yield 'aws_buckets_declared[%d].name is "%s"; valid are 3 to 63 lower-case letters, digits, dots and dashes.' % (number, bucket["name"])
+        for prefix, days in bucket.get("expire", {}).items():
+            if not isinstance(days, int) or days < 1:
+                yield "aws_buckets_declared[%d].expire.%s is %s; valid is a number of days, 1 or more." % (number, prefix, days)
+    for number, grant in enumerate(values["aws_iam_buckets"]):
+        if not re.fullmatch(BUCKET, grant["bucket"]):
+            yield 'aws_iam_buckets[%d].bucket is "%s"; valid is the name of one bucket, without wildcard.' % (number, grant["bucket"])
+        if not re.fullmatch(r"[^*?/][^*?]*/", grant["prefix"]):
+            yield 'aws_iam_buckets[%d].prefix is "%s"; valid is a prefix that ends in /, without wildcard, such as raw/.' % (number, grant["prefix"])
+    for number, grant in enumerate(values["aws_iam_tables"]):
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", grant["table"]):
+            yield 'aws_iam_tables[%d].table is "%s"; valid is the name of one table, without wildcard.' % (number, grant["table"])
+
+
+def database(values):
+    """Yield what is wrong with the database."""
+    if not values["aws_rds_enabled"]:
+        return
+    if not values["aws_network_vpc_id"] and len(values["aws_network_zones"]) < 2:
+        yield "aws_rds_enabled needs subnets in two zones; aws_network_zones is %s." % values["aws_network_zones"]
+    if values["aws_rds_class"].endswith(".nano") or not values["aws_rds_class"].startswith("db."):
+        yield 'aws_rds_class is "%s"; valid is a class such as db.t4g.medium.' % values["aws_rds_class"]
+    if values["aws_rds_storage_gb"] < 20:
+        yield "aws_rds_storage_gb is %s; valid is 20 or more." % values["aws_rds_storage_gb"]
+    if not 1 <= values["aws_rds_backup_days"] <= 35:
+        yield "aws_rds_backup_days is %s; valid is 1 to 35." % values["aws_rds_backup_days"]
+
+
+# What CloudWatch accepts and module cloudwatchlogs_log_group knows.
+RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
+
+
+def observability(values):
+    """Yield what is wrong with logs and alarms."""
+    days = values["aws_observability_retention_days"]
+    if days not in RETENTION:
+        yield "aws_observability_retention_days is %s; valid are %s." % (days, ", ".join(map(str, RETENTION)))
+
+
+def aws_problems(values, specs):
+    """Return a sentence for each thing that is wrong. Variables without a value are judged by their default."""
+    unknown = list(names(values, specs))
+    checks = (common, network, ingress, instances, storage, database, observability)
+    return unknown + [problem for check in checks for problem in check(values)]
+
+
+class FilterModule:
+    """Filters of role aws_common."""
+
+    def filters(self):
+        """Return them by name."""
+        return {"aws_problems": aws_problems}

@@ -1,0 +1,97 @@
+"""The policy that role aws_iam generates for the hosts: judged by a linter, and by rules of ours that are stricter."""
+
+import importlib.util
+import json
+import pathlib
+
+import parliament
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPEC = importlib.util.spec_from_file_location("aws_iam_filter", ROOT / "roles/aws_iam/filter_plugins/aws_iam.py")
+PLUGIN = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(PLUGIN)
+build = PLUGIN.FilterModule().filters()["aws_policy"]
+
+BASE = {
+    "partition": "aws", "region": "eu-central-1", "account": "123456789012", "log_group_prefix": "/airflow/test", "namespace": "Airflow/test",
+    "secret_prefix": "airflow-test/", "buckets": [], "tables": [],
+}
+ACCESSES = ("read", "write", "read_write")
+FULL = BASE | {
+    "buckets": [{"bucket": "example-" + access.replace("_", "-"), "prefix": "logs/", "access": access} for access in ACCESSES],
+    "tables": [{"table": "user_preferences_" + access, "access": access} for access in ACCESSES],
+}
+# Actions for which AWS knows no resource.
+WITHOUT_RESOURCE = {
+    "cloudwatch:PutMetricData",
+    "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+}
+
+
+def findings(document):
+    policy = parliament.analyze_policy_string(json.dumps(document), include_community_auditors=True)
+    return [finding for finding in policy.findings if finding.severity != "MUTE"]
+
+
+def broken_rules(document):
+    """What is against our rules."""
+    for statement in document["Statement"]:
+        for action in statement["Action"]:
+            if "*" in action:
+                yield f"{action}: a wildcard for actions"
+            if action.split(":")[1].startswith("Delete"):
+                yield f"{action}: deletes"
+            if action.split(":")[1] in ("CreateLogGroup", "PutRetentionPolicy"):
+                yield f"{action}: is for the playbook"
+        for resource in statement["Resource"]:
+            if resource == "*":
+                if not set(statement["Action"]) <= WITHOUT_RESOURCE:
+                    yield f"{statement['Sid']}: every resource"
+                continue
+            service, region, account, name = resource.split(":", 5)[2:]
+            if "*" in service + region + account or service != "s3" and not (region and account):
+                yield f"{resource}: a wildcard for region or account"
+            # arn:aws:logs:...:* and the like: a name has to begin with something of this environment.
+            if len(name.split("*")[0]) < 4:
+                yield f"{resource}: everything of the service"
+        if statement["Action"] == ["cloudwatch:PutMetricData"] and "Condition" not in statement:
+            yield "PutMetricData: every namespace"
+
+
+@pytest.mark.parametrize("settings", [BASE, FULL], ids=["nothing declared", "everything declared"])
+def test_the_policy_is_clean(settings):
+    document = build(settings)
+    assert not findings(document)
+    assert not list(broken_rules(document))
+
+
+@pytest.mark.parametrize("statement", [
+    {"Sid": "A", "Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": ["arn:aws:logs:*:*:*"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["dynamodb:GetItem"], "Resource": ["arn:aws:dynamodb:*:*:table/user_preferences"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::example"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": ["arn:aws:s3:::example/logs/*"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"], "Resource": ["*"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["cloudwatch:PutMetricData"], "Resource": ["*"]},
+])
+def test_the_rules_see_what_is_too_much(statement):
+    """Else the test above could not fail."""
+    assert list(broken_rules({"Statement": [statement]}))
+
+
+def test_the_linter_sees_what_is_wrong():
+    wrong = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:GetObjekt"], "Resource": ["*"]}]}
+    assert findings(wrong)
+
+
+def test_a_declared_table_is_read_and_no_more():
+    (statement,) = [s for s in build(BASE | {"tables": [{"table": "user_preferences", "access": "read"}]})["Statement"] if s["Sid"].startswith("Table")]
+    assert statement["Action"] == ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]
+    table = "arn:aws:dynamodb:eu-central-1:123456789012:table/user_preferences"
+    assert statement["Resource"] == [table, table + "/index/*"]
+
+
+def test_a_prefix_is_listed_only_below_itself():
+    statements = {s["Sid"]: s for s in build(BASE | {"buckets": [{"bucket": "b-1", "prefix": "raw/", "access": "write"}]})["Statement"]}
+    assert statements["Objects1"] == {"Sid": "Objects1", "Effect": "Allow", "Action": ["s3:PutObject"], "Resource": ["arn:aws:s3:::b-1/raw/*"]}
+    assert statements["List1"]["Condition"] == {"StringLike": {"s3:prefix": ["raw/*"]}}
