@@ -4,7 +4,7 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import json_of
+from conftest import ROOT, json_of
 
 NAME = "airflow-test"
 
@@ -198,6 +198,14 @@ def test_the_inventory_has_the_hosts_in_their_groups(account, instance):
         assert found[group]["hosts"] == [host], group
     assert set(found["airflow"]["children"]) == {"airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"}
     assert list(found["_meta"]["hostvars"]) == [host]
+
+
+def test_site_accepts_the_inventory(account, instance):
+    """Preflight takes groups and variables, and goes on to the host, which the emulator does not have."""
+    process = account.command("ansible-playbook", ROOT / "playbooks/preflight.yml", inventory="inventories/aws")
+    text = process.communicate(timeout=120)[0]
+    assert "TASK [preflight : host | Check the host]" in text, text
+    assert "UNREACHABLE!" in text, text
 
 
 @pytest.fixture
