@@ -11,7 +11,7 @@ from moto.ec2 import utils as ec2_utils
 from moto.ec2.models.nat_gateways import NatGatewayBackend
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.rds.exceptions import DBParameterGroupNotFoundError
-from moto.rds.models import DBInstance, RDSBackend
+from moto.rds.models import DBInstance, DBParameterGroup, RDSBackend
 
 
 def correct_missing_parameter_group():
@@ -27,6 +27,18 @@ def correct_missing_parameter_group():
         return found
 
     RDSBackend.describe_db_parameter_groups = corrected
+
+
+def correct_parameters():
+    """moto's parameter groups begin empty; those of AWS have all parameters of their family. This is the one that we set."""
+    original = DBParameterGroup.__init__
+
+    @functools.wraps(original)
+    def corrected(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self.parameters["rds.force_ssl"].update(ParameterName="rds.force_ssl", ParameterValue="0", DataType="boolean", IsModifiable=True)
+
+    DBParameterGroup.__init__ = corrected
 
 
 def correct_database():
@@ -86,6 +98,7 @@ def correct_conditions():
 
 if __name__ == "__main__":
     correct_missing_parameter_group()
+    correct_parameters()
     correct_database()
     correct_types_of_tags()
     correct_removal_of_nat_gateways()
