@@ -80,10 +80,13 @@ class Account:
         shipped = yaml.safe_load((ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8"))
         (self.directory / "inventories/aws/group_vars/all.yml").write_text(yaml.safe_dump(shipped | SETTINGS), encoding="utf-8")
 
-    def client(self, service, **credentials):
-        """A client of the service; with the account's own credentials unless others are given."""
-        mine = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-        return boto3.client(service, endpoint_url=self.url, region_name=REGION, **(credentials or mine))
+    def client(self, service, role=None):
+        """A client of the service: the account's administrator, or who has assumed the role."""
+        who = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        if role:
+            got = self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+            who = {"aws_access_key_id": got["AccessKeyId"], "aws_secret_access_key": got["SecretAccessKey"], "aws_session_token": got["SessionToken"]}
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION, **who)
 
     def post(self, path, body=""):
         """Ask the emulator itself for something."""

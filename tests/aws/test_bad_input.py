@@ -8,9 +8,7 @@ import pytest
 @pytest.fixture(scope="module")
 def foreign_bucket(account):
     """A bucket whose name another account has taken."""
-    got = account.client("sts").assume_role(RoleArn="arn:aws:iam::111111111111:role/theirs", RoleSessionName="theirs")["Credentials"]
-    theirs = account.client("s3", aws_access_key_id=got["AccessKeyId"], aws_secret_access_key=got["SecretAccessKey"],
-                            aws_session_token=got["SessionToken"])
+    theirs = account.client("s3", role="arn:aws:iam::111111111111:role/theirs")
     theirs.create_bucket(Bucket="taken", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     yield "taken"
     theirs.delete_bucket(Bucket="taken")

@@ -213,9 +213,9 @@ def hosts_s3(account, provisioned):
     """S3 as a host sees it."""
     s3 = account.client("s3")
     s3.create_bucket(Bucket="somebody-elses", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    got = account.client("sts").assume_role(RoleArn=f"arn:aws:iam::123456789012:role/{NAME}-hosts", RoleSessionName="host")["Credentials"]
+    host = account.client("s3", role=f"arn:aws:iam::123456789012:role/{NAME}-hosts")
     account.check_permissions(True)
-    yield account.client("s3", aws_access_key_id=got["AccessKeyId"], aws_secret_access_key=got["SecretAccessKey"], aws_session_token=got["SessionToken"])
+    yield host
     account.check_permissions(False)
     s3.delete_bucket(Bucket="somebody-elses")
 
