@@ -400,7 +400,7 @@ def check_secrets_source(get, where, rules):
             needless.add("airflow_database_password")
         if numbers(maybe(get, "airflow_version") or "3")[:1] == (2,):
             needless.add("airflow_jwt_secret")
-        for secret in rules["secrets"]:
+        for secret in rules["secrets_with_source"]:
             if secret not in needless and maybe(get, secret) == "":
                 yield secret, (
                     "{0} ({1}): is empty, but airflow_secrets_source ({2}) is ansible_vault, which leaves none to be generated. Set it to a variable "
