@@ -113,7 +113,7 @@ def test_a_new_version_is_locked_and_listed(lock, place):
 
 def test_airflow_2_is_asked_for_without_what_only_3_has(lock, place):
     lock.main(["2.11.9", "--cutoff", "2026-10-20", "--python", "3.12"])
-    assert calls(place)[0]["asked"] == ["apache-airflow[amazon,celery,postgres,statsd]==2.11.9",
+    assert calls(place)[0]["asked"] == ["apache-airflow[amazon,celery,hashicorp,postgres,statsd]==2.11.9",
                                         "apache-airflow-providers-amazon[aiobotocore,s3fs]", "authlib"]
 
 
@@ -199,6 +199,11 @@ PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[^\s;\\]+)", re.M
 
 def read_lock(version, python):
     return (LOCKS / f"airflow-{version}-py{python}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("version", SHIPPED["airflow"])
+def test_a_new_version_is_asked_for_as_the_shipped_ones_are(lock, version):
+    assert lock.new_entry(version, "2026-10-20", ["3.12"], None)["requirements"] == SHIPPED["airflow"][version]["requirements"]
 
 
 def test_every_listed_lock_is_there_and_no_other():
