@@ -20,6 +20,14 @@ GENERATORS = {
 }
 SHORTEST = {"token": 16}
 
+# What the modules that make secrets take alike; doc_fragments/airflow_secret_kinds.py documents it.
+ARGUMENTS = {
+    "generate": {"type": "dict", "default": {}},
+    "renew": {"type": "list", "elements": "str", "default": []},
+    # Not no_log, which would mask them in what is returned.
+    "known": {"type": "dict", "default": {}},
+}
+
 
 def fernet_problem(value: str) -> str | None:
     """Return what is wrong with a Fernet key, or several of them."""

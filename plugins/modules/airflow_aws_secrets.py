@@ -35,45 +35,18 @@ options:
     description: KMS key that what is made is encrypted with. Empty, the account's own key of the service.
     type: str
     default: ""
-  generate:
-    description: Secrets to read and to make where absent, name to kind (C(fernet), C(token) or C(password), as of M(airflow_secrets)).
-    type: dict
-    default: {}
   required:
     description: Names of I(generate) that are not made where they are absent, but refused.
     type: list
     elements: str
     default: []
-  renew:
-    description:
-      - Names of I(generate) that get a new secret although there is one.
-      - A new Fernet key is put in front of those that are there, so that what they have encrypted stays readable.
-    type: list
-    elements: str
-    default: []
-  known:
-    description: Secrets of I(generate) as another place knows them, name to value. What is absent is taken from here, and made where it is not here.
-    type: dict
-    default: {}
-  values:
-    description: Secrets to write, name to value.
-    type: dict
-    default: {}
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is written; a secret that would be made is returned as a sample of its kind.
-  diff_mode:
-    support: none
-    description: A difference would show secrets.
 requirements: [boto3]
 notes:
   - Runs on the controller. Credentials, region and endpoint are those that boto3 finds there.
-  - Returns the secrets of I(generate), so use C(no_log) on the task.
 seealso:
   - module: airflow_secrets
-author:
-  - The Airflow installer's contributors
+extends_documentation_fragment:
+  - airflow_secret_kinds
 """
 
 EXAMPLES = r"""
@@ -116,7 +89,7 @@ written:
 
 import json
 
-from ansible.module_utils.airflow_secret_kinds import plan, problem, refuse
+from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, plan, problem, refuse
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
@@ -268,11 +241,8 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "region": {"type": "str", "default": ""},
             "kms_key_id": {"type": "str", "default": ""},
-            "generate": {"type": "dict", "default": {}},
             "required": {"type": "list", "elements": "str", "default": []},
-            "renew": {"type": "list", "elements": "str", "default": []},
-            # Not no_log, which would mask them in what is returned.
-            "known": {"type": "dict", "default": {}},
+            **ARGUMENTS,
             "values": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

@@ -17,6 +17,7 @@ description:
   - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names them. Secrets under
     I(values) are written as given.
   - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
+  - A file that is made for I(generate) may be read by its maker only.
 options:
   directory:
     description: Directory of the files. Created where absent.
@@ -28,40 +29,10 @@ options:
   group:
     description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner may.
     type: str
-  generate:
-    description:
-      - Secrets to make where absent, name to kind.
-      - A file that is made may be read by its maker only; a file that exists keeps its owner, group and mode.
-      - "C(fernet): a Fernet key. C(token): 64 URL-safe characters. C(password): 32 letters and digits."
-    type: dict
-    default: {}
-  renew:
-    description:
-      - Names of I(generate) that get a new secret although there is one.
-      - A new Fernet key is put in front of those that are there, so that what they have encrypted stays readable.
-    type: list
-    elements: str
-    default: []
-  known:
-    description: Secrets of I(generate) as another place knows them, name to value. One whose file is absent is taken from here, and made where it is not here.
-    type: dict
-    default: {}
-  values:
-    description: Secrets to write, name to value.
-    type: dict
-    default: {}
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is written; a secret that would be made is returned as a sample of its kind.
-  diff_mode:
-    support: none
-    description: A difference would show secrets.
 notes:
-  - Returns the secrets of I(generate), so use C(no_log) on the task.
   - Needs root, or the owner of the directory.
-author:
-  - The Airflow installer's contributors
+extends_documentation_fragment:
+  - airflow_secret_kinds
 """
 
 EXAMPLES = r"""
@@ -110,8 +81,8 @@ import grp
 import os
 import re
 
+from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
 from ansible.module_utils.airflow_secret_kinds import plan as plan_secrets
-from ansible.module_utils.airflow_secret_kinds import refuse
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 
@@ -165,10 +136,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "owner": {"type": "str"},
             "group": {"type": "str"},
-            "generate": {"type": "dict", "default": {}},
-            "renew": {"type": "list", "elements": "str", "default": []},
-            # Not no_log, which would mask them in what is returned.
-            "known": {"type": "dict", "default": {}},
+            **ARGUMENTS,
             "values": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
