@@ -1,0 +1,62 @@
+"""Runbooks: each opens with what an on-call engineer has to know, has a page of its name, and is found by a symptom."""
+
+import re
+
+import pytest
+from repository import ROOT, load
+
+RUNBOOKS = sorted(ROOT.glob("playbooks/runbooks/*.yml"))
+PAGES = ROOT / "docs/runbooks"
+HEADER = ["When to use:", "When not to:", "What it changes:", "Expected:", "Usage:", "How to undo:", "Next step:"]
+
+by_runbook = pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+
+
+def header_of(path):
+    """Return the comment that the playbook begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "---"
+    return [line for line in lines[1:] if line.startswith("#")]
+
+
+@by_runbook
+def test_it_opens_with_what_has_to_be_known(path):
+    found = [match[1] for line in header_of(path) if (match := re.match(r"# ([A-Z][a-z ]+:)", line))]
+    assert found == HEADER
+
+
+@by_runbook
+def test_it_says_whether_it_changes_anything(path):
+    """A runbook that only looks says so in these words; a bare run of one that needs a typed word is a report."""
+    text = path.read_text(encoding="utf-8")
+    changes = next(line for line in header_of(path) if line.startswith("# What it changes:"))
+    assert changes.split(":", 1)[1].strip()
+    if "confirm" in text:
+        assert any("-e confirm=" in line for line in header_of(path)), "the header shows how to confirm"
+
+
+@by_runbook
+def test_it_has_a_page_that_a_symptom_leads_to(path):
+    page = PAGES / f"{path.stem}.md"
+    assert page.is_file()
+    assert f"playbooks/runbooks/{path.name}" in page.read_text(encoding="utf-8"), "the page shows the command"
+    rows = [line for line in (PAGES / "index.md").read_text(encoding="utf-8").splitlines() if f"]({path.stem}.md)" in line]
+    assert any(line.startswith("| ") for line in rows)
+
+
+def test_no_page_is_without_its_runbook():
+    assert {page.stem for page in PAGES.glob("*.md")} - {"index"} == {path.stem for path in RUNBOOKS}
+
+
+def test_links_of_the_index_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)", (PAGES / "index.md").read_text(encoding="utf-8"))
+    assert links
+    assert not [link for link in links if not (PAGES / link).is_file()]
+
+
+@by_runbook
+def test_who_runs_it_is_named(path):
+    """Every play has a name and says its hosts, so that --list-hosts tells the truth."""
+    for play in load(path):
+        assert play.get("name")
+        assert "hosts" in play or "import_playbook" in play or "ansible.builtin.import_playbook" in play
