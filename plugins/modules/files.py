@@ -34,8 +34,14 @@ options:
         choices: [file, directory, link, absent]
         default: file
       content:
-        description: The whole file, such as what C(lookup('ansible.builtin.template', ...)) returns.
+        description: The whole file. Excludes I(template).
         type: str
+      template:
+        description: Name of the template that gives the content, looked for where C(ansible.builtin.template) does. Rendered on the controller.
+        type: str
+      template_vars:
+        description: Variables for this template only.
+        type: dict
       target:
         description: What a link points at. It need not be there.
         type: str
@@ -75,7 +81,7 @@ EXAMPLES = r"""
     files:
       - {path: /etc/example, state: directory, mode: "0750"}
       - path: /etc/example/main.conf
-        content: "{{ lookup('ansible.builtin.template', 'main.conf.j2') }}"
+        template: main.conf.j2
         validate: example --check %s
       - {path: /etc/main.conf, state: link, target: example/main.conf}
   register: result

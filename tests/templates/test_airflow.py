@@ -1,8 +1,11 @@
 """Templates of roles airflow and airflow_services, rendered by Ansible without a host and read by those who will read them."""
 
 import configparser
+import grp
 import json
+import os
 import pathlib
+import pwd
 import subprocess
 
 import pytest
@@ -28,9 +31,15 @@ PLAY = """
     - include_vars: "{{ item }}"
       loop: ["ROOT/roles/airflow_services/defaults/main.yml", "ROOT/roles/airflow_services/vars/main.yml",
              "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
-    - copy: {content: "{{ item.content }}", dest: "OUT/{{ item.path | basename }}", mode: "0600"}
-      loop: "{{ (__airflow_files + __airflow_services_files) | selectattr('content', 'defined') }}"
-      loop_control: {label: "{{ item.path }}"}
+    - files:
+        files: >-
+          {%- set files = [] -%}
+          {%- for item in __airflow_files + __airflow_services_files if item.content is defined or item.template is defined -%}
+          {%- set what = {'content': item.content | default(none), 'template': item.template | default(none)} -%}
+          {%- set where = {'path': 'OUT/' ~ item.path | basename, 'owner': 'OWNER', 'group': 'GROUP', 'mode': '0600'} -%}
+          {%- set _ = files.append(where | combine(what, {'template_vars': item.template_vars | default({})})) -%}
+          {%- endfor -%}
+          {{ files }}
 """
 
 
@@ -57,7 +66,8 @@ def rendered(request, tmp_path_factory):
         (out / kind).mkdir()
         for path in (ROOT / "roles").glob(f"airflow*/{kind}/*"):
             (out / kind / path.name).symlink_to(path)
-    (out / "play.yml").write_text(PLAY.replace("ROOT", str(ROOT)).replace("OUT", str(out)), encoding="utf-8")
+    (out / "play.yml").write_text(PLAY.replace("ROOT", str(ROOT)).replace("OUT", str(out)).replace("OWNER", pwd.getpwuid(os.getuid()).pw_name)
+                                  .replace("GROUP", grp.getgrgid(os.getgid()).gr_name), encoding="utf-8")
     run = subprocess.run(
         ["ansible-playbook", "-i", "localhost,", "-e", f"@{out}/site.yml", str(out / "play.yml")], cwd=ROOT, text=True, capture_output=True, check=False
     )

@@ -155,8 +155,9 @@ def webserver_config(**given):
 def test_a_file_of_the_site_takes_its_place_as_it_is_and_is_not_shown(tmp_path):
     (tmp_path / "own.py").write_text("AUTH_TYPE = 1  # {{ not a template }}\n\n", encoding="utf-8")
     item = webserver_config(airflow_webserver_config_file=str(tmp_path / "own.py"))
-    assert item["content"] == "AUTH_TYPE = 1  # {{ not a template }}\n\n" and item["secret"] is True
-    assert webserver_config()["secret"] is False and "AUTH_DB" in webserver_config()["content"]
+    assert item["content"] == "AUTH_TYPE = 1  # {{ not a template }}\n\n" and item["secret"] is True and item["template"] is None
+    ours = webserver_config()
+    assert ours["secret"] is False and ours["content"] is None and ours["template"] == "webserver_config.py.j2"
 
 
 @pytest.mark.parametrize(("text", "good"), [("import sys\nAUTH_TYPE = 1\n", True), ("AUTH_TYPE = no_such_name\n", False)])

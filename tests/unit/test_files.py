@@ -7,6 +7,7 @@ import os
 import pathlib
 import pwd
 import stat
+import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -167,3 +168,20 @@ def test_what_a_killed_run_left_is_in_nobodys_way(run, tmp_path):
 
 def test_a_file_needs_content(run):
     assert "needs content" in run({"path": "it"})["msg"]
+
+
+@pytest.mark.parametrize(("item", "said"), [
+    ("template: none.j2", "none.j2"),
+    ("template: there.j2, content: text", "content and template exclude each other"),
+    ("template: broken.j2", "no_such_variable"),
+])
+def test_a_template_that_gives_nothing_is_refused_on_the_controller(tmp_path, item, said):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/there.j2").write_text("text", encoding="utf-8")
+    (tmp_path / "templates/broken.j2").write_text("{{ no_such_variable }}", encoding="utf-8")
+    path = tmp_path / "made"
+    play = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - files: {{files: [{{path: {path}, {item}}}]}}\n"
+    (tmp_path / "play.yml").write_text(play, encoding="utf-8")
+    done = subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 2 and said in done.stdout
+    assert not path.exists()

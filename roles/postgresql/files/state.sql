@@ -31,6 +31,9 @@ SELECT
   (SELECT coalesce(array_agg(name), '{}') FROM json_to_recordset(%(databases)s) AS declared (name text, owner text)
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name AND pg_get_userbyid(datdba) = owner
                          AND pg_encoding_to_char(encoding) = 'UTF8')) AS databases,
+  (SELECT coalesce(array_agg(name), '{}') FROM json_array_elements_text(%(users)s) AS declared (name)
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name AND rolcanlogin
+                         AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication))) AS users,
   -- The inode's time: a copied file may keep the modification time of its source.
   (SELECT coalesce(bool_or((pg_stat_file(path, true)).change > pg_conf_load_time()), false)
      FROM unnest(array_append(string_to_array(%(files)s, ':'), current_setting('hba_file'))) AS path) AS stale
