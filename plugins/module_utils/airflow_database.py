@@ -11,6 +11,7 @@ in one transaction.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -248,10 +249,11 @@ def without_uris(connections):
 def write(changes, record):
     """One transaction, with Airflow's own tables and encryption."""
     from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
 
     hash_passwords([item["after"] for item in changes if item["kind"] == "users" and item["after"].get("password")])
-    with create_session() as session:
+    with Session(create_engine(secret("sql_alchemy_conn"))) as session, session.begin():
         for item in changes:
             WRITERS[item["kind"]](session, item)
         if record is not None:
@@ -387,9 +389,12 @@ def apply(reader, request):
     if not check:
         reader.lock()
         wait_for_dags(reader, declared, request["timeout"])
-    declared["connections"], unreadable = without_uris(declared.get("connections", {}))
     made = reader.made()
-    current = reader.read(declared, made if request["purge"] else {})
+    with ThreadPoolExecutor() as threads:
+        # Airflow is loaded while passwords are compared: seconds of one core, beside those of another.
+        reading = threads.submit(reader.read, declared, made if request["purge"] else {})
+        declared["connections"], unreadable = without_uris(declared.get("connections", {}))
+        current = reading.result()
     changes = objects.plan(declared, current, made, request["purge"])
     wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]
     if wrong:
@@ -400,11 +405,24 @@ def apply(reader, request):
     return changes
 
 
+def only_import_airflow():
+    """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has nothing to log, secrets least."""
+    os.environ["_AIRFLOW__AS_LIBRARY"] = "1"
+    logging.disable(logging.CRITICAL)
+    try:
+        # What Airflow 3 logs with.
+        import structlog
+    except ImportError:
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def main():
     # Airflow logs to standard output, which is for the answer alone.
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
+    only_import_airflow()
     try:
         reader = Reader(secret("sql_alchemy_conn"), secret("fernet_key"))
         changes = apply(reader, request)
