@@ -264,6 +264,7 @@ def check_together(get, where, rules, is_file):
                     where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
+    yield from check_remote_logs(get, where, rules)
     if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "" \
             and maybe(get, "airflow_secrets_source") not in (*rules["secrets_names"], "ansible_vault"):
         yield "airflow_database_password", (
@@ -417,6 +418,16 @@ def check_secrets_backend(get, where, rules):
             yield "airflow_secrets_backend", "airflow_secrets_backend ({0}): its backend is {1}; valid are {2}, or the import path of a class.{3}".format(
                 where("airflow_secrets_backend"), json.dumps(backend), ", ".join(rules["secrets_backends"]),
                 did_you_mean(str(backend), rules["secrets_backends"]))
+
+
+def check_remote_logs(get, where, rules):
+    """Where task logs go."""
+    value = maybe(get, "airflow_remote_base_log_folder")
+    if value and not re.fullmatch(rules["remote_log_folders"], value):
+        yield "airflow_remote_base_log_folder", (
+            "airflow_remote_base_log_folder ({0}): is {1}; valid are s3://bucket/prefix and cloudwatch://arn:aws:logs:<region>:<account>:log-group:<name>. "
+            "Other places need the package of their provider, and go into airflow_config.logging."
+        ).format(where("airflow_remote_base_log_folder"), json.dumps(value))
 
 
 def maybe(get, name):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 
 import parliament
 import pytest
@@ -15,18 +16,21 @@ build = PLUGIN.FilterModule().filters()["aws_policy"]
 
 BASE = {
     "partition": "aws", "region": "eu-central-1", "account": "123456789012", "log_group_prefix": "/airflow/test", "namespace": "Airflow/test",
-    "secret_prefix": "airflow-test/", "buckets": [], "tables": [],
+    "secret_prefix": "airflow-test/", "buckets": [], "tables": [], "task_logs": False,
 }
 ACCESSES = ("read", "write", "read_write")
 FULL = BASE | {
     "buckets": [{"bucket": "example-" + access.replace("_", "-"), "prefix": "logs/", "access": access} for access in ACCESSES],
     "tables": [{"table": "user_preferences_" + access, "access": access} for access in ACCESSES],
+    "task_logs": True,
 }
 # Actions for which AWS knows no resource.
 WITHOUT_RESOURCE = {
-    "cloudwatch:PutMetricData",
+    "cloudwatch:PutMetricData", "logs:DescribeLogGroups",
     "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
 }
+# Actions on resources whose names are not known beforehand.
+WITHOUT_NAME = {"ssm:UpdateInstanceInformation"}
 
 
 def findings(document):
@@ -53,7 +57,8 @@ def broken_rules(document):
             if "*" in service + region + account or service != "s3" and not (region and account):
                 yield f"{resource}: a wildcard for region or account"
             # arn:aws:logs:...:* and the like: a name has to begin with something of this environment.
-            if len(name.split("*")[0]) < 4:
+            of_all = len(name.split("*")[0]) < 4 or re.fullmatch(r"[a-z-]+[:/]\*", name)
+            if of_all and not set(statement["Action"]) <= WITHOUT_NAME:
                 yield f"{resource}: everything of the service"
         if statement["Action"] == ["cloudwatch:PutMetricData"] and "Condition" not in statement:
             yield "PutMetricData: every namespace"
@@ -68,6 +73,7 @@ def test_the_policy_is_clean(settings):
 
 @pytest.mark.parametrize("statement", [
     {"Sid": "A", "Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": ["arn:aws:logs:*:*:*"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["logs:GetLogEvents"], "Resource": ["arn:aws:logs:eu-central-1:123456789012:log-group:*"]},
     {"Sid": "A", "Effect": "Allow", "Action": ["dynamodb:GetItem"], "Resource": ["arn:aws:dynamodb:*:*:table/user_preferences"]},
     {"Sid": "A", "Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::example"]},
     {"Sid": "A", "Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": ["arn:aws:s3:::example/logs/*"]},
@@ -91,7 +97,13 @@ def test_a_declared_table_is_read_and_no_more():
     assert statement["Resource"] == [table, table + "/index/*"]
 
 
-def test_a_prefix_is_listed_only_below_itself():
+def test_objects_are_those_below_the_prefix():
     statements = {s["Sid"]: s for s in build(BASE | {"buckets": [{"bucket": "b-1", "prefix": "raw/", "access": "write"}]})["Statement"]}
     assert statements["Objects1"] == {"Sid": "Objects1", "Effect": "Allow", "Action": ["s3:PutObject"], "Resource": ["arn:aws:s3:::b-1/raw/*"]}
-    assert statements["List1"]["Condition"] == {"StringLike": {"s3:prefix": ["raw/*"]}}
+    assert statements["List1"] == {"Sid": "List1", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::b-1"]}
+
+
+def test_task_logs_are_read_in_their_own_group():
+    statements = {s["Sid"]: s for s in build(FULL)["Statement"]}
+    assert statements["TaskLogs"]["Resource"] == ["arn:aws:logs:eu-central-1:123456789012:log-group:/airflow/test/task:*"]
+    assert not {"TaskLogs", "TaskLogGroup"} & {s["Sid"] for s in build(BASE)["Statement"]}

@@ -6,6 +6,7 @@ import pytest
 from airflow_api import Api
 from conftest import ROOT
 from dag_project import Project
+from task_logs import task_log
 
 KEYS = {"timestamp", "level", "event", "logger"}
 FAILS = '''
@@ -47,8 +48,7 @@ def failed(tmp_path_factory, host, setting, api):
 
 
 def test_each_line_of_a_task_is_an_object(host, setting, failed):
-    path = f"{setting('airflow_log_dir')}/dag_id=fails/run_id={failed}/task_id=broken/attempt=1.log"
-    lines = [json.loads(line) for line in host.check_output("cat %s", path).splitlines()]
+    lines = [json.loads(line) for line in task_log(host, setting, f"dag_id=fails/run_id={failed}/task_id=broken/attempt=1.log").splitlines()]
     of_the_task = [line for line in lines if line.get("task_id")]
     for line in of_the_task:
         assert line.keys() >= KEYS | {"dag_id", "task_id", "run_id", "try_number", "map_index"}

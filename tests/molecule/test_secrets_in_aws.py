@@ -1,37 +1,11 @@
-"""Secrets that an emulated Secrets Manager holds: Airflow's own, and a connection that Airflow finds there by its backend."""
+"""Airflow's own secrets in an emulated Secrets Manager. What a task finds there: test_aws_chain.py."""
 
-import base64
 import json
 import os
-import pathlib
-import urllib.request
 
 import boto3
 import pytest
-from airflow_api import Api
-from conftest import ROOT
-from dag_project import Project
 from playbook import play
-
-READS = '''
-from datetime import datetime
-try:
-    from airflow.sdk import DAG, BaseHook, task
-except ImportError:
-    from airflow.decorators import task
-    from airflow.hooks.base import BaseHook
-    from airflow.models.dag import DAG
-
-with DAG("reads", start_date=datetime(2024, 1, 1), schedule=None, catchup=False):
-
-    @task
-    def read():
-        found = BaseHook.get_connection("from_aws")
-        assert (found.host, len(found.password)) == ("aws.example.com", 20)
-        print("the password is", found.password)
-
-    read()
-'''
 
 
 @pytest.fixture
@@ -56,48 +30,6 @@ def test_what_was_there_is_used_and_what_was_not_was_made_once(aws, host, settin
     assert "p%40ss%2Fw" in on_host(host, setting, "sql_alchemy_conn")
     assert len(aws.list_secret_version_ids(SecretId=setting("airflow_secrets_name"))["Versions"]) == 2
     assert not os.path.exists(setting("airflow_secrets_copy_dir"))
-
-
-@pytest.fixture
-def asked():
-    """Have the emulator write down what it is asked, and return a function that says it, as IAM names it."""
-
-    def recorder(verb):
-        urllib.request.urlopen(urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/recorder/{verb}-recording", method="POST")).close()
-
-    def said():
-        """(action, name of the secret)"""
-        lines = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "aws_requests").read_text(encoding="utf-8").splitlines()
-        for entry in map(json.loads, lines):
-            headers = {name.lower(): value for name, value in entry["headers"].items()}
-            yield headers["x-amz-target"].replace(".", ":"), json.loads(base64.b64decode(entry["body"]))["SecretId"]
-
-    recorder("reset")
-    recorder("start")
-    yield lambda: set(said())
-    recorder("stop")
-
-
-def test_a_task_reads_a_connection_by_the_backend(tmp_path, host, setting, major, asked):
-    """With no more than the documented policy allows. The DAGs of before come back with test_json_logs.py, which is next."""
-    project = Project(tmp_path, host, f"{setting('airflow_install_dir')}/dags")
-    project.write("dags/reads.py", READS)
-    # The password that it asks Airflow with is in AWS, too.
-    project.deploy("-e", "airflow_dags_validation=false", "-e", "airflow_admin_password=")
-    api = Api(host, setting, major)
-    run = api.start_run("reads")
-    state = api.wait("reads", run)
-    actions, names = zip(*asked())
-    log = host.check_output("cat %s", f"{setting('airflow_log_dir')}/dag_id=reads/run_id={run}/task_id=read/attempt=1.log")
-    assert state == "success", log
-    assert "the password is ***" in log
-    assert "marker-from-aws" not in log
-    statement = json.loads((ROOT / "files/iam/airflow-secrets-backend.json").read_text(encoding="utf-8"))["Statement"][0]
-    assert set(actions) == set(statement["Action"])
-    # The deploy has asked for Airflow's own.
-    of_airflow = set(names) - {setting("airflow_secrets_name")}
-    assert "flow/connections/from_aws" in of_airflow
-    assert {name.rpartition("/")[0] for name in of_airflow} <= {"flow/connections", "flow/variables"}
 
 
 def test_arguments_of_the_backend_are_in_no_file_that_others_may_read(host, setting):

@@ -142,6 +142,7 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
     assert "ensurepip" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
 
 
+LOG_GROUP = "arn:aws:logs:eu-central-1:123456789012:log-group:/airflow/production/task"
 URL = "postgresql://airflow:horse-battery@db/airflow"
 GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secret_key", "jwt_secret", "database_password", "admin_password")}
 
@@ -170,6 +171,11 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_secrets_backend": {"backend": "hashicorp_vault"}}, None), ({"airflow_secrets_backend": {"backend": "site.secrets.Backend"}}, None),
     ({"airflow_secrets_backend": {"backend": "hashicorp-vault"}}, "Did you mean hashicorp_vault?"),
     ({"airflow_secrets_backend": {"backend_kwargs": {}}}, "its backend is null; valid are aws_secrets_manager"),
+    ({"airflow_remote_base_log_folder": "s3://example-airflow/logs"}, None), ({"airflow_remote_base_log_folder": "s3://example-airflow"}, None),
+    ({"airflow_remote_base_log_folder": f"cloudwatch://{LOG_GROUP}"}, None),
+    ({"airflow_remote_base_log_folder": f"cloudwatch://{LOG_GROUP}:*"}, "valid are s3://bucket/prefix"),
+    ({"airflow_remote_base_log_folder": "cloudwatch:///airflow/production/task"}, "arn:aws:logs:<region>:<account>:log-group:<name>"),
+    ({"airflow_remote_base_log_folder": "example-airflow/logs"}, 'is "example-airflow/logs"'),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):

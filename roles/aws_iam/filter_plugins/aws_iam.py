@@ -13,11 +13,21 @@ def allow(name, actions, resources, condition=None):
 
 
 def of_buckets(settings):
-    """Yield the statements for S3: objects below a prefix, and the list of them."""
+    """Yield the statements for S3: objects below a prefix, and the names of the bucket's."""
     for number, grant in enumerate(settings["buckets"], 1):
         bucket = "arn:%s:s3:::%s" % (settings["partition"], grant["bucket"])
         yield allow("Objects%d" % number, OBJECTS[grant["access"]], ["%s/%s*" % (bucket, grant["prefix"])])
-        yield allow("List%d" % number, ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [grant["prefix"] + "*"]}})
+        # Of the whole bucket: only who may list it is told that an object is not there (404, otherwise 403), and the question names no prefix
+        # that a condition could ask for. Airflow asks before it writes a log, and so does every sensor.
+        yield allow("List%d" % number, ["s3:ListBucket"], [bucket])
+
+
+def of_task_logs(settings, logs):
+    """Yield the statements that Airflow needs to write task logs to CloudWatch and to show them, where there is a group for them."""
+    if settings["task_logs"]:
+        yield allow("TaskLogs", ["logs:GetLogEvents"], ["%s:%s/task:*" % (logs, settings["log_group_prefix"])])
+        # It looks whether the group is there, and would make it if it were not told. AWS lets this be asked of all groups only.
+        yield allow("TaskLogGroup", ["logs:DescribeLogGroups"], ["*"])
 
 
 def of_tables(settings, place):
@@ -31,12 +41,14 @@ def aws_policy(settings):
     """Return the policy document. A wildcard stands for a whole resource only where AWS lets none be named."""
     place = "%s:%s" % (settings["region"], settings["account"])
     arn = "arn:" + settings["partition"]
+    logs = "%s:logs:%s:log-group" % (arn, place)
     return {
         "Version": "2012-10-17",
         "Statement": [
             # Groups and their retention are made by the playbook: a host may not make more of them.
             allow("Logs", ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                  ["%s:logs:%s:log-group:%s/*" % (arn, place, settings["log_group_prefix"])]),
+                  ["%s:%s/*" % (logs, settings["log_group_prefix"])]),
+            *of_task_logs(settings, logs),
             allow("Metrics", ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": settings["namespace"]}}),
             allow("Secrets", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
                   ["%s:secretsmanager:%s:secret:%s*" % (arn, place, settings["secret_prefix"])]),
