@@ -175,7 +175,8 @@ def test_alarms_tell_somebody_what_to_do(account, provisioned, instance):
     alarms = {alarm["AlarmName"].removeprefix(f"{NAME}/"): alarm for alarm in account.client("cloudwatch").describe_alarms()["MetricAlarms"]}
     machine = alarms.pop(f"machine-{instance['InstanceId']}")
     assert machine["AlarmActions"] == ["arn:aws:automate:eu-central-1:ec2:recover", topic["TopicArn"]]
-    assert set(alarms) == {"scheduler-heartbeat", "disk-full", "tasks-queued", "dag-import-errors", "tasks-failing", "database-connections"}
+    assert set(alarms) == {"scheduler-heartbeat", "disk-full", "tasks-queued", "dag-import-errors", "tasks-failing", "certificate-expiry", "backup-too-old",
+                           "database-connections"}
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [topic["TopicArn"]], name
         assert f"docs/alarms.md#{name}" in alarm["AlarmDescription"]
@@ -186,8 +187,10 @@ def test_alarms_tell_somebody_what_to_do(account, provisioned, instance):
 
 def test_the_dashboard_has_its_widgets_side_by_side(account, provisioned):
     body = json.loads(account.client("cloudwatch").get_dashboard(DashboardName=NAME)["DashboardBody"])
-    assert len(body["widgets"]) == 10
-    assert len({(widget["x"], widget["y"]) for widget in body["widgets"]}) == 10
+    assert len({(widget["x"], widget["y"]) for widget in body["widgets"]}) == len(body["widgets"])
+    titles = {widget["properties"]["title"]: widget["properties"]["metrics"][0][0] for widget in body["widgets"]}
+    assert titles["CPU of each component, % of one core"]["expression"] == 'SELECT SUM(procstat_cpu_usage) FROM "Airflow/test" GROUP BY component'
+    assert titles["Database connections"] == "AWS/RDS"
 
 
 def test_the_inventory_has_the_hosts_in_their_groups(account, instance):

@@ -57,18 +57,45 @@ def test_an_alarm_that_differs_is_due(number, key, value):
     assert names(found) == [found[number]["alarm_name"]]
 
 
+SECTIONS = dict(re.findall(r"^## (.+?)$(.+?)(?=^## |\Z)", (ROOT / "docs/alarms.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
 def test_every_alarm_has_a_section_that_says_what_to_do():
-    sections = re.findall(r"^## (.+)$", (ROOT / "docs/alarms.md").read_text(encoding="utf-8"), re.MULTILINE)
     alarms = VARS["__aws_observability_alarms"] + VARS["__aws_observability_database_alarms"]
-    assert sorted(sections) == sorted([alarm["name"] for alarm in alarms] + [VARS["__aws_observability_machine"]["section"]])
+    assert sorted(SECTIONS) == sorted([alarm["name"] for alarm in alarms] + [VARS["__aws_observability_machine"]["section"]])
 
 
-def test_every_host_metric_is_one_that_the_agent_sends():
-    spec = importlib.util.spec_from_file_location("cloudwatch_agent_filter", ROOT / "roles/cloudwatch_agent/filter_plugins/cloudwatch_agent.py")
-    agent = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(agent)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_alarm_names_what_to_run(section):
+    first = SECTIONS[section].strip().split("\n\n")[0]
+    assert re.search(r"Run `playbooks/(runbooks/)?[a-z_]+\.yml`", first)
+
+
+def plugin(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_metric_is_one_that_somebody_sends():
+    """The agent, our timer, or Airflow. What Airflow sends is captured on running hosts: tests/molecule/test_statsd.py."""
+    asked = plugin(ROOT / "tests/molecule/metrics.py")
+    agent = plugin(ROOT / "roles/cloudwatch_agent/filter_plugins/cloudwatch_agent.py")
     sent = {f"{section}_{name}" for section, entry in agent.MEASUREMENTS.items() for name in entry["measurement"]}
-    asked = {name for chart in VARS["__aws_observability_dashboard"] for name in chart["metrics"]}
-    asked |= {re.search(r"\((\w+)\)", alarm["query"])[1] for alarm in VARS["__aws_observability_alarms"]}
-    assert {name for name in asked if not name.startswith("airflow_")} <= sent
-    assert {"disk_used_percent", "airflow_scheduler_heartbeat"} <= asked
+    sent |= {f"procstat_{name}" for name in agent.PROCESS_MEASUREMENTS}
+    of_timer = asked.of_timer()
+    assert {"airflow_certificate_days", "airflow_backup_hours"} == of_timer
+    assert asked.everything() <= sent | of_timer | asked.of_airflow()
+    assert {"disk_used_percent", "procstat_cpu_usage", "airflow_certificate_days"} <= asked.everything()
+    assert "airflow_scheduler_heartbeat" in asked.of_airflow()
+
+
+def test_lines_are_by_a_dimension_that_the_metric_has():
+    """The agent adds it to the processes that it measures."""
+    by = {chart["by"]: chart["metrics"] for chart in VARS["__aws_observability_dashboard"] if "by" in chart}
+    agent = plugin(ROOT / "roles/cloudwatch_agent/filter_plugins/cloudwatch_agent.py")
+    (entry,) = agent.metrics({"host_metrics": [], "disk_paths": [], "net_interfaces": [], "metrics_interval": 60, "statsd_address": "",
+                              "processes": {"scheduler": "x"}})["procstat"]
+    assert set(by) <= set(entry["append_dimensions"])
+    assert all(name.startswith("procstat_") for names in by.values() for name in names)

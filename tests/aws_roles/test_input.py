@@ -85,6 +85,7 @@ def test_what_is_meant_passes(settings):
     ({"aws_rds_enabled": True, "aws_network_zones": ["a"]}, ["two zones"]),
     ({"aws_rds_enabled": True, "aws_rds_backup_days": 0}, ["aws_rds_backup_days is 0"]),
     ({"aws_observability_retention_days": 45}, ["is 45"]),
+    ({"aws_observability_queued_minutes": 240}, ["is 240", "1 to 180"]),
 ])
 def test_what_cannot_work_is_one_problem(settings, words):
     found = problems(GOOD | settings, SPECS)

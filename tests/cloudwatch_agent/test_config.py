@@ -31,6 +31,7 @@ VALUES = {
     "log_source": ["journald", "files", "none"],
     "components": [[], ["scheduler"], ["api-server", "scheduler", "dag-processor", "triggerer"]],
     "host_metrics": [[], ["disk"], ["cpu", "mem", "disk", "net", "swap"]],
+    "processes": [{}, {"scheduler": "bin/airflow scheduler", "api-server": "gunicorn: (master|worker)"}],
     "statsd_address": ["", "127.0.0.1:8125"],
     "append_dimensions": [{}, BASE["append_dimensions"]],
     "region": ["", "eu-central-1"],
@@ -88,6 +89,11 @@ def test_each_component_has_its_log_group():
         entries = build(BASE | {"log_source": source})["logs"]["logs_collected"][source]["collect_list"]
         assert [entry["log_group_name"] for entry in entries] == ["/airflow/api-server", "/airflow/scheduler"]
         assert entries[1][field] == value
+
+
+def test_each_component_has_its_processes():
+    entries = build(BASE | {"processes": {"scheduler": "bin/airflow scheduler"}})["metrics"]["metrics_collected"]["procstat"]
+    assert [(entry["pattern"], entry["append_dimensions"]) for entry in entries] == [("bin/airflow scheduler", {"component": "scheduler"})]
 
 
 def test_files_are_named_one_by_one():

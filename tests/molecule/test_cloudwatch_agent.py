@@ -5,6 +5,7 @@ import os
 import pathlib
 import time
 
+import metrics
 import pytest
 
 AGENT = "/opt/aws/amazon-cloudwatch-agent"
@@ -105,3 +106,46 @@ def test_a_configuration_that_it_refuses_never_replaces_the_good_one(host, confi
         {AGENT}/bin/config-translator --input /tmp/bad.json --output /tmp/out.toml --mode auto; result=$?
         rm -f /tmp/bad.json; exit $result""")
     assert done.rc != 0 and "agent is not a mapping" in done.stderr
+
+
+def test_it_looks_for_the_processes_of_each_component(config, major):
+    """By the patterns that test_statsd.py tries."""
+    entries = {entry["append_dimensions"]["component"]: entry["pattern"] for entry in config["metrics"]["metrics_collected"]["procstat"]}
+    assert entries == {name: component["process"] for name, component in metrics.components(major).items()}
+
+
+def test_the_timer_measures_what_the_agent_cant(host, agent):
+    """A certificate of ten days, and a backup of two hours ago. As the unit runs it, to a listener of the test's own."""
+    assert host.service("cloudwatch-agent-gauges.timer").is_running
+    assert host.service("cloudwatch-agent-gauges.timer").is_enabled
+    received = host.check_output("""
+        mkdir -p /var/lib/test-gauges && cd /var/lib/test-gauges
+        openssl req -x509 -newkey rsa:2048 -nodes -days 10 -subj /CN=test -keyout key -out pem 2>/dev/null
+        touch -d '2 hours ago' file
+        python3 -c '
+import socket, subprocess
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind(("127.0.0.1", 8126))
+listener.settimeout(5)
+subprocess.run(["/usr/local/sbin/cloudwatch-agent-gauges", "127.0.0.1:8126", "days=c.days=/var/lib/test-gauges/pem", "days=c.none=/var/lib/test-gauges/no",
+                "hours=b.hours=/var/lib/test-gauges/file", "hours=b.never=/var/lib/test-gauges/no", "hours=b.none=/no/file"], check=True)
+print(*[listener.recv(100).decode() for _ in range(3)])'
+        rm -r /var/lib/test-gauges""").split()
+    values = {name: float(value.removesuffix("|g")) for name, value in (line.split(":") for line in received)}
+    assert values.keys() == {"c.days", "b.hours", "b.never"}
+    assert 9.9 < values["c.days"] <= 10
+    assert 2 <= values["b.hours"] < 2.1
+    assert 0 <= values["b.never"] < 0.1
+
+
+def test_the_unit_of_the_timer_succeeds_and_reaches_the_agent(host, agent):
+    """With all of its sandbox: a file that only root may read is measured."""
+    host.check_output("install -d -m 0700 /var/lib/airflow-backup && systemctl start cloudwatch-agent-gauges.service")
+    try:
+        for _second in range(10):
+            if "airflow.backup.hours" in host.file(f"{AGENT}/var/statsd-metrics.txt").content_string:
+                return
+            time.sleep(1)
+        raise AssertionError(host.check_output("journalctl --unit cloudwatch-agent-gauges --lines 20 --no-pager"))
+    finally:
+        host.check_output("rmdir /var/lib/airflow-backup")

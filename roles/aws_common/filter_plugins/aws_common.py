@@ -125,6 +125,9 @@ def observability(values):
     days = values["aws_observability_retention_days"]
     if days not in RETENTION:
         yield "aws_observability_retention_days is %s; valid are %s." % (days, ", ".join(map(str, RETENTION)))
+    minutes = values["aws_observability_queued_minutes"]
+    if not 1 <= minutes <= 180:
+        yield "aws_observability_queued_minutes is %s; valid is 1 to 180: an alarm on a query looks back three hours." % minutes
 
 
 def aws_problems(values, specs):

@@ -17,6 +17,9 @@ MEASUREMENTS = {
     "net": {"measurement": ["bytes_sent", "bytes_recv", "drop_in", "drop_out"]},
 }
 
+# Of each process: percent of one core, and bytes.
+PROCESS_MEASUREMENTS = ["cpu_usage", "memory_rss"]
+
 
 def merge(base, over):
     """Return base with over merged in: mappings are merged, all else is replaced, None removes. Neither is changed."""
@@ -57,6 +60,17 @@ def metrics(settings):
         name: merge(MEASUREMENTS[name], {"resources": resources.get(name), "metrics_collection_interval": settings["metrics_interval"]})
         for name in settings["host_metrics"]
     }
+    if settings["processes"]:
+        collected["procstat"] = [
+            {
+                "pattern": pattern,
+                "measurement": PROCESS_MEASUREMENTS,
+                # The agent knows no systemd units, and a pattern is nothing for people.
+                "append_dimensions": {"component": name},
+                "metrics_collection_interval": settings["metrics_interval"],
+            }
+            for name, pattern in settings["processes"].items()
+        ]
     if settings["statsd_address"]:
         collected["statsd"] = {
             "service_address": settings["statsd_address"],
