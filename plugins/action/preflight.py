@@ -265,6 +265,7 @@ def check_together(get, where, rules, is_file):
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
     yield from check_remote_logs(get, where, rules)
+    yield from check_ecs(get, where, rules)
     if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "" \
             and maybe(get, "airflow_secrets_source") not in (*rules["secrets_names"], "ansible_vault"):
         yield "airflow_database_password", (
@@ -428,6 +429,16 @@ def check_remote_logs(get, where, rules):
             "airflow_remote_base_log_folder ({0}): is {1}; valid are s3://bucket/prefix and cloudwatch://arn:aws:logs:<region>:<account>:log-group:<name>. "
             "Other places need the package of their provider, and go into airflow_config.logging."
         ).format(where("airflow_remote_base_log_folder"), json.dumps(value))
+
+
+def check_ecs(get, where, rules):
+    """An executor that starts containers has to know where."""
+    ecs = maybe(get, "airflow_ecs")
+    wanted = isinstance(ecs, dict) and ecs or "AwsEcsExecutor" in (maybe(get, "airflow_executor") or "")
+    missing = [name for name in rules["ecs_needs"] if not (ecs or {}).get(name)] if wanted else []
+    if missing:
+        yield "airflow_ecs", "airflow_ecs ({0}): lacks {1}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(
+            where("airflow_ecs"), ", ".join(missing))
 
 
 def maybe(get, name):

@@ -24,6 +24,7 @@ for role in ROLES:
     DEFAULTS |= yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
 GOOD = DEFAULTS | {"aws_environment": "production", "aws_region": "eu-central-1"}
 HOST = {"name": "main", "type": "t3.large", "volume_gb": 50, "groups": ["airflow_scheduler"]}
+ECS = {"cluster": "tasks", "task_definition": "airflow-task", "roles": ["arn:aws:iam::123456789012:role/airflow-task"]}
 
 
 def wide(source, **more):
@@ -48,6 +49,7 @@ def test_all_roles_are_judged():
     {"aws_instances_ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJb7bX2Z0J9cYb1c2Xq0J0b8c9d0e1f2 ops@example.com"]},
     {"aws_buckets_declared": [{"name": "example-airflow", "expire": {"logs/": 1}}]},
     {"aws_rds_enabled": True},
+    {"aws_iam_ecs": ECS},
 ])
 def test_what_is_meant_passes(settings):
     assert problems(GOOD | settings, SPECS) == []
@@ -82,6 +84,10 @@ def test_what_is_meant_passes(settings):
     ({"aws_iam_buckets": [{"bucket": "example", "prefix": "", "access": "read"}]}, ["ends in /"]),
     ({"aws_iam_buckets": [{"bucket": "example", "prefix": "*/", "access": "read"}]}, ["without wildcard"]),
     ({"aws_iam_tables": [{"table": "*", "access": "read"}]}, ["without wildcard"]),
+    ({"aws_iam_ecs": ECS | {"task_definition": "airflow-task:3"}}, ['"airflow-task:3"', "without wildcard, revision"]),
+    ({"aws_iam_ecs": ECS | {"cluster": None}}, ['aws_iam_ecs.cluster is ""']),
+    ({"aws_iam_ecs": ECS | {"roles": []}}, ["aws_iam_ecs.roles is empty"]),
+    ({"aws_iam_ecs": ECS | {"roles": ["*"]}}, ["aws_iam_ecs.roles", "the ARN of one role"]),
     ({"aws_rds_enabled": True, "aws_network_zones": ["a"]}, ["two zones"]),
     ({"aws_rds_enabled": True, "aws_rds_backup_days": 0}, ["aws_rds_backup_days is 0"]),
     ({"aws_observability_retention_days": 45}, ["is 45"]),

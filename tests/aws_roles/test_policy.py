@@ -16,13 +16,14 @@ build = PLUGIN.FilterModule().filters()["aws_policy"]
 
 BASE = {
     "partition": "aws", "region": "eu-central-1", "account": "123456789012", "log_group_prefix": "/airflow/test", "namespace": "Airflow/test",
-    "secret_prefix": "airflow-test/", "buckets": [], "tables": [], "task_logs": False,
+    "secret_prefix": "airflow-test/", "buckets": [], "tables": [], "task_logs": False, "ecs": {},
 }
 ACCESSES = ("read", "write", "read_write")
 FULL = BASE | {
     "buckets": [{"bucket": "example-" + access.replace("_", "-"), "prefix": "logs/", "access": access} for access in ACCESSES],
     "tables": [{"table": "user_preferences_" + access, "access": access} for access in ACCESSES],
     "task_logs": True,
+    "ecs": {"cluster": "tasks", "task_definition": "airflow-task", "roles": ["arn:aws:iam::123456789012:role/airflow-task"]},
 }
 # Actions for which AWS knows no resource.
 WITHOUT_RESOURCE = {
@@ -35,7 +36,9 @@ WITHOUT_NAME = {"ssm:UpdateInstanceInformation"}
 
 def findings(document):
     policy = parliament.analyze_policy_string(json.dumps(document), include_community_auditors=True)
-    return [finding for finding in policy.findings if finding.severity != "MUTE"]
+    # To hand over a role is how containers get theirs; a rule of ours says which roles, and to whom.
+    handed_over = {"actions": ["iam:passrole"]}
+    return [finding for finding in policy.findings if finding.severity != "MUTE" and {"actions": finding.location.get("actions")} != handed_over]
 
 
 def broken_rules(document):
@@ -54,12 +57,15 @@ def broken_rules(document):
                     yield f"{statement['Sid']}: every resource"
                 continue
             service, region, account, name = resource.split(":", 5)[2:]
-            if "*" in service + region + account or service != "s3" and not (region and account):
+            if "*" in service + region + account or service not in ("s3", "iam") and not (region and account):
                 yield f"{resource}: a wildcard for region or account"
             # arn:aws:logs:...:* and the like: a name has to begin with something of this environment.
             of_all = len(name.split("*")[0]) < 4 or re.fullmatch(r"[a-z-]+[:/]\*", name)
             if of_all and not set(statement["Action"]) <= WITHOUT_NAME:
                 yield f"{resource}: everything of the service"
+        if "iam:PassRole" in statement["Action"]:
+            if any("*" in resource for resource in statement["Resource"]) or "iam:PassedToService" not in str(statement.get("Condition")):
+                yield "PassRole: any role, or to anybody"
         if statement["Action"] == ["cloudwatch:PutMetricData"] and "Condition" not in statement:
             yield "PutMetricData: every namespace"
 
@@ -79,6 +85,9 @@ def test_the_policy_is_clean(settings):
     {"Sid": "A", "Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": ["arn:aws:s3:::example/logs/*"]},
     {"Sid": "A", "Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"], "Resource": ["*"]},
     {"Sid": "A", "Effect": "Allow", "Action": ["cloudwatch:PutMetricData"], "Resource": ["*"]},
+    {"Sid": "A", "Effect": "Allow", "Action": ["iam:PassRole"], "Resource": ["arn:aws:iam::123456789012:role/airflow-*"],
+     "Condition": {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}},
+    {"Sid": "A", "Effect": "Allow", "Action": ["iam:PassRole"], "Resource": ["arn:aws:iam::123456789012:role/airflow-task"]},
 ])
 def test_the_rules_see_what_is_too_much(statement):
     """Else the test above could not fail."""
@@ -101,6 +110,13 @@ def test_objects_are_those_below_the_prefix():
     statements = {s["Sid"]: s for s in build(BASE | {"buckets": [{"bucket": "b-1", "prefix": "raw/", "access": "write"}]})["Statement"]}
     assert statements["Objects1"] == {"Sid": "Objects1", "Effect": "Allow", "Action": ["s3:PutObject"], "Resource": ["arn:aws:s3:::b-1/raw/*"]}
     assert statements["List1"] == {"Sid": "List1", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::b-1"]}
+
+
+def test_containers_are_those_of_one_definition_on_one_cluster():
+    statements = {s["Sid"]: s for s in build(FULL)["Statement"]}
+    assert statements["EcsRun"]["Resource"] == ["arn:aws:ecs:eu-central-1:123456789012:task-definition/airflow-task:*"]
+    assert statements["EcsRun"]["Condition"] == {"ArnEquals": {"ecs:cluster": "arn:aws:ecs:eu-central-1:123456789012:cluster/tasks"}}
+    assert statements["EcsRoles"]["Resource"] == ["arn:aws:iam::123456789012:role/airflow-task"]
 
 
 def test_task_logs_are_read_in_their_own_group():

@@ -33,7 +33,9 @@ def asked():
             continue
         service, action = target.split(".")
         body = json.loads(base64.b64decode(entry["body"]))
-        if service == "secretsmanager":
+        if service.startswith("AmazonEC2ContainerService"):
+            yield f"ecs:{action}", f"arn:aws:ecs:{PLACE}:task-definition/{body.get('taskDefinition')}:1"
+        elif service == "secretsmanager":
             yield f"{service}:{action}", f"arn:aws:secretsmanager:{PLACE}:secret:{body['SecretId']}"
         else:
             group = body.get("logGroupName", "")
@@ -48,6 +50,6 @@ def refused(requests, **declared):
     region, account = PLACE.split(":")
     policy = plugin.aws_policy({
         "partition": "aws", "region": region, "account": account, "log_group_prefix": "/airflow/flow", "namespace": "Airflow/flow",
-        "secret_prefix": "flow/", "buckets": [], "tables": [], "task_logs": False, **declared})
+        "secret_prefix": "flow/", "buckets": [], "tables": [], "task_logs": False, "ecs": {}, **declared})
     allowed = {(action, resource) for statement in policy["Statement"] for action in statement["Action"] for resource in statement["Resource"]}
     return {(action, arn) for action, arn in requests if not any(action == may and fnmatch.fnmatchcase(arn, where) for may, where in allowed)}

@@ -4,6 +4,8 @@ The last tests of the scenario: they leave the host with other DAGs, and with it
 """
 
 import json
+import os
+import pathlib
 
 import aws_requests
 import boto3
@@ -12,7 +14,8 @@ from airflow_api import Api
 from conftest import ROOT
 from dag_project import Project
 from playbook import play
-from task_logs import task_log
+from task_logs import cloudwatch_log, task_log
+from test_alternative import python
 
 READS = '''
 from datetime import datetime
@@ -84,6 +87,31 @@ def test_a_dag_of_s3_reads_a_connection_of_aws_and_its_log_is_in_s3(tmp_path, ho
     assert not aws_requests.refused(of_hosts, buckets=[{"bucket": "flow-logs", "prefix": "tasks/", "access": "read_write"}])
 
 
+def test_the_executor_of_ecs_asks_for_a_container_as_declared(host, setting, asked):
+    """By the configuration of the host, up to AWS's API: what the container then does, no emulator shows. With no more than its policy allows."""
+    ecs = boto3.client("ecs", region_name="eu-central-1")
+    before = ecs.list_tasks(cluster="flow-tasks")["taskArns"]
+    python(host, setting, """
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.providers.amazon.aws.executors.ecs import AwsEcsExecutor
+executor = AwsEcsExecutor()
+executor.execute_async(TaskInstanceKey("reads", "read", "by hand"), ["airflow", "version"])
+executor.attempt_workload_runs()
+assert len(executor.active_workers) == 1, executor.pending_workloads
+""")
+    # The list of before was this test's own question.
+    requests = {(action, arn) for action, arn in asked() if action.startswith("ecs:") and action != "ecs:ListTasks"}
+    assert {action for action, _arn in requests} == {"ecs:RunTask"}
+    assert not aws_requests.refused(requests, ecs={"cluster": "flow-tasks", "task_definition": "flow-task", "roles": []})
+    started = set(ecs.list_tasks(cluster="flow-tasks")["taskArns"]) - set(before)
+    (task,) = ecs.describe_tasks(cluster="flow-tasks", tasks=list(started))["tasks"]
+    (container,) = task["overrides"]["containerOverrides"]
+    assert (container["name"], container["command"]) == ("airflow", ["airflow", "version"])
+    assert task["launchType"] == "FARGATE"
+    network = json.loads(pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "aws_network").read_text(encoding="utf-8"))
+    assert {"name": "subnetId", "value": network["subnets"][0]} in task["attachments"][0]["details"]
+
+
 def test_a_log_goes_to_cloudwatch_and_comes_back(api, asked):
     """With no more than the policy of role aws_iam allows: to make a group is not in it."""
     to_cloudwatch = {"airflow_remote_base_log_folder": f"cloudwatch://arn:aws:logs:eu-central-1:123456789012:log-group:{GROUP}"}
@@ -92,10 +120,9 @@ def test_a_log_goes_to_cloudwatch_and_comes_back(api, asked):
         assert not done.failed, done.output
     run = api.start_run("reads")
     assert api.wait("reads", run) == "success"
-    stream = f"dag_id=reads/run_id={run}/task_id=read/attempt=1.log".replace(":", "_")
-    events = boto3.client("logs", region_name="eu-central-1").get_log_events(logGroupName=GROUP, logStreamName=stream)["events"]
-    assert [event for event in events if "the password is ***" in event["message"]]
-    assert not [event for event in events if "marker-from-aws" in event["message"]]
+    log = cloudwatch_log(GROUP, f"dag_id=reads/run_id={run}/task_id=read/attempt=1.log".replace(":", "_"))
+    assert "the password is ***" in log
+    assert "marker-from-aws" not in log
     assert "the password is ***" in log_of_the_api(api, run)
 
     logs = {(action, arn) for action, arn in asked() if action.startswith("logs:")}

@@ -142,6 +142,7 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
     assert "ensurepip" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
 
 
+ECS = {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": ["subnet-1"]}
 LOG_GROUP = "arn:aws:logs:eu-central-1:123456789012:log-group:/airflow/production/task"
 URL = "postgresql://airflow:horse-battery@db/airflow"
 GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secret_key", "jwt_secret", "database_password", "admin_password")}
@@ -176,6 +177,8 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_remote_base_log_folder": f"cloudwatch://{LOG_GROUP}:*"}, "valid are s3://bucket/prefix"),
     ({"airflow_remote_base_log_folder": "cloudwatch:///airflow/production/task"}, "arn:aws:logs:<region>:<account>:log-group:<name>"),
     ({"airflow_remote_base_log_folder": "example-airflow/logs"}, 'is "example-airflow/logs"'),
+    ({"airflow_executor": "airflow.providers.amazon.aws.executors.ecs.AwsEcsExecutor"}, "airflow_ecs (f): lacks region, cluster, task_definition"),
+    ({"airflow_ecs": {**ECS, "subnets": []}}, "airflow_ecs (f): lacks subnets, which"), ({"airflow_ecs": ECS}, None),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):

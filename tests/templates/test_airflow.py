@@ -56,6 +56,9 @@ def rendered(request, tmp_path_factory):
         },
         "airflow_environment": {"NASTY": NASTY},
         "airflow_secrets_backend": {"backend": "hashicorp_vault", "backend_kwargs": {"token": "marker-of-the-vault"}},
+        "airflow_remote_base_log_folder": "s3://example-airflow/logs",
+        "airflow_ecs": {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow",
+                        "subnets": ["subnet-1", "subnet-2"], "security_groups": ["sg-1"]},
         "airflow_services_unit_overrides": {
             "scheduler": {"Service": {"MemoryHigh": "8G", "ReadWritePaths": ["/a", "/b"], "PrivateTmp": None}, "Unit": {"After": "network.target"}}
         },
@@ -116,6 +119,15 @@ def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, con
     assert server["ExecStart"][0].endswith(" --proxy-headers") is (name == "api-server")
     assert server.get("Environment") == (["FORWARDED_ALLOW_IPS=127.0.0.1"] if name == "api-server" else None)
     assert "Environment" not in unit(rendered / "airflow-scheduler.service")["Service"]
+
+
+def test_task_logs_and_containers_are_where_the_site_says(config):
+    logs = config["logging"]
+    assert (logs["remote_logging"], logs["remote_base_log_folder"], logs["delete_local_logs"]) == ("True", "s3://example-airflow/logs", "False")
+    assert "remote_log_conn_id" not in logs
+    assert dict(config["aws_ecs_executor"]) == {
+        "region_name": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": "subnet-1,subnet-2",
+        "security_groups": "sg-1", "launch_type": "FARGATE", "conn_id": ""}
 
 
 def test_null_removes_a_default(config):

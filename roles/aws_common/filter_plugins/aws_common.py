@@ -85,7 +85,7 @@ def instances(values):
 
 
 def storage(values):
-    """Yield what is wrong with buckets and tables."""
+    """Yield what is wrong with buckets, tables and containers."""
     for number, bucket in enumerate(values["aws_buckets_declared"]):
         if not re.fullmatch(BUCKET, bucket["name"]):
             yield 'aws_buckets_declared[%d].name is "%s"; valid are 3 to 63 lower-case letters, digits, dots and dashes.' % (number, bucket["name"])
@@ -100,6 +100,15 @@ def storage(values):
     for number, grant in enumerate(values["aws_iam_tables"]):
         if not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", grant["table"]):
             yield 'aws_iam_tables[%d].table is "%s"; valid is the name of one table, without wildcard.' % (number, grant["table"])
+    ecs = values["aws_iam_ecs"]
+    for name in ("cluster", "task_definition") if ecs else ():
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", ecs.get(name) or ""):
+            yield 'aws_iam_ecs.%s is "%s"; valid is one name, without wildcard, revision or ARN.' % (name, ecs.get(name) or "")
+    if ecs and not ecs.get("roles"):
+        yield "aws_iam_ecs.roles is empty; valid are the ARNs of the execution role and the task role that the task definition names."
+    for role in ecs.get("roles") or ():
+        if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+", role):
+            yield 'aws_iam_ecs.roles has "%s"; valid is the ARN of one role, such as arn:aws:iam::123456789012:role/airflow-task.' % role
 
 
 def database(values):

@@ -37,6 +37,17 @@ def of_tables(settings, place):
         yield allow("Table%d" % number, ITEMS[grant["access"]], [table, table + "/index/*"])
 
 
+def of_ecs(settings, place):
+    """Yield the statements for AwsEcsExecutor: it runs one task definition on one cluster, looks after its containers, and hands over their roles."""
+    ecs, arn = settings["ecs"], "arn:" + settings["partition"]
+    if ecs:
+        cluster = "%s:ecs:%s:cluster/%s" % (arn, place, ecs["cluster"])
+        definition = "%s:ecs:%s:task-definition/%s:*" % (arn, place, ecs["task_definition"])
+        yield allow("EcsRun", ["ecs:RunTask"], [definition], {"ArnEquals": {"ecs:cluster": cluster}})
+        yield allow("EcsTasks", ["ecs:DescribeTasks", "ecs:StopTask"], ["%s:ecs:%s:task/%s/*" % (arn, place, ecs["cluster"])])
+        yield allow("EcsRoles", ["iam:PassRole"], ecs["roles"], {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+
+
 def aws_policy(settings):
     """Return the policy document. A wildcard stands for a whole resource only where AWS lets none be named."""
     place = "%s:%s" % (settings["region"], settings["account"])
@@ -60,6 +71,7 @@ def aws_policy(settings):
                                "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"], ["*"]),
             *of_buckets(settings),
             *of_tables(settings, place),
+            *of_ecs(settings, place),
         ],
     }
 
