@@ -76,7 +76,7 @@ options:
   timeout:
     description: Seconds after which the answers that are there are taken.
     type: int
-    default: 6
+    default: 8
 attributes:
   check_mode:
     support: full
@@ -100,8 +100,14 @@ seen:
   returned: always
   type: dict
   sample: {"memory": {"total": 8335110144, "available": 5120000000}}
+components:
+  description: What should run here, as it was asked.
+  returned: always
+  type: dict
+  sample: {"scheduler": {"unit": "airflow-scheduler"}}
 """
 
+import configparser
 import fnmatch
 import glob
 import grp
@@ -126,7 +132,7 @@ from ansible.module_utils import airflow_metadata
 from ansible.module_utils.basic import AnsibleModule
 
 # Seconds for a command or an HTTP request.
-SOON = 3
+SOON = 4
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "NRestarts", "MainPID", "ExecMainStatus", "NeedDaemonReload",
     "ActiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic", "ExecMainStartTimestampMonotonic", "DropInPaths", "FragmentPath", "TriggeredBy",
@@ -336,6 +342,13 @@ def drift(params):
     return found
 
 
+def settings(params):
+    """Options of airflow.cfg that answers are compared with."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read_string(read(os.path.join(params["paths"]["config"], "airflow.cfg")))
+    return {"parallelism": config.getint("core", "parallelism", fallback=32), "executor": config.get("core", "executor", fallback="")}
+
+
 # ---- secrets, releases -------------------------------------------------------------------------------------------------------------
 
 
@@ -531,7 +544,7 @@ def watchdog(_params):
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------
 
 QUESTIONS = (
-    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, secrets, releases, metadata, server, proxy, backup, watchdog,
+    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, settings, secrets, releases, metadata, server, proxy, backup, watchdog,
 )
 
 
@@ -571,14 +584,14 @@ def main():
             "aws": {"type": "bool", "default": False},
             "aws_actions": {"type": "list", "elements": "str", "default": []},
             "salt": {"type": "str", "default": "", "no_log": True},
-            "timeout": {"type": "int", "default": 6},
+            "timeout": {"type": "int", "default": 8},
         },
         supports_check_mode=True,
     )
     questions = {function.__name__: (function, module.params) for function in QUESTIONS}
     if module.params["dag_id"]:
         questions["dag_files"] = (dag_files, module.params)
-    module.exit_json(changed=False, seen=beside(questions, module.params["timeout"]))
+    module.exit_json(changed=False, components=module.params["components"], seen=beside(questions, module.params["timeout"]))
 
 
 if __name__ == "__main__":
