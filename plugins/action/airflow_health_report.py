@@ -45,7 +45,8 @@ def report(results, hosts, now, inventory):
 
     return {
         "status": diagnosis.verdict(results), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)), "hosts": sorted(hosts),
-        "results": [told(result) for result in results], "causes": [told(result) for result in roots], "consequences": [told(result) for result in consequences],
+        "results": [told(result) for result in results], "causes": [told(result) for result in roots],
+        "consequences": [told(result) for result in consequences],
     }
 
 
@@ -136,7 +137,8 @@ def diagnosis_lines(shown, name, colour=paint):
             # Not wrapped, to be copied as it is.
             lines.append("    Mend it:  " + cause["mend"])
         if cause["advice"]:
-            lines += textwrap.wrap(cause["advice"], WIDTH, initial_indent="    {0:8}  ".format("And:" if cause["mend"] else "Do this:"), subsequent_indent=" " * 14)
+            lines += textwrap.wrap(cause["advice"], WIDTH, initial_indent="    {0:8}  ".format("And:" if cause["mend"] else "Do this:"),
+                                   subsequent_indent=" " * 14)
         lines.append("")
     if shown["consequences"]:
         lines.append("These follow from it:")

@@ -52,7 +52,7 @@ CAUSES = {
     "migration_missing": ["component_stopped", *_SILENT],
     "migration_unknown": [],
     "directory_not_writable": ["component_stopped", *_SILENT],
-    "fernet_key": _WAITS,
+    "fernet_key": ["secrets_not_taken_over", *_WAITS],
     "secrets_differ": ["secrets_not_taken_over", *_WAITS],
     "secrets_overridden": _WAITS,
     "secrets_not_taken_over": ["component_stale", *_WAITS],
@@ -67,6 +67,7 @@ CAUSES = {
     "api_unwell": ["proxy_unwell", *_WAITS],
     "component_stale": [],
     "target_disabled": [],
+    "drained": [],
     "proxy_stopped": ["proxy_unwell"],
     "certificate": [],
     "proxy_unwell": [],
@@ -259,7 +260,8 @@ def check_clock(name, seen, now, limits):
     if abs(skew) > limits["clock"]:
         synchronised = seen["clock"].get("NTPSynchronized", "unknown")
         yield wrong("hosts", name, "clock", CRITICAL, "{0} {1} {2}".format(duration(abs(skew)), "ahead of" if skew > 0 else "behind", against), "clock",
-                    ["kept by NTP: " + synchronised], [], "Tokens and heartbeats fail. Have chrony run on {0}: apt install chrony; chronyc makestep".format(name))
+                    ["kept by NTP: " + synchronised], [],
+                    "Tokens and heartbeats fail. Have chrony run on {0}: apt install chrony; chronyc makestep".format(name))
 
 
 # ---- components --------------------------------------------------------------------------------------------------------------------
@@ -277,7 +279,8 @@ def check_components(name, host, jobs, limits, expected):
         unit = units.get(component["unit"] + ".service", {"load": "not-found"})
         yield judge_component(name, component_name, component, unit, seen, jobs, limits, expected)
     if error_of(seen["drift"]):
-        yield wrong("components", name, "files", WARN, "nobody can tell what the components were started with", "not_asked", [seen["drift"]["error"]], CONFIGURE)
+        yield wrong("components", name, "files", WARN, "nobody can tell what the components were started with", "not_asked", [seen["drift"]["error"]],
+                    CONFIGURE)
     target = units.get("airflow.target", {})
     if target.get("enabled") != "enabled":
         yield wrong("components", name, "airflow.target", CRITICAL, "is not enabled: nothing starts when the host does", "target_disabled",
@@ -296,6 +299,8 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
     if unit["load"] == "masked":
         return no(CRITICAL, "is masked, so nothing can start it", "component_stopped", [], [],
                   "systemctl unmask {0} on {1}, then playbooks/services.yml".format(service, name))
+    if seen["drained"] and unit["active"] == "inactive":
+        return no(WARN, "is drained", "drained", [seen["drained"]], ["playbooks/runbooks/undrain_host.yml", "-e", "confirm=" + name])
     since, last = duration(unit["since"]), [unit["said"] and "its journal: " + unit["said"]]
     address = wrong_address(component_name, expected, seen["listeners"])
     if unit["active"] in ("inactive", "failed"):
@@ -322,7 +327,8 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
         young = (unit["started"] or 0) < limits["start"]
         if beat is None or beat > limits["heartbeat"]:
             if young:
-                return no(WARN, "started {0} ago, no heartbeat yet".format(duration(unit["started"])), "component_starting", [], [], "Look again in half a minute.")
+                return no(WARN, "started {0} ago, no heartbeat yet".format(duration(unit["started"])), "component_starting", [], [],
+                          "Look again in half a minute.")
             return no(CRITICAL, "is alive and does not beat", "component_hung",
                       ["active since {0}, {1}".format(since, "last heartbeat {0} ago".format(duration(beat)) if beat is not None else "no heartbeat at all")],
                       recover(component_name, name))
@@ -345,7 +351,7 @@ def recover(component_name, name):
     """The scheduler's running tasks are worth a runbook of their own."""
     if component_name == "scheduler":
         return ["playbooks/runbooks/recover_scheduler.yml", "-e", "confirm=" + name]
-    return ["playbooks/runbooks/restart_airflow.yml", "-e", "component=" + component_name, "-e", "confirm=" + name]
+    return ["playbooks/runbooks/restart_airflow.yml", "-e", "component=" + component_name, "--limit", name]
 
 
 def by_last_words(said, otherwise):
@@ -396,7 +402,8 @@ def judge_drift(name, component_name, label, seen):
     kept = [os.path.basename(path) for path in found["changed"] if "/secrets/" in path]
     others = [path for path in found["changed"] if "/secrets/" not in path]
     if kept:
-        return wrong("components", name, label, CRITICAL, "runs with another {0} than the file has".format(" and ".join(sorted(kept))), "secrets_not_taken_over",
+        return wrong("components", name, label, CRITICAL, "runs with another {0} than the file has".format(" and ".join(sorted(kept))),
+                     "secrets_not_taken_over",
                      ["the file changed after {0} had started; whoever has started since signs with the new one".format(label)], SERVICES)
     text = "runs on an older " + listed(others) if others else "was not started with what lies on the disk now"
     return wrong("components", name, label, WARN, text, "component_stale", [], SERVICES)
@@ -498,11 +505,13 @@ def check_server(name, server, expected, limits):
     role = server["roles"].get(expected["database"]["user"])
     text = "{0} of {1} connections in use".format(used, free)
     if used >= free * limits["connections"] / 100 and used < free:
-        yield wrong("database", name, "server", WARN, text, "database_full", sessions_told(server), [], "Raise postgresql_connections and run playbooks/postgres.yml.")
+        yield wrong("database", name, "server", WARN, text, "database_full", sessions_told(server), [],
+                    "Raise postgresql_connections and run playbooks/postgres.yml.")
     else:
         yield fine("database", name, "server", text)
     if server["hba_errors"]:
-        yield wrong("database", name, "pg_hba.conf", CRITICAL, "has {0} that can't be read".format(several(server["hba_errors"], "line")), "database_hba", [], POSTGRES)
+        yield wrong("database", name, "pg_hba.conf", CRITICAL, "has {0} that can't be read".format(several(server["hba_errors"], "line")), "database_hba", [],
+                    POSTGRES)
     if role and not role["login"]:
         yield wrong("database", name, "role", CRITICAL, HEADLINES["database_login"].format(user=expected["database"]["user"]), "database_login", [], POSTGRES)
 
@@ -553,7 +562,8 @@ def check_metadata(found, hosts, expected, limits):
         yield wrong("database", "", "Fernet key", CRITICAL, "can't be used", "fernet_key", [fernet["error"]], CONFIGURE)
     elif fernet["unreadable"]:
         given = expected["fernet_given"]
-        yield wrong("database", "", "Fernet key", CRITICAL, "does not open {0} of {1} encrypted values".format(len(fernet["unreadable"]), fernet["tried"]), "fernet_key",
+        yield wrong("database", "", "Fernet key", CRITICAL, "does not open {0} of {1} encrypted values".format(len(fernet["unreadable"]), fernet["tried"]),
+                    "fernet_key",
                     ["unreadable: " + listed(fernet["unreadable"])], CONFIGURE if given else [],
                     "" if given else "Put the right key into fernet_key of the secrets directory on the first host (the controller's copy and the backups have it; "
                     "docs/secrets.md), then site.yml --tags configure,service.")
@@ -572,7 +582,8 @@ def check_locks(found, limits):
         app=", " + one["application"] if one["application"] else "", age=duration(one["seconds"]),
         **{key: one[key] for key in ("pid", "user", "client", "state", "query")}) for one in first[:2]]
     evidence += ["session {0} waits {1} for {2}".format(one["pid"], duration(one["seconds"]), one["query"]) for one in waiting[:2]]
-    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "pid={0}".format(first[0]["pid"]), "-e", "confirm={0}".format(first[0]["pid"])] if first else []
+    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "pid={0}".format(first[0]["pid"]), "-e",
+            "confirm={0}".format(first[0]["pid"])] if first else []
     yield wrong("database", "", "locks", CRITICAL, "{0} wait for a lock".format(several(len(waiting), "session")), "database_lock", evidence, mend)
 
 
@@ -585,7 +596,8 @@ def check_migration(found, hosts):
     missing = {table: wanted for table, wanted in expected.items() if heads.get(table) != wanted}
     if missing:
         return wrong("database", "", "schema", CRITICAL, "is not the one that Airflow expects", "migration_missing",
-                     ["{0} has {1}, expected is {2}".format(table, listed(heads.get(table, ["nothing"])), listed(wanted)) for table, wanted in missing.items()], CONFIGURE)
+                     ["{0} has {1}, expected is {2}".format(table, listed(heads.get(table, ["nothing"])), listed(wanted)) for table,
+                      wanted in missing.items()], CONFIGURE)
     return fine("database", "", "schema", "is the one that Airflow expects")
 
 
@@ -606,14 +618,16 @@ def check_agreement(hosts, expected):
                         ["site.yml", "--tags", "install,configure,service"])
         elif release["missing"]:
             yield wrong("agreement", name, "virtualenv", CRITICAL, "lacks {0} of its packages".format(len(release["missing"])), "virtualenv_broken",
-                        [listed(release["missing"])], [], "rm /opt/airflow/venvs/{0}/release.json on {1}, then site.yml builds it anew.".format(release["venv"], name))
+                        [listed(release["missing"])], [],
+                        "rm /opt/airflow/venvs/{0}/release.json on {1}, then site.yml builds it anew.".format(release["venv"], name))
     versions = {release["airflow"] for release in releases.values() if release["airflow"]}
     if len(versions) > 1 or versions and versions != {expected["version"]}:
         yield wrong("agreement", "", "version", CRITICAL if len(versions) > 1 else WARN, "Airflow {0} on the hosts, {1} in the inventory".format(
             listed(sorted(versions)), expected["version"]), "versions_differ",
             ["{0}: {1}".format(name, release["venv"]) for name, release in releases.items()], ["site.yml"])
     elif versions:
-        yield fine("agreement", "", "version", "Airflow {0} everywhere, virtualenv {1}".format(expected["version"], listed(sorted({r["venv"] for r in releases.values()}))))
+        yield fine("agreement", "", "version",
+                   "Airflow {0} everywhere, virtualenv {1}".format(expected["version"], listed(sorted({r["venv"] for r in releases.values()}))))
     yield from check_dag_releases(releases)
 
 
@@ -629,7 +643,8 @@ def check_secrets(secrets):
         if len(by_hash) > 1:
             usual = by_hash.most_common(1)[0][0]
             odd = sorted(name for name, value in values.items() if value.get("hash") != usual)
-            yield wrong("agreement", "", "secrets", CRITICAL, "{0} is not the same on all hosts: {1} differs".format(kind, listed(odd)), "secrets_differ", [], CONFIGURE)
+            yield wrong("agreement", "", "secrets", CRITICAL, "{0} is not the same on all hosts: {1} differs".format(kind, listed(odd)), "secrets_differ", [],
+                        CONFIGURE)
     if len(found) > 1:
         yield fine("agreement", "", "secrets", "compared on {0}".format(several(len(found), "host")))
 
@@ -648,7 +663,8 @@ def check_dag_releases(releases):
             ["playbooks/rollback_dags.yml", "-e", "release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
     else:
         one = next(iter(releases.values()))
-        yield fine("agreement", "", "DAG release", "{0}{1}, since {2}".format(wanted, " ({0})".format(one["source"]) if one.get("source") else "", one.get("when")))
+        yield fine("agreement", "", "DAG release",
+                   "{0}{1}, since {2}".format(wanted, " ({0})".format(one["source"]) if one.get("source") else "", one.get("when")))
     touched = {name: release["touched"] for name, release in releases.items() if release.get("touched")}
     for name, files in touched.items():
         yield wrong("agreement", name, "DAG release", WARN, "was changed by hand: {0}".format(listed(files)), "release_touched", [], [],
@@ -658,12 +674,13 @@ def check_dag_releases(releases):
 # ---- DAGs and tasks ----------------------------------------------------------------------------------------------------------------
 
 
-def check_work(found, hosts, limits):
+def check_work(found, hosts, expected):
     """Queue, pools, DAGs."""
+    limits = expected["limits"]
     rows = {name: answer for name, answer in found.items() if isinstance(answer, list)}
     states = {row["state"]: row for row in rows.get("tasks", [])}
     yield from check_queue(states, rows, hosts, limits)
-    yield from check_pools(rows, limits)
+    yield from check_pools(rows, expected)
     yield from check_imports(rows, hosts)
     dags = (rows.get("dags") or [None])[0]
     if dags:
@@ -714,24 +731,31 @@ def check_queue(states, rows, hosts, limits):
                     "" if running else "Raise airflow_parallelism and run site.yml --tags configure,service.")
     elif waits and oldest >= limits["queue"]:
         waiting = rows.get("waiting", [])
-        yield wrong("work", "", "queue", CRITICAL, text, "queue_waits", ["waits {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in waiting[:3]],
+        yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",
+                    ["waits {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in waiting[:3]],
                     ["playbooks/runbooks/diagnose.yml", "-e", "dag_id=" + waiting[0]["dag_id"]] if waiting else [])
     else:
         yield fine("work", "", "queue", text)
 
 
-def check_pools(rows, limits):
+def check_pools(rows, expected):
     pools = rows.get("pools", [])
-    full = [pool for pool in pools if pool["slots"] >= 0 and pool["used"] >= pool["slots"] and pool["waiting"] and (pool["seconds"] or 0) >= limits["queue"]]
+    full = [pool for pool in pools if pool["slots"] >= 0 and pool["used"] >= pool["slots"] and pool["waiting"]
+            and (pool["seconds"] or 0) >= expected["limits"]["queue"]]
     for pool in full:
         holders = [row for row in rows.get("holders", []) if row["pool"] == pool["pool"]]
+        declared = expected["pools"].get(pool["pool"], {}).get("slots", pool["slots"])
+        other = int(declared) != pool["slots"]
         yield wrong("work", "", "pool", CRITICAL, "{0} is full: {1} of {2} in use, {3} waiting for {4}".format(
             pool["pool"], pool["used"], several(pool["slots"], "slot"), several(pool["waiting"], "task"), duration(pool["seconds"])), "pool_full",
-            ["held for {0} by {1}".format(duration(row["seconds"]), names_of(row)) for row in holders], clear(holders),
-            "" if holders else "Give it slots: airflow_pools in the inventory and playbooks/state.yml, or in the UI.")
+            [other and "the inventory gives it {0}".format(several(int(declared), "slot")),
+             *("held for {0} by {1}".format(duration(row["seconds"]), names_of(row)) for row in holders)],
+            ["playbooks/state.yml"] if other else clear(holders),
+            "" if other or holders else "Give it slots: airflow_pools in the inventory and playbooks/state.yml, or in the UI.")
     if pools and not full:
         busiest = max(pools, key=lambda pool: pool["used"] / pool["slots"] if pool["slots"] > 0 else 0)
-        yield fine("work", "", "pools", "{0}; busiest {1}, {2} of {3} in use".format(several(len(pools), "pool"), busiest["pool"], busiest["used"], busiest["slots"]))
+        yield fine("work", "", "pools",
+                   "{0}; busiest {1}, {2} of {3} in use".format(several(len(pools), "pool"), busiest["pool"], busiest["used"], busiest["slots"]))
 
 
 def import_problem(rows, hosts, about=""):
@@ -783,7 +807,8 @@ def check_watchdog(hosts):
         entries = host.get("seen", {}).get("watchdog")
         if isinstance(entries, list) and entries:
             last = entries[-1]
-            yield wrong("components", name, "watchdog", WARN, "{0} within a day, the last of {1}".format(several(len(entries), "restart"), last.get("unit")), "watchdog",
+            yield wrong("components", name, "watchdog", WARN, "{0} within a day, the last of {1}".format(several(len(entries), "restart"), last.get("unit")),
+                        "watchdog",
                         [str(last.get("reason", "")), str(last.get("evidence", ""))], [], "What it kept beside restarts.jsonl says what the component did.")
 
 
@@ -832,7 +857,8 @@ def check_dag(dag_id, task_id, found, hosts):
             known = [row["dag_id"] for row in found["known"]] if isinstance(found.get("known"), list) else []
             near = difflib.get_close_matches(dag_id, known, 3)
             if files:
-                yield no("dag_unknown", "is in {0}, and Airflow does not know it".format(listed(sorted(files))), ["near to it: " + listed(near)] if near else [],
+                yield no("dag_unknown", "is in {0}, and Airflow does not know it".format(listed(sorted(files))),
+                         ["near to it: " + listed(near)] if near else [],
                          ["playbooks/services.yml"], "Is the DAG processor up, and does the file make a DAG at its top level?")
             else:
                 yield no("dag_unknown", "is in no file of the release in place", ["near to it: " + listed(near)] if near else [], ["playbooks/deploy_dags.yml"])
@@ -845,7 +871,8 @@ def check_dag(dag_id, task_id, found, hosts):
         yield no("dag_limit", "has {0} queued: max_active_runs is {1}, and as many run".format(several(runs["queued"], "run"), dag["max_active_runs"]), [], [],
                  "Wait for them, or raise max_active_runs in the DAG and deploy.")
     if tasks.get("scheduled") and dag["max_active_tasks"] and tasks.get("running", 0) + tasks.get("queued", 0) >= dag["max_active_tasks"]:
-        yield no("dag_limit", "has {0} waiting: max_active_tasks is {1}, and as many run".format(several(tasks["scheduled"], "task"), dag["max_active_tasks"]), [], [],
+        yield no("dag_limit", "has {0} waiting: max_active_tasks is {1}, and as many run".format(several(tasks["scheduled"], "task"), dag["max_active_tasks"]),
+                 [], [],
                  "Wait for them, or raise max_active_tasks in the DAG and deploy.")
     if task_id:
         task = (found.get("task") or [None])[0] if isinstance(found.get("task"), list) else None
@@ -876,7 +903,7 @@ def examine(hosts, expected, now, dag_id="", task_id=""):
     results += check_database(hosts, expected, limits)
     results += check_agreement(hosts, expected)
     if connected:
-        results += check_work(connected, hosts, limits)
+        results += check_work(connected, hosts, expected)
         if dag_id:
             results += check_dag(dag_id, task_id, connected, hosts)
     results += check_backup(hosts, now, limits)

@@ -342,6 +342,12 @@ def drift(params):
     return found
 
 
+def drained(params):
+    """What runbook drain_host noted; nothing where the host is not drained."""
+    path = os.path.join(params["paths"]["config"], "drained")
+    return (read(path).strip() or "drained") if os.path.exists(path) else ""
+
+
 def settings(params):
     """Options of airflow.cfg that answers are compared with."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
@@ -544,7 +550,7 @@ def watchdog(_params):
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------
 
 QUESTIONS = (
-    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, settings, secrets, releases, metadata, server, proxy, backup, watchdog,
+    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, drained, settings, secrets, releases, metadata, server, proxy, backup, watchdog,
 )
 
 

@@ -18,7 +18,7 @@ COMPONENTS = {
     "triggerer": {"unit": "airflow-triggerer", "job_type": "TriggererJob", "check": {"kind": "job"}},
 }
 EXPECTED = {
-    "version": "3.3.2", "api": {"host": "127.0.0.1", "port": 8080}, "fernet_given": False,
+    "version": "3.3.2", "api": {"host": "127.0.0.1", "port": 8080}, "fernet_given": False, "pools": {"declared": {"slots": 4}},
     "database": {"external": False, "user": "airflow", "host": "127.0.0.1", "port": 5432},
     "limits": {"disk": 85, "disk_full": 97, "memory": 3, "connections": 85, "clock": 5, "start": 45, "heartbeat": 30, "lock": 5, "queue": 300,
                "failed_tasks": 10, "certificate": 14, "backup": 26},
@@ -44,6 +44,7 @@ def seen(name="one"):
         "answers": {"api-server": {"status": 200, "body": {"metadatabase": {"status": "healthy"}}}, "scheduler": {"status": 200}},
         "listeners": {"8080": ["127.0.0.1"], "8974": ["127.0.0.1"], "5432": ["127.0.0.1"]},
         "drift": {key: {"due": False, "noted": True, "begun": NOW - 900, "missing": [], "changed": []} for key in COMPONENTS},
+        "drained": "",
         "settings": {"parallelism": 16, "executor": "LocalExecutor"},
         "secrets": {key: {"hash": "0123456789ab", "empty": False, "changed": NOW - 9000} for key in ("fernet_key", "jwt_secret", "sql_alchemy_conn")},
         "releases": {"venv": "3.3.2-py3.11-2d5535df", "airflow": "3.3.2", "missing": [], "dags": "b", "recorded": "b", "touched": [], "releases": ["a", "b"],
@@ -111,7 +112,8 @@ TASK = {"dag_id": "report", "task_id": "load", "run_id": "r1", "state": "schedul
 # what happened, what it does to the observations, the cause that is named first, and what its command holds.
 FAULTS = {
     "scheduler stopped": (merge("units airflow-scheduler.service", {"active": "inactive", "sub": "dead"}), "component_stopped", "services.yml"),
-    "scheduler failed": (merge("units airflow-scheduler.service", {"active": "failed", "sub": "failed", "result": "oom-kill"}), "component_stopped", "services.yml"),
+    "scheduler failed": (merge("units airflow-scheduler.service", {"active": "failed", "sub": "failed", "result": "oom-kill"}), "component_stopped",
+                         "services.yml"),
     "triggerer masked": (merge("units airflow-triggerer.service", {"load": "masked", "active": "inactive"}), "component_stopped", ""),
     "triggerer unit gone": (merge("units airflow-triggerer.service", {"load": "not-found"}), "component_missing", "configure,service"),
     "scheduler frozen": (merge("units airflow-scheduler.service", {"frozen": True}), "component_frozen", "recover_scheduler.yml"),
@@ -143,11 +145,13 @@ FAULTS = {
     "name not found": (refused('could not translate host name "db" to address'), "database_network", ""),
     "no connection left": (both(
         refused("FATAL:  sorry, too many clients already"),
-        put("server sessions", [{"database": "airflow", "user": "airflow", "application": "notebook", "client": "10.0.0.9", "number": 190, "idle": 190, "pids": [2]}])),
+        put("server sessions",
+            [{"database": "airflow", "user": "airflow", "application": "notebook", "client": "10.0.0.9", "number": 190, "idle": 190, "pids": [2]}])),
         "database_connections", "application=notebook"),
     "lock held": (both(
         put(DB + " blocked", [{"pid": 11, "seconds": 60.0, "query": "UPDATE slot_pool", "by": [12]}]),
-        put(DB + " blockers", [{"pid": 12, "user": "airflow", "application": "psql", "client": "local", "state": "idle in transaction", "query": "LOCK slot_pool",
+        put(DB + " blockers",
+            [{"pid": 12, "user": "airflow", "application": "psql", "client": "local", "state": "idle in transaction", "query": "LOCK slot_pool",
                                 "seconds": 70.0}]),
         put(DB + " pools", {"error": "canceling statement due to lock timeout"}), put(DB + " jobs 0 seconds", 55.0)), "database_lock", "pid=12"),
     "migration missing": (put(DB + " heads alembic_version", ["older"]), "migration_missing", "configure,service"),
@@ -166,12 +170,16 @@ FAULTS = {
     "another version in the inventory": (put("releases airflow", "3.3.1"), "versions_differ", "site.yml"),
     "release switched by hand": (put("releases dags", "a"), "release_differs", "release=b"),
     "release edited by hand": (put("releases touched", ["dags/x.py"]), "release_touched", ""),
-    "broken DAG": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]), "import_error", "rollback_dags.yml"),
+    "broken DAG": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]), "import_error",
+                   "rollback_dags.yml"),
     "missing package": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "ModuleNotFoundError: No module named 'polars.io'", "seconds": 9.0}]),
                         "missing_package", "rollback_dags.yml"),
     "pool full": (both(
         put(DB + " pools", [{"pool": "narrow", "slots": 1, "used": 1, "waiting": 2, "seconds": 900.0}]), put(DB + " holders", [{**TASK, "seconds": 4000.0}]),
         put(DB + " tasks", [{"state": "scheduled", "number": 2, "seconds": 900.0}]), put(DB + " waiting", [TASK])), "pool_full", "clear_stuck_tasks.yml"),
+    "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "state.yml"),
+    "host drained": (both(put("drained", "disk is replaced"), merge("units airflow-scheduler.service", {"active": "inactive"})), "drained",
+                     "undrain_host.yml"),
     "all slots taken": (both(
         put(DB + " tasks", [{"state": "running", "number": 16, "seconds": 9000.0}, {"state": "queued", "number": 3, "seconds": 900.0}]),
         put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml"),
@@ -189,7 +197,8 @@ FAULTS = {
     "denied by IAM": (put("metadata aws", {"error": "not authorized", "code": "AccessDenied", "operation": "GetCallerIdentity"}), "aws", ""),
     "clock refused by AWS": (put("metadata aws", {"error": "expired", "code": "RequestTimeTooSkewed"}), "aws", ""),
 }
-ONLY_WARN = {"configuration not taken over", "another version in the inventory", "release edited by hand", "many failed tasks", "certificate nearly expired",
+ONLY_WARN = {"host drained", "configuration not taken over", "another version in the inventory", "release edited by hand", "many failed tasks",
+             "certificate nearly expired",
              "backup old", "no backup yet", "watchdog had to restart"}
 
 
