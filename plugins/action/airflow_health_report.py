@@ -115,8 +115,8 @@ def closing_lines(shown):
     if not shown["causes"]:
         return ["Nothing to do."]
     first = shown["causes"][0]
-    place = " ({0})".format(first["host"]) if first["host"] else ""
-    lines = ["First cause: {0} {1}{2}".format(first["what"], first["text"], place)]
+    place = first["host"] + ", " if first["host"] else ""
+    lines = [cut("First cause: {0}{1}: {2}".format(place, first["what"], first["text"]), WIDTH)]
     if first["mend"]:
         lines.append("  " + first["mend"])
     return [*lines, "All causes, with evidence: playbooks/runbooks/diagnose.yml"]

@@ -565,8 +565,8 @@ def check_metadata(found, hosts, expected, limits):
         yield wrong("database", "", "Fernet key", CRITICAL, "does not open {0} of {1} encrypted values".format(len(fernet["unreadable"]), fernet["tried"]),
                     "fernet_key",
                     ["unreadable: " + listed(fernet["unreadable"])], CONFIGURE if given else [],
-                    "" if given else "Put the right key into fernet_key of the secrets directory on the first host (the controller's copy and the backups have it; "
-                    "docs/secrets.md), then site.yml --tags configure,service.")
+                    "" if given else "Put the right key into fernet_key of the secrets directory on the first host (the controller's copy and the backups "
+                    "have it; docs/secrets.md), then site.yml --tags configure,service.")
     elif fernet["tried"]:
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
 

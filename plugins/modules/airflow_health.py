@@ -550,7 +550,8 @@ def watchdog(_params):
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------
 
 QUESTIONS = (
-    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, drained, settings, secrets, releases, metadata, server, proxy, backup, watchdog,
+    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, drained, settings, secrets, releases, metadata, server, proxy, backup,
+    watchdog,
 )
 
 

@@ -24,7 +24,10 @@ PRELUDE = r"""
 set -eu
 psql() { runuser -u postgres -- psql --quiet --no-align --tuples-only --no-psqlrc --dbname airflow --command "$1"; }
 # until_true SECONDS COMMAND...
-until_true() { end=$(($(date +%s) + $1)); shift; until "$@" > /dev/null 2>&1; do [ "$(date +%s)" -lt $end ] || { echo "never: $*" >&2; exit 1; }; sleep 0.3; done; }
+until_true() {
+    end=$(($(date +%s) + $1)); shift
+    until "$@" > /dev/null 2>&1; do [ "$(date +%s)" -lt $end ] || { echo "never: $*" >&2; exit 1; }; sleep 0.3; done
+}
 # A release like the one in place, with one file more, put in place and recorded as a deploy does it.
 release() {
     cd /opt/airflow/dags
