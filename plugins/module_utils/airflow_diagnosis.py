@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import difflib
+import json
 import os
 import re
 
@@ -215,7 +216,7 @@ def check_host(name, host, now, limits):
 
 
 def free_space(name):
-    return ["playbooks/runbooks/free_disk_space.yml", "--limit", name, "-e", "confirm=" + name], ""
+    return ["playbooks/runbooks/free_disk_space.yml", "-e", "confirm=" + name], ""
 
 
 def check_disks(name, disks, limits):
@@ -688,7 +689,7 @@ def check_work(found, hosts, expected):
     for row in rows.get("paused", []):
         yield wrong("work", "", "DAGs", CRITICAL if row["seconds"] >= limits["queue"] else WARN,
                     "{0} is paused and has {1} that can't go on".format(row["dag_id"], several(row["runs"], "run")), "paused_runs",
-                    ["the oldest waits {0}".format(duration(row["seconds"]))], ["playbooks/runbooks/resume_dags.yml", "-e", "dags=" + row["dag_id"]])
+                    ["the oldest waits {0}".format(duration(row["seconds"]))], unpause(row["dag_id"]))
     failed = (rows.get("failed") or [None])[0]
     if failed:
         text = "{0} failed within a day".format(several(failed["number"], "task"))
@@ -705,7 +706,7 @@ def names_of(row):
 
 def clear(rows):
     """The command that clears the oldest of these tasks."""
-    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "dag_id=" + rows[0]["dag_id"], "-e", "confirm=" + rows[0]["dag_id"]] if rows else []
+    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "confirm=" + rows[0]["dag_id"]] if rows else []
 
 
 def parallelism(hosts):
@@ -713,6 +714,11 @@ def parallelism(hosts):
     settings = [host["seen"]["settings"] for host in hosts.values() if "seen" in host and "scheduler" in host["components"]]
     local = [one for one in settings if not error_of(one) and "LocalExecutor" in one["executor"]]
     return sum(one["parallelism"] for one in local)
+
+
+def unpause(dag_id):
+    """The command that unpauses a DAG, whoever has paused it."""
+    return ["playbooks/dag_state.yml", "-e", json.dumps({"airflow_dag_state": {dag_id: {"paused": False}}})]
 
 
 def check_queue(states, rows, hosts, limits):
@@ -864,7 +870,7 @@ def check_dag(dag_id, task_id, found, hosts):
                 yield no("dag_unknown", "is in no file of the release in place", ["near to it: " + listed(near)] if near else [], ["playbooks/deploy_dags.yml"])
         return
     if dag["paused"]:
-        yield no("dag_paused", "is paused: the scheduler passes over it", [], ["playbooks/runbooks/resume_dags.yml", "-e", "dags=" + dag_id])
+        yield no("dag_paused", "is paused: the scheduler passes over it", [], unpause(dag_id))
     runs = {row["state"]: row["number"] for row in found["dag_runs"]} if isinstance(found.get("dag_runs"), list) else {}
     tasks = {row["state"]: row["number"] for row in found["dag_tasks"]} if isinstance(found.get("dag_tasks"), list) else {}
     if runs.get("queued") and dag["max_active_runs"] and runs.get("running", 0) >= dag["max_active_runs"]:
