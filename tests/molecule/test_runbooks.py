@@ -273,7 +273,7 @@ def test_fault_is_found_named_and_mended(host, table, earlier, name):
     finally:
         host.run(CLEANUP)
     problems = [result for result in health["results"] if result["status"] != "OK"]
-    worst = next(result for result in problems if (result["what"], result["text"]) == (first["what"], first["text"]))
+    worst = next(result for result in problems if result["cause"] == first["cause"])
     table[name] = {
         "fault": fault.title, "health": "{0} {1} {2}".format(worst["status"], worst["what"], worst["text"]), "also": len(problems) - 1, "cause": fault.cause,
         "mend": re.sub(r"=\d+", "=1234", shlex.join(first["argv"])), "seconds": round(time.monotonic() - begun),
