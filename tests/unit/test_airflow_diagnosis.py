@@ -1,8 +1,10 @@
 """What observations mean: each cause is named first, with its command, and a healthy inventory has none."""
 
 import copy
+import pathlib
 
 import pytest
+import yaml
 from ansible.module_utils import airflow_diagnosis as diagnosis
 
 NOW = 1_800_000_000.0
@@ -238,6 +240,29 @@ def test_each_cause_of_the_table_is_found_by_some_test():
 def test_a_cause_explains_only_what_comes_after_it():
     """So that no two explain each other, and none is named first that follows from another."""
     assert not [(cause, other) for cause, others in diagnosis.CAUSES.items() for other in others if diagnosis.RANK[other] <= diagnosis.RANK[cause]]
+
+
+@pytest.mark.parametrize("major", [2, 3])
+def test_both_majors_are_judged_by_their_data(hosts, major):
+    """All that differs between them is in the data that says which components there are."""
+    path = pathlib.Path(__file__).resolve().parents[2] / f"roles/airflow_common/vars/airflow_{major}.yml"
+    components = yaml.safe_load(path.read_text(encoding="utf-8"))["__airflow_components"]
+    server = "webserver" if major == 2 else "api-server"
+    found = hosts["one"]
+    found["components"] = components
+    found["seen"].update(
+        units={**{one["unit"] + ".service": dict(UNIT) for one in components.values()}, "airflow.target": {**UNIT, "enabled": "enabled"},
+               "nginx.service": dict(UNIT)},
+        answers={server: {"status": 200, "body": {"metadatabase": {"status": "healthy"}}}, "scheduler": {"status": 200}},
+        drift={name: {"due": False, "noted": True, "begun": NOW, "missing": [], "changed": []} for name in components})
+    assert diagnosis.verdict(examine(hosts)) == "OK"
+    found["seen"]["listeners"]["8080"] = ["0.0.0.0"]
+    assert diagnosis.causes(examine(hosts))[0][0].cause == "bind_address"
+    found["seen"]["listeners"]["8080"] = ["127.0.0.1"]
+    for name, component in components.items():
+        found["seen"]["units"][component["unit"] + ".service"].update(active="failed")
+        assert diagnosis.causes(examine(hosts))[0][0].what == component["unit"], name
+        found["seen"]["units"][component["unit"] + ".service"].update(active="active")
 
 
 def test_what_follows_from_a_dead_database_is_no_cause(hosts):
