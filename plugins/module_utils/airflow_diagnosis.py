@@ -36,7 +36,7 @@ CAUSES = {
     "memory_used_up": ["database_down", "component_stopped", *_SILENT],
     "clock": [*_SILENT],
     "database_down": [*_NO_DATABASE, "backup_old"],
-    "database_connections": _NO_DATABASE,
+    "database_connections": [*_NO_DATABASE, "database_full"],
     "database_login": _NO_DATABASE,
     "database_hba": _NO_DATABASE,
     "database_password": _NO_DATABASE,
@@ -44,12 +44,12 @@ CAUSES = {
     "database_tls": _NO_DATABASE,
     "database_network": _NO_DATABASE,
     "database_starting": _NO_DATABASE,
-    "configuration_missing": ["component_stopped", *_NO_DATABASE],
+    "configuration_missing": ["component_stopped", "secrets_not_taken_over", *_NO_DATABASE],
     "database_unreachable": _NO_ANSWER,
     "database_lock": _NO_ANSWER,
     "database_full": [],
     "database_slow": _WAITS,
-    "virtualenv_broken": ["component_stopped", "migration_unknown", *_SILENT],
+    "virtualenv_broken": ["component_stopped", "component_stale", "fernet_key", "migration_unknown", *_SILENT],
     "migration_missing": ["component_stopped", *_SILENT],
     "migration_unknown": [],
     "directory_not_writable": ["component_stopped", *_SILENT],
@@ -431,9 +431,6 @@ def check_proxy(name, host, now, limits):
         return
     proxy, mend = host["seen"]["proxy"], ["playbooks/proxy.yml"]
     unit = host["seen"]["units"].get("nginx.service", {}) if not error_of(host["seen"]["units"]) else {}
-    if "expires" not in proxy:
-        yield wrong("proxy", name, "certificate", CRITICAL, "can't be read", "certificate", [error_of(proxy)], mend)
-        return
     if unit.get("active") != "active":
         yield wrong("proxy", name, "nginx", CRITICAL, "does not run ({0})".format(unit.get("active", "unknown")), "proxy_stopped", [unit.get("said")], mend)
     elif error_of(proxy) or proxy.get("status", 0) >= 500:
@@ -441,6 +438,8 @@ def check_proxy(name, host, now, limits):
                     [error_of(proxy)], mend)
     else:
         yield fine("proxy", name, "nginx", "answers {0}".format(proxy["status"]))
+    if error_of(proxy):
+        return
     left = proxy["expires"] - now
     if left < 0:
         yield wrong("proxy", name, "certificate", CRITICAL, "expired {0} ago".format(duration(-left)), "certificate", [proxy["subject"]], mend)
@@ -490,7 +489,7 @@ def check_database(hosts, expected, limits):
         if "connected" in found and connected is None:
             connected = found
     if connected:
-        yield from check_metadata(connected, hosts, expected, limits)
+        yield from check_metadata(connected, server, hosts, expected, limits)
 
 
 def server_down(name, said, units):
@@ -505,7 +504,7 @@ def check_server(name, server, expected, limits):
     free = server["max_connections"] - server["reserved"]
     role = server["roles"].get(expected["database"]["user"])
     text = "{0} of {1} connections in use".format(used, free)
-    if used >= free * limits["connections"] / 100 and used < free:
+    if used >= free * limits["connections"] / 100:
         yield wrong("database", name, "server", WARN, text, "database_full", sessions_told(server), [],
                     "Raise postgresql_connections and run playbooks/postgres.yml.")
     else:
@@ -542,9 +541,9 @@ def refusal(name, cause, said, server, expected):
     return wrong("database", name, "connection", CRITICAL, HEADLINES[cause].format(user=expected["database"]["user"]), cause, evidence, mend, advice)
 
 
-def check_metadata(found, hosts, expected, limits):
+def check_metadata(found, server, hosts, expected, limits):
     """What concerns the whole inventory, as the first host that got an answer heard it."""
-    yield from check_locks(found, limits)
+    yield from check_locks(found, server, limits)
     slow = sorted(name for name, answer in found.items() if error_of(answer))
     if slow:
         yield wrong("database", "", "answers", WARN, "no answer to {0}".format(listed(slow)), "database_slow", [error_of(found[slow[0]])], [],
@@ -572,8 +571,10 @@ def check_metadata(found, hosts, expected, limits):
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
 
 
-def check_locks(found, limits):
+def check_locks(found, server, limits):
     blocked, blockers = ([] if error_of(found[key]) else found[key] for key in ("blocked", "blockers"))
+    # The server's superuser sees what other roles' sessions do.
+    blockers = server.get("blockers") or blockers
     waiting = [one for one in blocked if one["seconds"] >= limits["lock"]]
     if not waiting:
         return

@@ -105,7 +105,8 @@ QUESTIONS_OF_A_DAG = {
 
 def first_words(statement):
     """What a statement does and to which table; never its values."""
-    words = re.sub(r"\s+", " ", statement or "").strip()
+    parts = [part for part in (statement or "").split(";") if part.strip() and not re.match(r"(?i)\s*(begin|start|set)\b", part)]
+    words = re.sub(r"\s+", " ", parts[0] if parts else statement or "").strip()
     found = re.match(r"(?i)(select|delete|insert|update|lock|alter|create|drop|truncate|begin|commit|vacuum)\b", words)
     if not found:
         return words.split(" ")[0][:20]

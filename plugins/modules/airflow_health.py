@@ -44,14 +44,10 @@ options:
     description: Port of the PostgreSQL server on this host, asked as the system's user postgres. 0 where there is none.
     type: int
     default: 0
-  certificate:
-    description: Certificate of the proxy on this host. Empty where there is none.
-    type: str
-    default: ""
-  proxy_port:
-    description: Port that the proxy answers HTTPS at.
-    type: int
-    default: 443
+  proxy:
+    description: C(address) and C(port) at which the proxy of this host answers HTTPS. Empty where there is none.
+    type: dict
+    default: {}
   dag_id:
     description: A DAG to look for, in the files and in the database.
     type: str
@@ -488,6 +484,10 @@ SELECT json_build_object(
             FROM pg_roles WHERE rolname !~ '^pg_'),
   'databases', (SELECT json_object_agg(datname, json_build_object('allowed', datallowconn, 'limit', datconnlimit, 'bytes', pg_database_size(oid)))
                 FROM pg_database WHERE NOT datistemplate),
+  'blockers', (SELECT coalesce(json_agg(one), '[]') FROM (
+      SELECT pid, usename AS user, coalesce(application_name, '') AS application, coalesce(host(client_addr), 'this host') AS client, state, query,
+             extract(epoch FROM now() - xact_start) AS seconds
+      FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock')) one),
   'sessions', (SELECT coalesce(json_agg(one), '[]') FROM (
       SELECT datname AS database, usename AS user, coalesce(application_name, '') AS application, coalesce(host(client_addr), 'local') AS client,
              count(*) AS number, count(*) FILTER (WHERE state LIKE 'idle%') AS idle, (array_agg(pid ORDER BY backend_start))[1:300] AS pids
@@ -500,10 +500,13 @@ def server(params):
     if not params["server_port"]:
         return {}
     user = pwd.getpwnam("postgres")
-    return json.loads(run(
+    found = json.loads(run(
         "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--host", "/var/run/postgresql", "--port", str(params["server_port"]),
         "--dbname", "postgres", "--command", SERVER_SQL, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=supplementary(user),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGAPPNAME": "airflow-health", "PGCONNECT_TIMEOUT": "2", "PGOPTIONS": "-c statement_timeout=2000"}))
+    for one in found["blockers"]:
+        one["query"] = airflow_metadata.first_words(one["query"])
+    return found
 
 
 def supplementary(user):
@@ -514,22 +517,18 @@ def supplementary(user):
 
 
 def proxy(params):
-    """The certificate on the disk, the one that is served, and what nginx answers."""
-    if not params["certificate"]:
+    """What nginx answers, and the certificate that it serves, whichever file that is in."""
+    if not params["proxy"]:
         return {}
-    lines = dict(line.partition("=")[::2] for line in run(
-        "openssl", "x509", "-noout", "-enddate", "-subject", "-in", params["certificate"]).splitlines())
-    found = {"expires": ssl.cert_time_to_seconds(lines["notAfter"]), "subject": lines.get("subject", "")}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Whom it belongs to is not the question here; that is asked by the role's own health check.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        connection = http.client.HTTPSConnection("127.0.0.1", params["proxy_port"], timeout=SOON, context=context)
-        connection.request("GET", "/")
-        found["status"] = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        found["error"] = str(error)
-    return found
+    connection = http.client.HTTPSConnection(params["proxy"]["address"], int(params["proxy"]["port"]), timeout=SOON, context=context)
+    connection.connect()
+    lines = dict(line.partition("=")[::2] for line in run(
+        "openssl", "x509", "-noout", "-enddate", "-subject", input=ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(True))).splitlines())
+    connection.request("GET", "/")
+    return {"status": connection.getresponse().status, "expires": ssl.cert_time_to_seconds(lines["notAfter"]), "subject": lines.get("subject", "")}
 
 
 def backup(_params):
@@ -584,8 +583,7 @@ def main():
             "encrypted": {"type": "list", "elements": "dict", "default": []},
             "user": {"type": "str", "default": "airflow"},
             "server_port": {"type": "int", "default": 0},
-            "certificate": {"type": "str", "default": ""},
-            "proxy_port": {"type": "int", "default": 443},
+            "proxy": {"type": "dict", "default": {}},
             "dag_id": {"type": "str", "default": ""},
             "task_id": {"type": "str", "default": ""},
             "aws": {"type": "bool", "default": False},

@@ -60,6 +60,7 @@ waits() { [ "$(psql "SELECT count(*) FROM task_instance WHERE state = 'scheduled
 CLEANUP = """
 systemctl stop notebook maintenance
 umount /var/log/airflow
+rm -rf /opt/airflow/dags/releases/other
 ! findmnt -n -t tmpfs /var/cache/airflow || umount /var/cache/airflow
 ! systemctl cat airflow-watchdog.timer || systemctl start airflow-watchdog.timer
 """

@@ -65,6 +65,7 @@ def test_secrets_are_compared_by_a_hash_that_another_run_does_not_make(tmp_path)
     ("INSERT INTO connection (password) VALUES ('hunter2')", "INSERT connection"),
     ("SELECT a,\n  b FROM  dag_run WHERE x = 'hunter2'", "SELECT dag_run"),
     ("ALTER ROLE airflow PASSWORD 'hunter2'", "ALTER"),
+    ("BEGIN; LOCK TABLE slot_pool, dag_run; SELECT 'hunter2'", "LOCK slot_pool"),
     ("COPY hunter2", "COPY"), ("", ""), (None, ""),
 ])
 def test_of_a_statement_only_the_first_words_are_told(statement, told):
