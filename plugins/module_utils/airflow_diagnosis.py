@@ -186,7 +186,8 @@ def check_host(name, host, now, limits):
     if host.get("failed"):
         said = host["failed"]
         if re.search(r"usable temporary directory|No space left", said):
-            yield wrong("hosts", name, "disk", CRITICAL, "no directory that Ansible can write to", "disk_full", [said], *free_space(name))
+            yield wrong("hosts", name, "disk", CRITICAL, "no directory that Ansible can write to", "disk_full", [said],
+                        *free_space(name, {"paths": ["/"]}, {})[:2])
         else:
             yield wrong("hosts", name, "host", CRITICAL, "could not be asked", "not_asked", [said], [], "Mend what it says: sudo, Python or the connection.")
         return
@@ -203,7 +204,7 @@ def check_host(name, host, now, limits):
     if not error_of(memory) and memory["available"] < memory["total"] * limits["memory"] / 100:
         yield wrong("hosts", name, "memory", CRITICAL, "{0} of {1} left".format(size(memory["available"]), size(memory["total"])), "memory_used_up",
                     [], [], "Find what takes it (systemd-cgtop -m on the host); lower airflow_parallelism, or take a larger host.")
-    yield from check_disks(name, seen["disks"], limits)
+    yield from check_disks(name, seen["disks"], host["components"], limits)
     yield from check_clock(name, seen, now, limits)
     for directory in (seen["owners"].values() if not error_of(seen["owners"]) and host["components"] else ()):
         if not directory["writable"]:
@@ -215,11 +216,18 @@ def check_host(name, host, now, limits):
         yield wrong("hosts", name, "units", WARN, "failed: " + listed(others), "failed_units", [], [], "systemctl status {0} on {1}".format(others[0], name))
 
 
-def free_space(name):
-    return ["playbooks/runbooks/free_disk_space.yml", "-e", "confirm=" + name], ""
+def free_space(name, disk, components):
+    """(mend, advice, evidence) for a disk that is full."""
+    if "/" not in disk["paths"] and "/tmp" in disk["paths"]:
+        held = {component: disk["private"].get(one["unit"] + ".service", 0) for component, one in components.items()} if "private" in disk else {}
+        component = max(held, key=held.get, default="")
+        if component and held[component] > disk["bytes"] / 5:
+            return restart(component, name), "", "{0} of it are in the private /tmp of {1}".format(size(held[component]), components[component]["unit"])
+        return [], "See what fills it: du -xah /tmp | sort -h | tail -n 20 on {0}".format(name), ""
+    return ["playbooks/runbooks/free_disk_space.yml", "-e", "confirm=" + name], "", ""
 
 
-def check_disks(name, disks, limits):
+def check_disks(name, disks, components, limits):
     if error_of(disks):
         yield wrong("hosts", name, "disk", CRITICAL, "can't be asked", "not_asked", [disks["error"]], [], "Is a network file system dead? df on the host.")
         return
@@ -228,17 +236,18 @@ def check_disks(name, disks, limits):
         used = 100 - 100 * disk["free"] / max(disk["bytes"], 1)
         # Some file systems count no inodes.
         inodes = 100 - 100 * disk["inodes_free"] / disk["inodes"] if disk["inodes"] else 0
+        mend, advice, holder = free_space(name, disk, components)
         told = "{0} has {1} of {2} free".format(where, size(disk["free"]), size(disk["bytes"]))
         if disk["read_only"]:
             yield wrong("hosts", name, "disk", CRITICAL, where + " is mounted read-only", "disk_read_only", [], [],
                         "The kernel does that after an error: dmesg on the host, then replace the volume.")
         elif used >= limits["disk_full"]:
-            yield wrong("hosts", name, "disk", CRITICAL, "{0} is full".format(where), "disk_full", [told], *free_space(name))
+            yield wrong("hosts", name, "disk", CRITICAL, "{0} is full".format(where), "disk_full", [told, holder], mend, advice)
         elif inodes >= limits["disk_full"]:
             yield wrong("hosts", name, "disk", CRITICAL, "{0} has no inode left for another file".format(where), "inodes_used_up",
-                        ["{0} of {1} are free".format(disk["inodes_free"], disk["inodes"])], *free_space(name))
+                        ["{0} of {1} are free".format(disk["inodes_free"], disk["inodes"])], mend, advice)
         elif max(used, inodes) >= limits["disk"]:
-            yield wrong("hosts", name, "disk", WARN, "{0} {1:.0f} % used".format(told, max(used, inodes)), "disk_full", [], *free_space(name))
+            yield wrong("hosts", name, "disk", WARN, "{0} {1:.0f} % used".format(told, max(used, inodes)), "disk_full", [holder], mend, advice)
         else:
             yield fine("hosts", name, "disk", told)
 
@@ -352,6 +361,10 @@ def recover(component_name, name):
     """The scheduler's running tasks are worth a runbook of their own."""
     if component_name == "scheduler":
         return ["playbooks/runbooks/recover_scheduler.yml", "-e", "confirm=" + name]
+    return restart(component_name, name)
+
+
+def restart(component_name, name):
     return ["playbooks/runbooks/restart_airflow.yml", "-e", "component=" + component_name, "--limit", name]
 
 

@@ -197,7 +197,20 @@ def disks(params):
             "paths": [], "bytes": size.f_blocks * size.f_frsize, "free": size.f_bavail * size.f_frsize, "inodes": size.f_files, "inodes_free": size.f_favail,
             "read_only": bool(size.f_flag & os.ST_RDONLY),
         })["paths"].append(path)
+    for disk in found.values():
+        if "/tmp" in disk["paths"] and disk["free"] < disk["bytes"] / 5:
+            disk["private"] = private_tmp()
     return list(found.values())
+
+
+def private_tmp():
+    """{unit: bytes} of the /tmp that systemd gives each sandboxed unit. It ends with the unit."""
+    found = {}
+    for path in glob.glob("/tmp/systemd-private-*"):
+        unit = re.match(r"systemd-private-[0-9a-f]{32}-(.+)-[^-]+$", os.path.basename(path))
+        if unit:
+            found[unit.group(1)] = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, _folders, files in os.walk(path) for name in files)
+    return found
 
 
 def clock(_params):

@@ -60,6 +60,7 @@ waits() { [ "$(psql "SELECT count(*) FROM task_instance WHERE state = 'scheduled
 CLEANUP = """
 systemctl stop notebook maintenance
 umount /var/log/airflow
+mount -o remount,size=50% /tmp
 rm -rf /opt/airflow/dags/releases/other
 ! findmnt -n -t tmpfs /var/cache/airflow || umount /var/cache/airflow
 ! systemctl cat airflow-watchdog.timer || systemctl start airflow-watchdog.timer
@@ -137,6 +138,10 @@ PROGRAM
         until_true 60 waits
         psql "UPDATE task_instance SET scheduled_dttm = now() - interval '1 hour' WHERE state = 'scheduled'" """, "pool_full", "state.yml"),
     "log_disk_full": Fault("the disk of the logs is full", "small_log_disk size=20m; old_logs 30 1M", "disk_full", "free_disk_space.yml"),
+    "tmp_full": Fault(
+        "/tmp is full of what a component has left there",
+        """mount -o remount,size=64m /tmp
+        head -c 100M /dev/zero > "$(ls -d /tmp/systemd-private-*-airflow-dag-processor.service-*/tmp)/left" || true""", "disk_full", "restart_airflow.yml"),
     "log_inodes_used_up": Fault(
         "the disk of the logs has no inode left", "small_log_disk size=20m,nr_inodes=200; old_logs 300 10", "inodes_used_up", "free_disk_space.yml"),
     "scheduler_frozen": Fault(

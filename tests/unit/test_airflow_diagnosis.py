@@ -162,7 +162,10 @@ FAULTS = {
     "wrong Fernet key": (put(DB + " fernet unreadable", ["connection warehouse"]), "fernet_key", ""),
     "log disk full": (put("disks 1 free", 0), "disk_full", "free_disk_space.yml"),
     "log disk without inodes": (put("disks 1 inodes_free", 0), "inodes_used_up", "free_disk_space.yml"),
-    "/tmp full": (put("disks 2 free", 1000), "disk_full", "free_disk_space.yml"),
+    "/tmp full": (put("disks 2 free", 1000), "disk_full", ""),
+    "/tmp full of what a component has left": (
+        merge("disks 2", {"free": 1000, "private": {"airflow-triggerer.service": 1.9e9, "other.service": 5}}), "disk_full", "component=triggerer"),
+    "disk nearly full": (put("disks 1 free", 2e9), "disk_full", "free_disk_space.yml"),
     "disk read-only": (put("disks 0 read_only", True), "disk_read_only", ""),
     "memory used up": (put("memory available", 1e8), "memory_used_up", ""),
     "clock ahead of the database": (put(DB + " host_clock", NOW + 90), "clock", ""),
@@ -201,7 +204,8 @@ FAULTS = {
     "denied by IAM": (put("metadata aws", {"error": "not authorized", "code": "AccessDenied", "operation": "GetCallerIdentity"}), "aws", ""),
     "clock refused by AWS": (put("metadata aws", {"error": "expired", "code": "RequestTimeTooSkewed"}), "aws", ""),
 }
-ONLY_WARN = {"host drained", "configuration not taken over", "another version in the inventory", "release edited by hand", "many failed tasks",
+ONLY_WARN = {"host drained", "disk nearly full", "configuration not taken over", "another version in the inventory", "release edited by hand",
+             "many failed tasks",
              "certificate nearly expired",
              "backup old", "no backup yet", "watchdog had to restart"}
 
