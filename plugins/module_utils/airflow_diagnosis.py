@@ -95,7 +95,7 @@ CAUSES = {
 RANK = {cause: rank for rank, cause in enumerate(CAUSES)}
 EVERYWHERE = re.compile(r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
 
-CONFIGURE = ["site.yml", "--tags", "configure,service"]
+CONFIGURE = ["playbooks/airflow.yml", "playbooks/services.yml"]
 SERVICES = ["playbooks/services.yml"]
 POSTGRES = ["playbooks/postgres.yml"]
 
@@ -305,7 +305,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
         return wrong("components", name, label, status, text, cause, evidence, mend, advice)
 
     if unit["load"] in ("not-found", "bad-setting", "error"):
-        return no(CRITICAL, "has no unit that systemd can read ({0})".format(unit["load"]), "component_missing", [], CONFIGURE)
+        return no(CRITICAL, "has no unit that systemd can read ({0})".format(unit["load"]), "component_missing", [], SERVICES)
     if unit["load"] == "masked":
         return no(CRITICAL, "is masked, so nothing can start it", "component_stopped", [], [],
                   "systemctl unmask {0} on {1}, then playbooks/services.yml".format(service, name))
@@ -327,7 +327,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
             return no(WARN, "starts since {0}".format(duration(unit["started"])), "component_starting", last, [], "Look again in half a minute.")
         cause = by_last_words(unit["said"], "component_failing")
         return no(CRITICAL, "does not come up ({0}, {1} so far)".format(unit["sub"], several(unit["restarts"], "restart")), cause, last,
-                  {"virtualenv_broken": ["site.yml", "--tags", "install,configure,service"]}.get(cause, CONFIGURE))
+                  CONFIGURE)
     beat = heartbeat(component, seen, jobs)
     if unit["frozen"]:
         return no(CRITICAL, "is alive and does nothing: its process is stopped (SIGSTOP)", "component_frozen",
@@ -493,7 +493,7 @@ def check_database(hosts, expected, limits):
             missing = "No such file" in said and "secrets" in said
             yield wrong("database", name, "virtualenv", CRITICAL, "the virtualenv's Python can't ask the database" if not missing else "a secret is not there",
                         "configuration_missing" if missing else "virtualenv_broken", [said],
-                        CONFIGURE if missing else ["site.yml", "--tags", "install,configure,service"])
+                        CONFIGURE)
         if "refused" in found:
             cause = next((cause for cause, pattern in REFUSALS if re.search(pattern, found["refused"])), "database_unreachable")
             # Where the server itself said that it is down, that is the cause.
@@ -550,7 +550,7 @@ def refusal(name, cause, said, server, expected):
             "database_starting": "Wait; look again in a minute.",
             "database_network": "Security group, route and name of {host}, port {port}.".format(**expected["database"]),
             "database_tls": "airflow_database_sslmode and airflow_database_sslrootcert have to fit the server's certificate.",
-        }.get(cause, "The server is not of this inventory: mend it there, then set airflow_database_* and run site.yml --tags configure,service.")
+        }.get(cause, "The server is not of this inventory: mend it there, then set airflow_database_* and run playbooks/airflow.yml and services.yml.")
     return wrong("database", name, "connection", CRITICAL, HEADLINES[cause].format(user=expected["database"]["user"]), cause, evidence, mend, advice)
 
 
@@ -579,7 +579,7 @@ def check_metadata(found, server, hosts, expected, limits):
                     "fernet_key",
                     ["unreadable: " + listed(fernet["unreadable"])], CONFIGURE if given else [],
                     "" if given else "Put the right key into fernet_key of the secrets directory on the first host (the controller's copy and the backups "
-                    "have it; docs/secrets.md), then site.yml --tags configure,service.")
+                    "have it; docs/secrets.md), then playbooks/airflow.yml and services.yml.")
     elif fernet["tried"]:
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
 
@@ -626,11 +626,11 @@ def check_agreement(hosts, expected):
     for name, one in seen.items():
         if error_of(one["releases"]):
             yield wrong("agreement", name, "releases", CRITICAL, "can't be read", "virtualenv_broken", [one["releases"]["error"]],
-                        ["site.yml", "--tags", "install,configure,service"])
+                        CONFIGURE)
     for name, release in releases.items():
         if not release["airflow"]:
             yield wrong("agreement", name, "virtualenv", CRITICAL, "{0} is no complete virtualenv".format(release["venv"]), "virtualenv_broken", [],
-                        ["site.yml", "--tags", "install,configure,service"])
+                        CONFIGURE)
         elif release["missing"]:
             yield wrong("agreement", name, "virtualenv", CRITICAL, "lacks {0} of its packages".format(len(release["missing"])), "virtualenv_broken",
                         [listed(release["missing"])], [],
@@ -748,7 +748,7 @@ def check_queue(states, rows, hosts, limits):
         yield wrong("work", "", "queue", CRITICAL, text, "slots_full",
                     ["there is room for {0} at once, and {1} run or are queued".format(slots, number["running"] + number["queued"]),
                      *("runs {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in running[:3])], clear(running),
-                    "" if running else "Raise airflow_parallelism and run site.yml --tags configure,service.")
+                    "" if running else "Raise airflow_parallelism and run playbooks/airflow.yml and services.yml.")
     elif waits and oldest >= limits["queue"]:
         waiting = rows.get("waiting", [])
         yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",

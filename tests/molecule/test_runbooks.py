@@ -72,14 +72,14 @@ FAULTS = {
     "dag_processor_dead": Fault("the DAG processor is dead, and systemd may not start it",
                                 "systemctl stop airflow-dag-processor", "component_stopped", "services.yml"),
     "unit_gone": Fault("a unit's file was removed", "rm /etc/systemd/system/airflow-triggerer.service; systemctl daemon-reload", "component_missing",
-                       "site.yml"),
+                       "services.yml"),
     "target_disabled": Fault("airflow.target was disabled", "systemctl disable --quiet airflow.target", "target_disabled", "services.yml"),
     "bind_address": Fault(
         "the API server listens on another address",
         r"""sed -i 's/^host = 127\.0\.0\.1/host = 127.0.0.2/' /etc/airflow/airflow.cfg
         systemctl restart --no-block airflow-api-server
         listens() { ss -Htln src 127.0.0.2:8080 | grep .; }
-        until_true 60 listens""", "bind_address", "site.yml"),
+        until_true 60 listens""", "bind_address", "airflow.yml"),
     "postgresql_stopped": Fault("PostgreSQL was stopped", "systemctl stop 'postgresql@*'", "database_down", "postgres.yml"),
     "password_revoked": Fault("somebody else has set the database password", "psql \"ALTER ROLE airflow PASSWORD 'another'\"", "database_password",
                               "postgres.yml"),
@@ -112,16 +112,16 @@ PROGRAM
         until_true 40 blocked""", "database_lock", "end_database_sessions.yml"),
     "migration_missing": Fault(
         "the schema is that of an earlier revision",
-        "airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1", "migration_missing", "site.yml"),
+        "airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1", "migration_missing", "airflow.yml"),
     "jwt_secret_changed": Fault(
         "the JWT secret was changed, and one component started with it",
         "head -c 48 /dev/urandom | base64 -w 0 | head -c 40 > /etc/airflow/secrets/jwt_secret; systemctl restart airflow-dag-processor",
         "secrets_not_taken_over", "services.yml"),
-    "secret_emptied": Fault("a secret's file is empty", ": > /etc/airflow/secrets/api_secret_key", "configuration_missing", "site.yml"),
+    "secret_emptied": Fault("a secret's file is empty", ": > /etc/airflow/secrets/api_secret_key", "configuration_missing", "airflow.yml"),
     "wrong_fernet_key": Fault(
-        "the Fernet key is another one", "head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' > /etc/airflow/secrets/fernet_key", "fernet_key", "site.yml"),
-    "virtualenv_gone": Fault("the virtualenv's link leads nowhere", "ln -sfn venvs/gone /opt/airflow/venv", "virtualenv_broken", "site.yml"),
-    "logs_of_root": Fault("the log directory belongs to root", "chown root:root /var/log/airflow", "directory_not_writable", "site.yml"),
+        "the Fernet key is another one", "head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' > /etc/airflow/secrets/fernet_key", "fernet_key", "airflow.yml"),
+    "virtualenv_gone": Fault("the virtualenv's link leads nowhere", "ln -sfn venvs/gone /opt/airflow/venv", "virtualenv_broken", "airflow.yml"),
+    "logs_of_root": Fault("the log directory belongs to root", "chown root:root /var/log/airflow", "directory_not_writable", "airflow.yml"),
     "broken_dag": Fault(
         "a release with a broken DAG", "release broken 'from airflow.sdk import dag; dag(('; until_true 60 import_error SyntaxError",
         "import_error", "rollback_dags.yml"),
