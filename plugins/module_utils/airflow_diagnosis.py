@@ -599,7 +599,8 @@ def check_locks(found, server, limits):
     evidence += ["session {0} waits {1} for {2}".format(one["pid"], duration(one["seconds"]), one["query"]) for one in waiting[:2]]
     mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "pid={0}".format(first[0]["pid"]), "-e",
             "confirm={0}".format(first[0]["pid"])] if first else []
-    yield wrong("database", "", "locks", CRITICAL, "{0} wait for a lock".format(several(len(waiting), "session")), "database_lock", evidence, mend)
+    yield wrong("database", "", "locks", CRITICAL,
+                "{0} for a lock".format("1 session waits" if len(waiting) == 1 else "{0} sessions wait".format(len(waiting))), "database_lock", evidence, mend)
 
 
 def check_migration(found, hosts):

@@ -59,6 +59,7 @@ waits() { [ "$(psql "SELECT count(*) FROM task_instance WHERE state = 'scheduled
 # What faults leave behind beside what was broken.
 CLEANUP = """
 systemctl stop notebook maintenance
+runuser -u postgres -- psql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'maintenance'"
 umount /var/log/airflow
 mount -o remount,size=50% /tmp
 rm -rf /opt/airflow/dags/releases/other
