@@ -323,7 +323,8 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
     if unit["active"] == "deactivating":
         return no(WARN, "stops since {0}: it waits for its running tasks".format(since), "component_starting", [], [], "Wait, or see which tasks run.")
     if unit["active"] != "active":
-        if not unit["restarts"] and (unit["started"] or 0) < limits["start"] and unit["sub"] != "auto-restart":
+        # One that died with its database comes back by itself; one that dies again and again does not.
+        if unit["restarts"] < 3 and (unit["started"] or 0) < limits["start"] and unit["sub"] != "auto-restart":
             return no(WARN, "starts since {0}".format(duration(unit["started"])), "component_starting", last, [], "Look again in half a minute.")
         cause = by_last_words(unit["said"], "component_failing")
         return no(CRITICAL, "does not come up ({0}, {1} so far)".format(unit["sub"], several(unit["restarts"], "restart")), cause, last,
