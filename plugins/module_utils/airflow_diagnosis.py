@@ -261,13 +261,13 @@ def check_clock(name, seen, now, limits):
     machine = seen["host"]
     if error_of(machine):
         return
-    # The answer was on its way for a moment, so only seconds count.
-    skew = machine["time"] - now
+    # The controller has waited for the slowest host since, so only minutes count against it.
+    skew, allowed = machine["time"] - now, limits["clock"] + 60
     database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
     against = "the controller"
     if isinstance(database.get("clock"), list) and "host_clock" in database:
-        skew, against = database["host_clock"] - database["clock"][0]["now"], "the database server"
-    if abs(skew) > limits["clock"]:
+        skew, allowed, against = database["host_clock"] - database["clock"][0]["now"], limits["clock"], "the database server"
+    if abs(skew) > allowed:
         synchronised = seen["clock"].get("NTPSynchronized", "unknown")
         yield wrong("hosts", name, "clock", CRITICAL, "{0} {1} {2}".format(duration(abs(skew)), "ahead of" if skew > 0 else "behind", against), "clock",
                     ["kept by NTP: " + synchronised], [],

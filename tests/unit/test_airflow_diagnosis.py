@@ -329,6 +329,12 @@ def test_a_question_without_an_answer_stops_nothing(hosts, question):
     assert examine(hosts)
 
 
+def test_an_answer_that_was_long_on_its_way_is_no_wrong_clock(hosts):
+    DATABASE_GONE(hosts)
+    hosts["one"]["seen"]["host"]["time"] = NOW - 20
+    assert diagnosis.causes(examine(hosts))[0][0].cause == "database_down"
+
+
 def test_a_component_that_has_just_started_is_given_time(hosts):
     hosts["one"]["seen"]["units"]["airflow-scheduler.service"].update(started=5.0, since=5.0)
     hosts["one"]["seen"]["metadata"]["database"]["jobs"][0]["seconds"] = 60.0
