@@ -1,0 +1,288 @@
+"""A running host that is broken on purpose, one fault after the other.
+
+For each: check_health ends with an error, diagnose names the cause first, the command that it prints mends it, and check_health is content again.
+What was seen becomes the table of docs/runbooks/diagnose.md: bin/fault-table puts it there.
+"""
+
+import collections
+import concurrent.futures
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+from playbook import SETTINGS, play
+
+# Seconds for a host that was mended to be well: components that lost their database start anew.
+WELL = 60
+TABLE = ROOT / "artifacts/faults.json"
+
+PRELUDE = r"""
+set -eu
+psql() { runuser -u postgres -- psql --quiet --no-align --tuples-only --no-psqlrc --dbname airflow --command "$1"; }
+# until_true SECONDS COMMAND...
+until_true() {
+    end=$(($(date +%s) + $1)); shift
+    until "$@" > /dev/null 2>&1; do [ "$(date +%s)" -lt $end ] || { echo "never: $*" >&2; exit 1; }; sleep 0.3; done
+}
+# A release like the one in place, with one file more, put in place and recorded as a deploy does it.
+release() {
+    cd /opt/airflow/dags
+    rm -rf "releases/$1"
+    cp -a "$(readlink -f current)" "releases/$1"
+    sed -i "s/\"id\": \"[^\"]*\"/\"id\": \"$1\"/" "releases/$1/REVISION"
+    if [ -n "$2" ]; then printf '%s\n' "$2" > "releases/$1/dags/$1.py"; chgrp airflow "releases/$1/dags/$1.py"; fi
+    touch "releases/$1"/dags/*.py
+    echo "{\"at\": \"$(date -u +%FT%TZ)\", \"event\": \"deployed\", \"id\": \"$1\", \"by\": \"test\", \"note\": \"\"}" >> history
+    ln -sfn "releases/$1" current.new
+    mv -T current.new current
+}
+import_error() { [ "$(psql "SELECT count(*) FROM import_error WHERE stacktrace LIKE '%$1%'")" -gt 0 ]; }
+# A small disk for logs, which hold what nobody has removed; and one for the cache of packages, which all test hosts share and a runbook may empty.
+small_log_disk() {
+    mount -t tmpfs -o "uid=$(id -u airflow),gid=$(id -g airflow),mode=0750,$1" none /var/log/airflow
+    ! mountpoint -q /var/cache/airflow || mount -t tmpfs none /var/cache/airflow
+}
+# old_logs HOW_MANY SIZE: of tasks that ran in the year before last.
+old_logs() {
+    mkdir -p "/var/log/airflow/dag_id=old/run_id=r/task_id=t"
+    for number in $(seq "$1"); do head -c "$2" /dev/zero > "/var/log/airflow/dag_id=old/run_id=r/task_id=t/attempt=$number.log" || break; done 2> /dev/null
+    find /var/log/airflow -mindepth 1 -exec touch -d '500 days ago' {} +
+}
+waits() { [ "$(psql "SELECT count(*) FROM task_instance WHERE state = 'scheduled'")" -gt 0 ]; }
+"""
+
+# What faults leave behind beside what was broken.
+CLEANUP = """
+systemctl stop notebook maintenance
+runuser -u postgres -- psql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'maintenance'"
+umount /var/log/airflow
+mount -o remount,size=50% /tmp
+rm -rf /opt/airflow/dags/releases/other
+! findmnt -n -t tmpfs /var/cache/airflow || umount /var/cache/airflow
+! systemctl cat airflow-watchdog.timer || systemctl start airflow-watchdog.timer
+"""
+
+Fault = collections.namedtuple("Fault", "title inject cause mend")
+FAULTS = {
+    "unit_stopped": Fault("a component was stopped", "systemctl stop airflow-triggerer", "component_stopped", "services.yml"),
+    "dag_processor_dead": Fault("the DAG processor is dead, and systemd may not start it",
+                                "systemctl stop airflow-dag-processor", "component_stopped", "services.yml"),
+    "unit_gone": Fault("a unit's file was removed", "rm /etc/systemd/system/airflow-triggerer.service; systemctl daemon-reload", "component_missing",
+                       "services.yml"),
+    "target_disabled": Fault("airflow.target was disabled", "systemctl disable --quiet airflow.target", "target_disabled", "services.yml"),
+    "bind_address": Fault(
+        "the API server listens on another address",
+        r"""sed -i 's/^host = 127\.0\.0\.1/host = 127.0.0.2/' /etc/airflow/airflow.cfg
+        systemctl restart --no-block airflow-api-server
+        listens() { ss -Htln src 127.0.0.2:8080 | grep .; }
+        until_true 60 listens""", "bind_address", "airflow.yml"),
+    "postgresql_stopped": Fault("PostgreSQL was stopped", "systemctl stop 'postgresql@*'", "database_down", "postgres.yml"),
+    "password_revoked": Fault("somebody else has set the database password", "psql \"ALTER ROLE airflow PASSWORD 'another'\"", "database_password",
+                              "postgres.yml"),
+    "hba_refuses": Fault(
+        "pg_hba.conf refuses Airflow",
+        "sed -i 's/scram-sha-256/reject/' /etc/postgresql/*/main/pg_hba.conf; psql 'SELECT pg_reload_conf()'; sleep 0.5", "database_hba", "postgres.yml"),
+    "login_revoked": Fault("the role may not sign in any more", "psql 'ALTER ROLE airflow NOLOGIN'", "database_login", "postgres.yml"),
+    "connections_used_up": Fault(
+        "another program holds all connections",
+        r"""cat > /run/notebook.py <<'PROGRAM'
+import pathlib, psycopg2, time
+url = pathlib.Path("/etc/airflow/secrets/sql_alchemy_conn").read_text().replace("postgresql+psycopg2://", "postgresql://")
+held = []
+while True:
+    try:
+        held.append(psycopg2.connect(url, application_name="notebook"))
+    except psycopg2.OperationalError:
+        break
+pathlib.Path("/run/notebook.full").touch()
+time.sleep(3600)
+PROGRAM
+        rm -f /run/notebook.full
+        systemd-run --quiet --collect --unit notebook /opt/airflow/venv/bin/python /run/notebook.py
+        until_true 30 test -e /run/notebook.full""", "database_connections", "end_database_sessions.yml"),
+    "lock_held": Fault(
+        "somebody holds a lock in the database",
+        r"""systemd-run --quiet --collect --unit maintenance --setenv PGAPPNAME=maintenance runuser -u postgres -- \
+            psql -d airflow -c 'BEGIN; LOCK TABLE slot_pool, dag_run; SELECT pg_sleep(600)'
+        blocked() { psql "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND now() - query_start > interval '5 s'" | grep -q 1; }
+        until_true 40 blocked""", "database_lock", "end_database_sessions.yml"),
+    "migration_missing": Fault(
+        "the schema is that of an earlier revision",
+        "airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1", "migration_missing", "airflow.yml"),
+    "jwt_secret_changed": Fault(
+        "the JWT secret was changed, and one component started with it",
+        "head -c 48 /dev/urandom | base64 -w 0 | head -c 40 > /etc/airflow/secrets/jwt_secret; systemctl restart airflow-dag-processor",
+        "secrets_not_taken_over", "services.yml"),
+    "secret_emptied": Fault("a secret's file is empty", ": > /etc/airflow/secrets/api_secret_key", "configuration_missing", "airflow.yml"),
+    "wrong_fernet_key": Fault(
+        "the Fernet key is another one", "head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' > /etc/airflow/secrets/fernet_key", "fernet_key", "airflow.yml"),
+    "virtualenv_gone": Fault("the virtualenv's link leads nowhere", "ln -sfn venvs/gone /opt/airflow/venv", "virtualenv_broken", "airflow.yml"),
+    "logs_of_root": Fault("the log directory belongs to root", "chown root:root /var/log/airflow", "directory_not_writable", "airflow.yml"),
+    "broken_dag": Fault(
+        "a release with a broken DAG", "release broken 'from airflow.sdk import dag; dag(('; until_true 60 import_error SyntaxError",
+        "import_error", "rollback_dags.yml"),
+    "missing_package": Fault(
+        "a DAG needs a package that is not installed",
+        "release package 'import not_a_package_of_ours  # airflow dag'; until_true 60 import_error not_a_package", "missing_package", "rollback_dags.yml"),
+    "wrong_release": Fault(
+        "a host has another DAG release than was deployed",
+        "cd /opt/airflow/dags; cp -a \"$(readlink -f current)\" releases/other; ln -sfn releases/other current", "release_differs", "rollback_dags.yml"),
+    "pool_full": Fault(
+        "somebody has taken all slots from a pool",
+        r"""psql "UPDATE slot_pool SET slots = 0 WHERE pool = 'default_pool'"
+        airflow dags unpause example_dag > /dev/null 2>&1; airflow dags trigger example_dag > /dev/null 2>&1
+        until_true 60 waits
+        psql "UPDATE task_instance SET scheduled_dttm = now() - interval '1 hour' WHERE state = 'scheduled'" """, "pool_full", "state.yml"),
+    "log_disk_full": Fault("the disk of the logs is full", "small_log_disk size=20m; old_logs 30 1M", "disk_full", "free_disk_space.yml"),
+    "tmp_full": Fault(
+        "/tmp is full of what a component has left there",
+        """mount -o remount,size=64m /tmp
+        head -c 100M /dev/zero > "$(ls -d /tmp/systemd-private-*-airflow-dag-processor.service-*/tmp)/left" || true""", "disk_full", "restart_airflow.yml"),
+    "log_inodes_used_up": Fault(
+        "the disk of the logs has no inode left", "small_log_disk size=20m,nr_inodes=200; old_logs 300 10", "inodes_used_up", "free_disk_space.yml"),
+    "scheduler_frozen": Fault(
+        "the scheduler is alive and does nothing (SIGSTOP)",
+        "systemctl stop airflow-watchdog.timer; kill -STOP \"$(systemctl show airflow-scheduler --property=MainPID --value)\"",
+        "component_frozen", "recover_scheduler.yml"),
+    "paused_dag": Fault(
+        "a DAG with runs that wait is paused",
+        r"""airflow dags pause tutorial > /dev/null 2>&1; airflow dags trigger tutorial > /dev/null 2>&1
+        psql "UPDATE dag_run SET queued_at = now() - interval '1 hour' WHERE state = 'queued'" """, "paused_runs", "dag_state.yml"),
+    "nginx_stopped": Fault("nginx was stopped", "systemctl stop nginx", "proxy_stopped", "proxy.yml"),
+    "certificate_expired": Fault(
+        "the certificate has expired",
+        r"""/opt/airflow/venv/bin/python - <<'PROGRAM'
+import datetime, pathlib
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+pem = pathlib.Path("/etc/nginx/airflow.pem")
+key = serialization.load_pem_private_key(pem.read_bytes(), None)
+old = x509.load_pem_x509_certificate(pem.read_bytes())
+day = datetime.timedelta(days=1)
+now = datetime.datetime.now(datetime.timezone.utc)
+new = x509.CertificateBuilder().subject_name(old.subject).issuer_name(old.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+new = new.not_valid_before(now - 90 * day).not_valid_after(now - day)
+for extension in old.extensions:
+    new = new.add_extension(extension.value, extension.critical)
+private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+pem.write_bytes(private + new.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+PROGRAM
+        nginx -s reload""", "certificate", "proxy.yml"),
+}
+
+
+def run(*command):
+    """Run a command as somebody at the controller does; return its code, its output and how long it took."""
+    begun = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
+    return done.returncode, done.stdout + done.stderr, time.monotonic() - begun
+
+
+def look(runbook, *arguments):
+    """Return the exit code of a runbook that only looks, and what it says as JSON."""
+    done = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/runbooks/{runbook}.yml", "-e", "format=json", *arguments], cwd=ROOT,
+        env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
+    try:
+        return done.returncode, json.loads(done.stdout)
+    except ValueError:
+        pytest.fail(f"{runbook}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def until_well():
+    """Return the exit code of check_health once it is content, or what it says in the end."""
+    end = time.monotonic() + WELL
+    while True:
+        code, said = look("check_health")
+        if code == 0 or time.monotonic() > end:
+            return code, [(cause["cause"], cause["text"]) for cause in said["causes"]]
+
+
+@pytest.fixture(scope="module")
+def earlier(host):
+    """The revision before the one that the database has."""
+    found = host.check_output(
+        "/opt/airflow/venv/bin/python - 2>/dev/null <<'PROGRAM'\n"
+        "import pathlib, re\nimport airflow.migrations.versions as versions\n"
+        "texts = [path.read_text() for path in pathlib.Path(versions.__path__[0]).glob('*.py')]\n"
+        "parents = {re.search(r'^revision = \"(\\w+)\"', text, re.M)[1]: re.search(r'^down_revision = \"(\\w+)\"', text, re.M) for text in texts\n"
+        "           if re.search(r'^revision = ', text, re.M)}\n"
+        "heads = set(parents) - {parent[1] for parent in parents.values() if parent}\n"
+        "print(parents[heads.pop()][1])\nPROGRAM")
+    return found.strip()
+
+
+@pytest.fixture(scope="module")
+def table():
+    """What was seen, kept for the documentation: of each fault the last time that it was mended."""
+    seen = {}
+    yield seen
+    TABLE.parent.mkdir(exist_ok=True)
+    kept = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
+    kept.update(seen)
+    TABLE.write_text(json.dumps({name: kept[name] for name in FAULTS if name in kept}, indent=1) + "\n", encoding="utf-8")
+
+
+def test_a_healthy_host_is_called_healthy():
+    code, causes = until_well()
+    assert code == 0, causes
+
+
+STATE = r"""
+find /etc /opt/airflow /usr/local /var/lib/airflow -xdev -not -path '*/__pycache__*' -printf '%p %T@ %C@ %m %u\n' | sort | sha256sum
+for unit in $(systemctl list-units --type=service --state=running --plain --no-legend 'airflow-*' 'postgresql*' nginx.service | cut -d' ' -f1); do
+    systemctl show "$unit" --property=Id,ExecMainStartTimestamp,NRestarts,StateChangeTimestamp
+done
+runuser -u postgres -- psql -d airflow -Atc "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname NOT IN (
+    'job', 'dag', 'dag_priority_parsing_request', 'dag_code', 'serialized_dag', 'log', 'dag_bundle', 'dag_warning') ORDER BY 1"
+"""
+
+
+@pytest.mark.parametrize("runbook", ["check_health", "diagnose"])
+def test_looking_changes_nothing(host, runbook):
+    # The scheduler and the DAG processor write their heartbeats all the while; these tables are left out.
+    before = host.check_output(STATE)
+    done = play(f"runbooks/{runbook}")
+    assert not done.failed, done.output
+    assert done.changed == 0
+    assert host.check_output(STATE) == before
+
+
+def test_one_screen():
+    code, output, _seconds = run("ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/runbooks/check_health.yml")
+    assert code == 0
+    screen = output.split("\n\nAirflow of ", 1)[1].split("\n\nTASK")[0].splitlines()
+    assert len(screen) <= 50
+    assert max(map(len, screen)) <= 110, "the last line is a path"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_found_named_and_mended(host, table, earlier, name):
+    fault = FAULTS[name]
+    host.run_expect([0], "bash -c " + shlex.quote(PRELUDE + fault.inject.replace("{earlier}", earlier)))
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        check, diagnosis = both.submit(look, "check_health"), both.submit(look, "diagnose")
+    (code, health), (_code, found) = check.result(), diagnosis.result()
+    first = (found["causes"] or [{"cause": "none", "mend": ""}])[0]
+    try:
+        assert code != 0, "check_health is content"
+        assert first["cause"] == fault.cause, [(cause["cause"], cause["text"], cause["evidence"]) for cause in found["causes"]]
+        assert fault.mend in first["mend"]
+        begun = time.monotonic()
+        code, output, _seconds = run(*shlex.split(first["mend"]))
+        assert code == 0, output[-6000:]
+        code, causes = until_well()
+        assert code == 0, causes
+    finally:
+        host.run(CLEANUP)
+    problems = [result for result in health["results"] if result["status"] != "OK"]
+    worst = next(result for result in problems if result["cause"] == first["cause"])
+    table[name] = {
+        "fault": fault.title, "health": "{0} {1} {2}".format(worst["status"], worst["what"], worst["text"]), "also": len(problems) - 1, "cause": fault.cause,
+        "mend": re.sub(r"=\d+", "=1234", shlex.join(first["argv"])), "seconds": round(time.monotonic() - begun),
+    }

@@ -1,0 +1,148 @@
+"""The module that looks at a host, and the action that shows what was seen."""
+
+import importlib.util
+import json
+import pathlib
+import time
+
+import pytest
+from ansible.module_utils import airflow_metadata
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+health = load(ROOT / "plugins/modules/airflow_health.py")
+shown = load(ROOT / "plugins/action/airflow_health_report.py")
+Result = shown.diagnosis.Result
+
+
+# ---- looking -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_that_hangs_or_fails_costs_its_own_answer_only():
+    begun = time.monotonic()
+    found = health.beside({
+        "hangs": (lambda _: time.sleep(30), None), "fails": (lambda _: 1 / 0, None), "answers": (lambda given: given, 7)}, 0.3)
+    assert time.monotonic() - begun < 2
+    assert found == {"hangs": {"error": "no answer within 0.3 s"}, "fails": {"error": "ZeroDivisionError: division by zero"}, "answers": 7}
+
+
+@pytest.mark.parametrize(("pattern", "path", "left_out"), [
+    ("report.py", "report.py", True), ("*.py", "a/report.py", True), ("drafts/", "drafts/report.py", True), ("drafts", "a/drafts/report.py", True),
+    ("rep.*", "report.py", True), ("other", "report.py", False), ("drafts/*.txt", "drafts/report.py", False), ("[", "report.py", False),
+])
+def test_lines_of_airflowignore(pattern, path, left_out):
+    assert health.matches(pattern, path) is left_out
+
+
+def test_a_dag_is_looked_for_in_the_release(tmp_path):
+    dags = tmp_path / "dags/current/dags"
+    (dags / "drafts").mkdir(parents=True)
+    (dags / "drafts/report.py").write_text("DAG('daily_report')", encoding="utf-8")
+    (dags / "other.py").write_text("DAG('another')", encoding="utf-8")
+    (dags / ".airflowignore").write_text("# not yet\ndrafts/\n", encoding="utf-8")
+    found = health.dag_files({"paths": {"install": str(tmp_path)}, "dag_id": "daily_report"})
+    assert found == {"files": ["drafts/report.py"], "ignored": [{"file": "drafts/report.py", "pattern": "drafts/"}]}
+
+
+def test_secrets_are_compared_by_a_hash_that_another_run_does_not_make(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/jwt_secret").write_text("hunter2", encoding="utf-8")
+    first, same, other = (health.secrets({"paths": {"config": str(tmp_path)}, "salt": salt})["jwt_secret"]["hash"] for salt in ("a", "a", "b"))
+    assert first == same != other
+    assert "hunter2" not in json.dumps([first, other])
+
+
+@pytest.mark.parametrize(("statement", "told"), [
+    ("UPDATE slot_pool SET slots = 1 WHERE pool = 'x'", "UPDATE slot_pool"),
+    ("INSERT INTO connection (password) VALUES ('hunter2')", "INSERT connection"),
+    ("SELECT a,\n  b FROM  dag_run WHERE x = 'hunter2'", "SELECT dag_run"),
+    ("ALTER ROLE airflow PASSWORD 'hunter2'", "ALTER"),
+    ("BEGIN; LOCK TABLE slot_pool, dag_run; SELECT 'hunter2'", "LOCK slot_pool"),
+    ("COPY hunter2", "COPY"), ("", ""), (None, ""),
+])
+def test_of_a_statement_only_the_first_words_are_told(statement, told):
+    assert airflow_metadata.first_words(statement) == told
+
+
+@pytest.mark.parametrize(("stacktrace", "line"), [
+    ("Traceback (most recent call last):\n  File \"x.py\", line 1\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
+    ("Traceback:\nairflow.exceptions.AirflowException: bad\nsee above", "airflow.exceptions.AirflowException: bad"), ("Timeout", "Timeout"), ("", ""),
+])
+def test_of_a_traceback_the_reason_is_told(stacktrace, line):
+    assert airflow_metadata.last_line(stacktrace) == line
+
+
+def test_a_database_that_can_not_be_used_says_so_without_its_url(tmp_path):
+    (tmp_path / "url").write_text("postgresql+psycopg2://airflow:hunter2@127.0.0.1:1/airflow", encoding="utf-8")
+    found = airflow_metadata.ask({"url_file": str(tmp_path / "url"), "key_file": "/nonexistent", "encrypted": []})
+    assert set(found) <= {"refused", "unusable"}
+    assert "hunter2" not in json.dumps(found)
+    assert "unusable" in airflow_metadata.ask({"url_file": "/nonexistent"})
+
+
+# ---- showing -----------------------------------------------------------------------------------------------------------------------
+
+
+def results(hosts=1, broken=0):
+    made = []
+    for number in range(hosts):
+        name = f"airflow-{number}"
+        made += [Result("hosts", name, "host", "OK", "up 3 d", "", (), (), ""), Result("components", name, "airflow-triggerer", "OK", "runs", "", (), (), "")]
+        if number < broken:
+            made.append(Result("components", name, "airflow-scheduler", "CRITICAL", "stopped " + "long ago " * 20, "component_stopped", ("<its> journal",),
+                               ("playbooks/services.yml",), ""))
+    return made
+
+
+def report_of(made, inventory=()):
+    return shown.report(made, {result.host for result in made}, 0.0, list(inventory))
+
+
+def plain(_status, text=None):
+    return text or _status
+
+
+@pytest.mark.parametrize(("hosts", "broken"), [(1, 0), (1, 1), (3, 1), (40, 0), (40, 3), (200, 200)])
+def test_it_is_one_screen(hosts, broken):
+    lines = shown.health_lines(report_of(results(hosts, broken)), "Airflow of test", plain)
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 100
+    assert ("CRITICAL" in "\n".join(lines)) is (broken > 0)
+    assert not broken or "ansible-playbook playbooks/services.yml" in "\n".join(lines)
+
+
+def test_of_many_hosts_what_is_not_ok_is_not_summed_up():
+    lines = shown.health_lines(report_of(results(40, 3)), "Airflow of test", plain)
+    assert [name for name in ("airflow-0", "airflow-1", "airflow-2") if not any(name in line and "CRITICAL" in line for line in lines)] == []
+    assert any("40 checks on 40 hosts" in line for line in lines)
+
+
+def test_the_command_names_the_inventory_that_was_used():
+    made = report_of(results(1, 1), ["-i", "inventories/my prod/hosts.yml"])
+    assert made["causes"][0]["mend"] == "ansible-playbook -i 'inventories/my prod/hosts.yml' playbooks/services.yml"
+    assert made["causes"][0]["mend"] in "\n".join(shown.diagnosis_lines(made, "Airflow of test", plain)), "in one line, to be copied"
+
+
+def test_the_page_shows_what_hosts_say_as_text():
+    page = shown.page(report_of(results(1, 1)), "Airflow of test")
+    assert "&lt;its&gt; journal" in page
+    assert "<its>" not in page
+    assert "http" not in page, "it loads nothing"
+
+
+def test_a_host_that_did_not_answer_is_told():
+    found = shown.observations({
+        "a": {"__airflow_health_answer": {"unreachable": True, "msg": "no route"}}, "b": {"__airflow_health_answer": {"failed": True, "msg": "no sudo"}},
+        "c": {}, "d": {"__airflow_health_answer": {"components": {}, "seen": {}}}}, "abcd")
+    assert found["a"]["unreachable"] == "no route"
+    assert found["b"]["failed"] == "no sudo"
+    assert found["c"]["failed"]
+    assert found["d"] == {"components": {}, "seen": {}}
