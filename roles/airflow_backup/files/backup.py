@@ -123,17 +123,22 @@ def configuration(directory):
 
 
 def pack_dags(release, file):
-    """Write the release's files as module airflow_dag_archive does: without what the host has added to them."""
-
-    def wanted(info):
-        added = info.name == "dags/include" and info.linkname == "../include"
-        return None if added or "__pycache__" in info.name else info
-
+    """Write the release's files and return their hash, both as module airflow_dag_archive does: without what the host has added to them."""
+    total = hashlib.sha256()
+    paths = {str(path.relative_to(release)): path for folder in ("dags", "plugins", "include") for path in Path(release, folder).rglob("*")}
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
-        for folder in ("dags", "plugins", "include"):
-            for path in sorted(Path(release, folder).rglob("*")):
-                if path.is_symlink() or not path.is_dir():
-                    tar.add(path, str(path.relative_to(release)), recursive=False, filter=wanted)
+        for name, path in sorted(paths.items()):
+            if path.is_symlink():
+                kind, content = "link", os.readlink(path).encode()
+                if (name, content) == ("dags/include", b"../include"):
+                    continue
+            elif path.is_file() and "__pycache__" not in path.parts:
+                kind, content = "exec" if path.stat().st_mode & 0o100 else "file", path.read_bytes()
+            else:
+                continue
+            tar.add(path, name, recursive=False)
+            total.update(f"{kind} {hashlib.sha256(content).hexdigest()} {name}\n".encode())
+    return total.hexdigest()
 
 
 def seal(content, recipients):
@@ -220,7 +225,8 @@ def client(name, major):
         there = f"the host has {', '.join(map(str, sorted(found)))}" if found else "the host has none"
         raise Problem(
             f"{name} of PostgreSQL {major} or later is needed, as new as the server; {there}. "
-            f"Name its package in airflow_backup_packages, such as [gpg, postgresql-client-{major}] with the PostgreSQL project's repository, and run playbooks/backup.yml."
+            f"Name its package in airflow_backup_packages, such as [gpg, postgresql-client-{major}], which the PostgreSQL project's repository has, "
+            "and run playbooks/backup.yml."
         )
     return found[fit[0]], fit[0]
 
@@ -295,12 +301,15 @@ def write(path, config, last):
             archive.add("configuration.gpg", [seal(json.dumps(sealed).encode(), config["recipients"])])
             if release:
                 with tempfile.TemporaryFile(dir=path.parent) as dags:
-                    pack_dags(release, dags)
+                    found = pack_dags(release, dags)
                     dags.seek(0)
                     archive.add("dags.tar.gz", chunks_of(dags))
+                if found != revision["hash"]:
+                    # Somebody has changed files by hand. A restore brings what there was, and doesn't give it the name of what there should be.
+                    revision.update(hash=found, id=f"{revision['id']}-changed")
             manifest = {
                 "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "host": socket.getfqdn(),
+                "host": config["host"],
                 "airflow_version": config["airflow_version"],
                 "virtualenv": Path(config["venv"]).resolve().name,
                 "postgresql": version,

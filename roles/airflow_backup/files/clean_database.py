@@ -110,7 +110,7 @@ def main(question, path_of_config):
     config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
     settings = config["clean"]
     until = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=settings["keep_days"])
-    answer, said = {"before": until.isoformat(timespec="seconds")}, io.StringIO()
+    answer, said = {"days": settings["keep_days"], "before": until.isoformat(timespec="seconds")}, io.StringIO()
     with contextlib.redirect_stdout(said):
         if question == "report":
             clean(until, config, dry_run=True)
