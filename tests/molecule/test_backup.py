@@ -147,7 +147,7 @@ def test_what_is_old_goes_from_the_database_and_stays_as_a_file(host, sql, major
     sql("INSERT INTO log (dttm, event) SELECT now() - interval '200 days', 'drill' FROM generate_series(1, 1500)")
     report = play("runbooks/clean_database")
     assert not report.failed and report.changed == 0 and "log 1500" in report.text, report.output
-    assert "confirm=airflow-runbooks" in report.text and sql("SELECT count(*) FROM log WHERE event = 'drill'") == ["1500"]
+    assert f"confirm={host_name(host)}" in report.text and sql("SELECT count(*) FROM log WHERE event = 'drill'") == ["1500"]
     refused = play("runbooks/clean_database", confirm="yes")
     assert refused.failed and refused.changed == 0 and "confirm is yes" in refused.text, refused.output
     if major == 3:
