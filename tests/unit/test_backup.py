@@ -210,6 +210,50 @@ def test_success_is_counted_where_airflow_sends_its_metrics(tmp_path):
         assert server.recv(100) == b"prod.backup.success:1|c"
 
 
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of an emulator in this process, and the configuration that names it."""
+    import boto3
+    import moto
+
+    for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with moto.mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="backups", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        settings = {"bucket": "backups", "prefix": "prod/", "region": "eu-central-1", "kms_key_id": "alias/backups"}
+        yield client, {"s3": settings, "keep_days": 14, "keep_at_least": 1}
+
+
+def test_s3_gets_the_file_with_its_checksum(bucket, made):
+    client, config = bucket
+    assert backup.upload(config, made, backup.checksum(made)) == f"s3://backups/prod/{made.name}"
+    found = client.get_object(Bucket="backups", Key=f"prod/{made.name}", ChecksumMode="ENABLED")
+    assert found["Body"].read() == made.read_bytes() and found["ChecksumSHA256"]
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "alias/backups")
+
+
+def test_a_bucket_that_says_no_is_named_with_what_it_said(bucket, made):
+    _client, config = bucket
+    config["s3"]["bucket"] = "elsewhere"
+    with pytest.raises(backup.Problem, match=r"bucket elsewhere \(airflow_backup_s3_bucket\): .*NoSuchBucket.* is whole, and stays"):
+        backup.upload(config, made, backup.checksum(made))
+
+
+def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tmp_path):
+    client, config = bucket
+    now = datetime.datetime.now(datetime.timezone.utc)
+    old, young = (f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (20, 1))
+    for file in (old, f"{old}.sha256", young, "notes.txt"):
+        (tmp_path / file).write_text("x", encoding="utf-8")
+    for key in (f"prod/{old}", f"prod/{young}", f"test/{old}", "prod/notes.txt"):
+        client.put_object(Bucket="backups", Key=key, Body=b"x")
+    assert backup.prune({**config, "directory": str(tmp_path)}) == [old, f"s3://backups/prod/{old}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young, "notes.txt"]
+    assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{young}", "prod/notes.txt", f"test/{old}"]
+
+
 # ---- clean_database
 
 
