@@ -119,7 +119,7 @@ def surplus(names, now, keep_days, keep_at_least):
 def configuration(directory):
     """Return {path: content} of the configuration directory."""
     paths = (path for path in Path(directory).rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in sorted(paths)}
+    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8", errors="surrogateescape") for path in sorted(paths)}
 
 
 def pack_dags(release, file):
