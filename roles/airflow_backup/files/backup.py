@@ -192,10 +192,15 @@ def query(connection, statement, *values):
 
 def alone(config):
     """Return a connection that holds the lock of what must not meet a backup, for as long as it is open: another one, clean_database, a restore."""
+    import psycopg2
+
     connection = connect(config)
     connection.autocommit = True
     query(connection, "SET lock_timeout = '1h'")
-    query(connection, "SELECT pg_advisory_lock(hashtext('airflow-backup'))")
+    try:
+        query(connection, "SELECT pg_advisory_lock(hashtext('airflow-backup'))")
+    except psycopg2.errors.LockNotAvailable:
+        raise Problem("Another backup, a cleaning or a restore has been at work for an hour. Start this again once that has ended.") from None
     return connection
 
 
