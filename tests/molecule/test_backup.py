@@ -168,12 +168,13 @@ def test_what_a_restore_replaces_is_kept(host, setting, drill):
     def ask(statement):
         return host.check_output(f"runuser -u postgres -- psql -d scratch -Atc '{statement}'")
 
-    config = setting("airflow_config_dir")
-    host.check_output("runuser -u postgres -- createdb -O airflow scratch && mkdir -p /root/scratch/secrets")
-    host.check_output(f"sed 's#/airflow$#/scratch#' {config}/secrets/sql_alchemy_conn > /root/scratch/secrets/sql_alchemy_conn")
-    host.check_output(f"sed 's#\"config_dir\": \"[^\"]*\"#\"config_dir\": \"/root/scratch\"#' {config}/backup.json > /root/scratch/backup.json")
-    libexec, path = f"{setting('airflow_install_dir')}/libexec", f"{setting('airflow_backup_dir')}/{drill['path'].name}"
-    restore = f"{setting('airflow_install_dir')}/venv/bin/python {libexec}/backup.py restore /root/scratch/backup.json {path} rerun"
+    # Airflow's role may connect to its own database only, so the server's superuser does it, over the socket.
+    place, url = "/var/tmp/scratch", "postgresql+psycopg2://postgres@/scratch?host=/var/run/postgresql"
+    host.check_output(f"runuser -u postgres -- createdb scratch && mkdir -p {place}/secrets && printf '%s' '{url}' > {place}/secrets/sql_alchemy_conn")
+    host.check_output(f"echo '{json.dumps({'config_dir': place})}' > {place}/backup.json")
+    host.check_output(f"cp {setting('airflow_backup_dir')}/{drill['path'].name}* {place} && chown -R postgres {place}")
+    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
+    restore = f"runuser -u postgres -- env RUNTIME_DIRECTORY={place} {program} restore {place}/backup.json {place}/{drill['path'].name} rerun"
     assert json.loads(host.check_output(restore))["kept"] == "", "an empty database is not worth keeping"
     ask("DELETE FROM variable")
     kept = json.loads(host.check_output(restore))["kept"]
