@@ -105,6 +105,9 @@ ensure_venv() {
   export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV ANSIBLE_CONFIG=$ROOT/ansible.cfg
 }
 
+# A run of site.yml makes the keys that backups are sealed for, on this machine.
+ensure_gpg() { command -v gpg >/dev/null || apt_install "for the keys of backups" gnupg; }
+
 docker_answers() { docker version >/dev/null 2>&1; }
 
 start_dockerd() {

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 import time
@@ -439,6 +440,35 @@ def check_ecs(get, where, rules):
     if missing:
         yield "airflow_ecs", "airflow_ecs ({0}): lacks {1}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(
             where("airflow_ecs"), ", ".join(missing))
+
+
+def check_backup(get, where, made, has_gpg):
+    """made: whether the pair of keys is there that site.yml makes where the inventory names no recipients."""
+    directory, recipients = maybe(get, "airflow_backup_dir"), maybe(get, "airflow_backup_recipients")
+    if directory is not None and not re.fullmatch(r"(/[^/\s]+){2,}", directory):
+        yield "airflow_backup_dir", (
+            "airflow_backup_dir ({0}) is {1}; valid is an absolute path of two levels or more, without spaces, such as /var/backups/airflow."
+        ).format(where("airflow_backup_dir"), directory)
+    for number, recipient in enumerate(recipients or []):
+        if "PRIVATE KEY" in str(recipient) or "BEGIN PGP PUBLIC KEY BLOCK" not in str(recipient):
+            yield "airflow_backup_recipients", (
+                "airflow_backup_recipients[{0}] ({1}) is no armored OpenPGP public key. Make one with: gpg --armor --export <address>"
+            ).format(number, where("airflow_backup_recipients"))
+    if recipients == [] and not made(maybe(get, "airflow_secrets_copy_dir")):
+        if maybe(get, "airflow_secrets_copy_dir") == "":
+            yield "airflow_backup_recipients", (
+                "airflow_backup_recipients ({0}) is empty and airflow_secrets_copy_dir ({1}) too, so there is nobody that keys in a backup could be sealed "
+                "for. Set one of them: docs/backup.md."
+            ).format(where("airflow_backup_recipients"), where("airflow_secrets_copy_dir"))
+        elif not has_gpg:
+            yield "airflow_backup_recipients", (
+                "airflow_backup_recipients ({0}) is empty, and the controller lacks gpg, which makes the keys that backups are sealed for. Install it "
+                "(apt-get install gnupg, brew install gnupg), or name recipients: docs/backup.md."
+            ).format(where("airflow_backup_recipients"))
+
+
+def has_backup_key(directory):
+    return bool(directory) and os.path.exists(os.path.join(os.path.expanduser(directory), "backup_key"))
 
 
 def maybe(get, name):
@@ -885,6 +915,7 @@ class ActionModule(ActionBase):
             if host in groups.get("airflow", []) or host is None:
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
+                problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
                 if "airflow_version" not in bad:
                     problems += check_version(unspoilt, where, rules, self.locks)
             if host in groups.get("airflow_proxy", []):

@@ -362,3 +362,24 @@ def test_a_provider_sends_people_back_by_https(action, rules, url):
     (problem,) = auth_problems(action, rules, OAUTH, url)
     assert "airflow_api_base_url (here:1) has to be https://" in problem and "airflow_proxy" in problem
     assert auth_problems(action, rules, LDAP, url) == []
+
+
+PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+@pytest.mark.parametrize("values, made, gpg, told", [
+    ({}, False, True, None),
+    ({}, True, False, None),
+    ({}, False, False, "the controller lacks gpg"),
+    ({"airflow_secrets_copy_dir": ""}, False, True, "there is nobody that keys in a backup could be sealed for"),
+    ({"airflow_backup_recipients": [PUBLIC_KEY], "airflow_secrets_copy_dir": ""}, False, False, None),
+    ({"airflow_backup_recipients": [PUBLIC_KEY, "age1qqq"]}, False, True, "airflow_backup_recipients[1] (inventory) is no armored OpenPGP public key"),
+    ({"airflow_backup_recipients": [PUBLIC_KEY.replace("PUBLIC", "PRIVATE")]}, False, True, "airflow_backup_recipients[0]"),
+    ({"airflow_backup_dir": "/backups"}, False, True, "airflow_backup_dir (inventory) is /backups"),
+    ({"airflow_backup_dir": "/var/my backups"}, False, True, "without spaces"),
+])
+def test_backups_need_somebody_to_be_sealed_for(action, values, made, gpg, told):
+    given = {"airflow_backup_dir": "/var/backups/airflow", "airflow_backup_recipients": [], "airflow_secrets_copy_dir": "~/x", **values}
+    found = [text for _name, text in action.check_backup(given.get, lambda _name: "inventory", lambda _directory: made, gpg)]
+    assert [told in text for text in found] == ([True] if told else [])
+    assert "PRIVATE" not in "".join(found)

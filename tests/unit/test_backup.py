@@ -1,0 +1,289 @@
+"""The programs of role airflow_backup: what they decide, what they write, and what they refuse to read."""
+
+import contextlib
+import datetime
+import hashlib
+import importlib.util
+import io
+import json
+import logging
+import pathlib
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILES = ROOT / "roles/airflow_backup/files"
+
+
+def program(name, directory=FILES):
+    spec = importlib.util.spec_from_file_location(name, directory / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+backup, clean_database = program("backup"), program("clean_database")
+NOW = datetime.datetime(2026, 3, 31, 2, 0, tzinfo=datetime.timezone.utc)
+
+
+def name(days):
+    return f"airflow-{NOW - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar"
+
+
+@pytest.mark.parametrize(("ages", "keep_days", "keep_at_least", "gone"), [
+    ([0, 1, 13, 14, 15, 40], 14, 3, [15, 40]),
+    ([20, 21, 22, 23], 14, 3, [23]),
+    ([20, 21], 14, 3, []),
+    ([0, 1, 2], 1, 1, [2]),
+    ([], 14, 3, []),
+])
+def test_what_is_too_old_goes_but_never_the_last_ones(ages, keep_days, keep_at_least, gone):
+    others = ["airflow-.tar", "notes.txt", f"{name(400)}.sha256", f"{name(400)}.new", "airflow-20260101T000000Z.tar.gz"]
+    assert backup.surplus([name(age) for age in ages] + others, NOW, keep_days, keep_at_least) == sorted(name(age) for age in gone)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A backup with two members and its checksum."""
+    path = tmp_path / name(0)
+    with open(path, "w+b") as file:
+        archive = backup.Archive(file)
+        archive.add("database.dump", [b"x" * 700, b"y" * 100_000])
+        archive.add("empty", [])
+        archive.add("manifest.json", [json.dumps({"airflow_version": "3.3.2", "files": dict(archive.members)}).encode()])
+        archive.close()
+    path.with_name(f"{path.name}.sha256").write_text(f"{backup.checksum(path)}  {path.name}\n", encoding="utf-8")
+    return path
+
+
+def test_tar_reads_what_was_written_as_it_came(made):
+    listed = subprocess.run(["tar", "-tvf", made], capture_output=True, text=True, check=True).stdout
+    assert "-rw-------" in listed and "100700" in listed
+    content = subprocess.run(["tar", "-xOf", made, "database.dump"], capture_output=True, check=True).stdout
+    assert content == b"x" * 700 + b"y" * 100_000
+    assert backup.inspect(made)["files"]["database.dump"] == {"bytes": 100_700, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("place", ["member", "header", "end"])
+def test_a_damaged_backup_is_refused_with_and_without_its_checksum(made, beside, place):
+    content = bytearray(made.read_bytes())
+    if place == "end":
+        content = content[:60_000]
+    else:
+        content[{"member": 5000, "header": 3}[place]] ^= 1
+    made.write_bytes(content)
+    if not beside:
+        made.with_name(f"{made.name}.sha256").unlink()
+    with pytest.raises(backup.Problem, match="damaged|no whole backup"):
+        backup.inspect(made)
+
+
+def test_what_is_no_backup_at_all_is_refused_without_a_traceback(tmp_path):
+    (tmp_path / "x.tar").write_text("hello", encoding="utf-8")
+    done = subprocess.run(["python3", FILES / "backup.py", "inspect", tmp_path / "x.tar"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "is no whole backup" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A DAG release as it lies on a host."""
+    root = tmp_path / "releases/1"
+    for folder in ("dags/sub/__pycache__", "plugins", "include"):
+        (root / folder).mkdir(parents=True)
+    (root / "dags/a.py").write_text("a", encoding="utf-8")
+    (root / "dags/sub/run.sh").write_text("b", encoding="utf-8")
+    (root / "dags/sub/run.sh").chmod(0o750)
+    (root / "dags/sub/__pycache__/a.pyc").write_text("c", encoding="utf-8")
+    (root / "dags/link.py").symlink_to("a.py")
+    (root / "include/sql.txt").write_text("d", encoding="utf-8")
+    (root / "dags/include").symlink_to("../include")
+    for added in ("REVISION", "PLUGINS"):
+        (root / added).write_text("{}", encoding="utf-8")
+    return root
+
+
+def test_dags_are_packed_as_the_module_that_unpacks_them_expects(release):
+    archive_of = importlib.util.spec_from_file_location("archive", ROOT / "plugins/modules/airflow_dag_archive.py")
+    archive = importlib.util.module_from_spec(archive_of)
+    archive_of.loader.exec_module(archive)
+    packed = io.BytesIO()
+    found = backup.pack_dags(release, packed)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        assert sorted(tar.getnames()) == ["dags/a.py", "dags/link.py", "dags/sub/run.sh", "include/sql.txt"]
+        entries = {
+            info.name: archive.Entry(bool(info.mode & 0o100), b"" if info.issym() else tar.extractfile(info).read(), info.linkname if info.issym() else "")
+            for info in tar
+        }
+    assert found == archive.digest(entries)
+
+
+@pytest.mark.skipif(not shutil.which("gpg"), reason="gpg is not installed here; the scenario seals and unseals with it")
+def test_what_is_sealed_is_opened_by_each_recipient_and_by_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    homes, keys = [], []
+    for number in range(3):
+        home = tmp_path / str(number)
+        home.mkdir(mode=0o700)
+        gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        subprocess.run([*gpg, "--quick-generate-key", f"somebody {number}", "default", "default", "never"], check=True, capture_output=True)
+        keys.append(subprocess.run([*gpg, "--armor", "--export"], check=True, capture_output=True, text=True).stdout)
+        homes.append(gpg)
+    try:
+        sealed = backup.seal(b"the keys", keys[:2])
+        opened = [subprocess.run([*gpg, "--decrypt"], input=sealed, capture_output=True, check=False).stdout for gpg in homes]
+        assert opened == [b"the keys", b"the keys", b""] and b"the keys" not in sealed
+        with pytest.raises(backup.Problem, match="could not be sealed, so nothing was kept"):
+            backup.seal(b"the keys", ["no key"])
+    finally:
+        for gpg in homes:
+            subprocess.run(["gpgconf", "--homedir", gpg[2], "--kill", "all"], check=False)
+
+
+def test_a_full_disk_is_seen_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(backup.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(0, 0, 1000 * backup.MB))
+    backup.refuse_without_room(tmp_path, 300 * backup.MB, 10**12, 500)
+    backup.refuse_without_room(tmp_path, 0, 400 * backup.MB, 500)
+    with pytest.raises(backup.Problem, match="1000 MB free and 1125 are needed"):
+        backup.refuse_without_room(tmp_path, 500 * backup.MB, 0, 500)
+    with pytest.raises(backup.Problem, match="1000 MB free and 1100 are needed"):
+        backup.refuse_without_room(tmp_path, 0, 600 * backup.MB, 500)
+
+
+MANIFEST = {"time": "2026-03-31T02:00:00+00:00", "database": {"rows": {"dag_run": 7}}}
+
+
+@pytest.mark.parametrize("fate", ["fail", "rerun"])
+@pytest.mark.parametrize("keep", ["", "replaced_x"])
+def test_all_of_a_restore_is_one_transaction_that_ends_only_where_the_numbers_are_right(fate, keep):
+    before, after = (part.decode().splitlines() for part in backup.statements(MANIFEST, fate, keep))
+    assert before[0] == "BEGIN;" and after[-1] == "COMMIT;" and not [line for line in before[1:] + after[:-1] if "COMMIT" in line]
+    assert ("ALTER SCHEMA public RENAME TO replaced_x;" in before) is bool(keep) and ("DROP SCHEMA public CASCADE;" in before) is not bool(keep)
+    assert [line for line in after if "dag_run) <> 7" in line and "RAISE EXCEPTION" in line]
+    assert bool([line for line in after if "task_instance" in line]) is (fate == "fail")
+
+
+@pytest.fixture
+def pg_dump(tmp_path, monkeypatch):
+    """pg_dump("15.4", "17.1"): programs of these versions, the last of which is in the PATH; gives the function that chooses."""
+
+    def make(*versions):
+        paths = []
+        for version in versions:
+            path = tmp_path / version / "bin/pg_dump"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version} (Debian)'\n", encoding="utf-8")
+            path.chmod(0o755)
+            paths.append(str(path))
+        monkeypatch.setattr(backup.glob, "glob", lambda pattern: paths[:-1] if "/lib/" in pattern else [])
+        monkeypatch.setattr(backup.shutil, "which", lambda _name: paths[-1] if paths else None)
+        return lambda major: backup.client("pg_dump", major)[1]
+
+    return make
+
+
+def test_the_program_is_as_new_as_the_server_and_no_newer_than_it_has_to_be(pg_dump):
+    choose = pg_dump("17.1", "15.4", "16.2")
+    assert [choose(major) for major in (14, 15, 16, 17)] == [15, 15, 16, 17]
+    with pytest.raises(backup.Problem, match=r"PostgreSQL 18 or later is needed, as new as the server; the host has 15, 16, 17\. Name its package"):
+        choose(18)
+
+
+def test_a_host_without_the_program_is_told_so(pg_dump):
+    with pytest.raises(backup.Problem, match="the host has none"):
+        pg_dump()(15)
+
+
+def test_success_is_counted_where_airflow_sends_its_metrics(tmp_path):
+    import socket
+
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        config = f"[metrics]\nstatsd_on = True\nstatsd_host = 127.0.0.1\nstatsd_port = {server.getsockname()[1]}\nstatsd_prefix = prod\n[x]\ny = 100%\n"
+        (tmp_path / "airflow.cfg").write_text(config, encoding="utf-8")
+        backup.count_success({"config_dir": tmp_path})
+        assert server.recv(100) == b"prod.backup.success:1|c"
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of an emulator in this process, and the configuration that names it."""
+    import boto3
+    import moto
+
+    for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with moto.mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="backups", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        settings = {"bucket": "backups", "prefix": "prod/", "region": "eu-central-1", "kms_key_id": "alias/backups"}
+        yield client, {"s3": settings, "keep_days": 14, "keep_at_least": 1}
+
+
+def test_s3_gets_the_file_with_its_checksum(bucket, made):
+    client, config = bucket
+    assert backup.upload(config, made, backup.checksum(made)) == f"s3://backups/prod/{made.name}"
+    found = client.get_object(Bucket="backups", Key=f"prod/{made.name}", ChecksumMode="ENABLED")
+    assert found["Body"].read() == made.read_bytes() and found["ChecksumSHA256"]
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "alias/backups")
+
+
+def test_a_bucket_that_says_no_is_named_with_what_it_said(bucket, made):
+    _client, config = bucket
+    config["s3"]["bucket"] = "elsewhere"
+    with pytest.raises(backup.Problem, match=r"bucket elsewhere \(airflow_backup_s3_bucket\): .*NoSuchBucket.* is whole, and stays"):
+        backup.upload(config, made, backup.checksum(made))
+
+
+def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tmp_path):
+    client, config = bucket
+    now = datetime.datetime.now(datetime.timezone.utc)
+    old, young = (f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (20, 1))
+    for file in (old, f"{old}.sha256", young, "notes.txt"):
+        (tmp_path / file).write_text("x", encoding="utf-8")
+    for key in (f"prod/{old}", f"prod/{young}", f"test/{old}", "prod/notes.txt"):
+        client.put_object(Bucket="backups", Key=key, Body=b"x")
+    assert backup.prune({**config, "directory": str(tmp_path)}) == [old, f"s3://backups/prod/{old}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young, "notes.txt"]
+    assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{young}", "prod/notes.txt", f"test/{old}"]
+
+
+# ---- clean_database
+
+
+def test_steps_go_from_the_oldest_to_the_limit_and_none_takes_longer_than_a_week():
+    until = NOW - datetime.timedelta(days=90)
+    found = clean_database.steps(NOW - datetime.timedelta(days=120), until)
+    assert found[-1] == until and found == sorted(found)
+    assert max(later - earlier for earlier, later in zip(found, found[1:])) <= datetime.timedelta(days=7)
+    assert clean_database.steps(until, until) == clean_database.steps(NOW, until) == [until]
+
+
+SAID = """Performing dry run for db cleanup.
+
+Performing dry run for table log
+Checking table log
+Found 1500 rows meeting deletion criteria.
+
+Performing dry run for table job
+Checking table job
+Found 0 rows meeting deletion criteria.
+"""
+
+
+def test_airflows_own_dry_run_is_read():
+    assert clean_database.found_rows(SAID) == {"log": 1500}
+
+
+def test_only_a_table_that_could_not_be_cleaned_is_a_failure():
+    failures, logger = clean_database.Failures(), logging.getLogger("tests.clean_database")
+    logger.addHandler(failures)
+    logger.warning("Table %s not found.  Skipping.", "celery_taskmeta")
+    logger.warning("Encountered error when attempting to clean table '%s'. ", "log")
+    assert failures.messages == ["Encountered error when attempting to clean table 'log'."]
