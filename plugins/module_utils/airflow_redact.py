@@ -40,18 +40,18 @@ def read(path: str) -> str:
         return ""
 
 
-def leaves(value) -> list:
-    """Return the strings inside a decoded JSON value."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value] if isinstance(value, str) else []
-
-
 def telling(name: str) -> bool:
     """Return whether a setting of this name is a secret."""
     return bool(re.fullmatch(NAME, name, re.IGNORECASE))
+
+
+def leaves(value, told: bool = False) -> list:
+    """Return the strings inside a decoded JSON value that stand below a telling name."""
+    if isinstance(value, dict):
+        return [leaf for name, item in value.items() for leaf in leaves(item, told or telling(name))]
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in leaves(item, told)]
+    return [value] if isinstance(value, str) and told else []
 
 
 def parts(text: str) -> list:
@@ -113,8 +113,7 @@ def values_in_database(rows: list) -> set:
                 extra = json.loads(value)
             except ValueError:
                 extra = {}
-            told = [one for key, one in extra.items() if telling(key)] if isinstance(extra, dict) else []
-            found.update(part for leaf in leaves(told) for part in parts(leaf))
+            found.update(part for leaf in leaves(extra) for part in parts(leaf))
     return {value for value in found if len(value) >= SHORTEST}
 
 

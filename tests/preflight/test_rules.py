@@ -170,6 +170,14 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_secrets_backend": {"backend": "hashicorp_vault"}}, None), ({"airflow_secrets_backend": {"backend": "site.secrets.Backend"}}, None),
     ({"airflow_secrets_backend": {"backend": "hashicorp-vault"}}, "Did you mean hashicorp_vault?"),
     ({"airflow_secrets_backend": {"backend_kwargs": {}}}, "its backend is null; valid are aws_secrets_manager"),
+    ({"airflow_alerts": {"slack_webhook_url": "https://hooks.slack.com/services/correct-horse"}}, None),
+    ({"airflow_alerts": {"email": {"to": ["a@example.com"], "from": "b@example.com", "host": "smtp"}, "limit": 5}}, None),
+    ({"airflow_alerts": {"limit": 5}}, "names nobody"), ({"airflow_alerts": {"email": {"to": ["a@example.com"]}}}, "email lacks from, host"),
+    ({"airflow_alerts": {"email": {"to": ["nobody"], "from": "b@example.com", "host": "smtp"}}}, "no address"),
+    ({"airflow_alerts": {"email": {"to": ["a@b"], "from": "b@c", "host": "smtp", "user": "me", "security": "none"}}}, "password in clear"),
+    ({"airflow_alerts": {"slack_webhook_url": "correct-horse"}}, "slack_webhook_url is no address"),
+    ({"airflow_alerts": {"sns_topic_arn": "airflow-alerts"}}, "valid is one such as arn:aws:sns"),
+    ({"airflow_alerts": {"sns_topic_arn": "arn:aws:sns:eu-central-1:123456789012:a", "limit": 0}}, "limit is 0"),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):

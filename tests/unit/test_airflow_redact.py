@@ -77,7 +77,7 @@ def test_ordinary_lines_stay_as_they_are():
 def test_a_secret_has_parts_that_are_secrets():
     assert set(parts("key-of-today,key-of-before")) == {"key-of-today,key-of-before", "key-of-today", "key-of-before"}
     assert {"p%40ss-word", "p@ss-word"} <= set(parts("postgresql+psycopg2://airflow:p%40ss-word@127.0.0.1/airflow"))
-    assert set(parts('{"token": "hvs.abcdef", "nested": [{"x": "other-one"}]}')) == {"hvs.abcdef", "other-one"}
+    assert set(parts('{"token": "hvs.abcdef", "host": "smtp.example.com", "secrets": [{"x": "other-one"}]}')) == {"hvs.abcdef", "other-one"}
 
 
 def test_what_the_host_holds_is_known(tmp_path):
