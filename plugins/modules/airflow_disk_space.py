@@ -182,10 +182,9 @@ class Space:
     def old_virtualenvs(self) -> tuple:
         """Virtualenvs that don't run: a way back to another version would have to build its own again."""
         running = os.path.realpath(os.path.join(self.args["install_dir"], "venv"))
-        # What a process was started from still runs, whatever the link says.
-        used = {running} | {os.path.realpath(link) for link in glob.glob("/proc/[0-9]*/exe")}
+        # What a process was started from still runs, whatever the link says; its interpreter's path tells.
         commands = "\n".join(read(path) for path in glob.glob("/proc/[0-9]*/cmdline"))
-        old = [path for path in self.virtualenvs() if path not in used and f"{path}/" not in commands] if os.path.isdir(running) else []
+        old = [path for path in self.virtualenvs() if path != running and f"{path}/" not in commands] if os.path.isdir(running) else []
         return self.paths(*map(glob.escape, old))
 
 
