@@ -55,7 +55,7 @@ def leaves(value, told: bool = False) -> list:
 
 
 def parts(text: str) -> list:
-    """Return what in a secret is a secret of its own: keys of a list, the password of a URL, the values of a JSON object, the lines of a key."""
+    """Return what in a secret is one of its own: keys of a list, a URL's password, a webhook's end, values of a JSON object, lines of a key."""
     found = [text]
     if text.lstrip().startswith(("{", "[")):
         try:
@@ -64,10 +64,13 @@ def parts(text: str) -> list:
             pass
     if re.match(r"[a-z][a-z0-9+.\-]*://", text, re.IGNORECASE):
         try:
-            password = urllib.parse.urlsplit(text).password
+            address = urllib.parse.urlsplit(text)
+            password, name = address.password, address.path.rpartition("/")[2]
         except ValueError:
-            password = None
+            password = name = ""
         found += [password, urllib.parse.unquote(password)] if password else []
+        # What a webhook is known by.
+        found += [name] if text.startswith("http") and len(name) >= 12 else []
     elif "," in text:
         found += text.split(",")
     found += [line for line in text.splitlines() if len(line) >= 20]

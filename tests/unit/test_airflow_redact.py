@@ -77,6 +77,8 @@ def test_ordinary_lines_stay_as_they_are():
 def test_a_secret_has_parts_that_are_secrets():
     assert set(parts("key-of-today,key-of-before")) == {"key-of-today,key-of-before", "key-of-today", "key-of-before"}
     assert {"p%40ss-word", "p@ss-word"} <= set(parts("postgresql+psycopg2://airflow:p%40ss-word@127.0.0.1/airflow"))
+    assert "abcdefgh12345678" in parts("https://hooks.example.com/services/T0/B0/abcdefgh12345678")
+    assert "airflow" not in parts("https://example.com/airflow") + parts("postgresql://127.0.0.1/airflow-of-the-site")
     assert set(parts('{"token": "hvs.abcdef", "host": "smtp.example.com", "secrets": [{"x": "other-one"}]}')) == {"hvs.abcdef", "other-one"}
 
 
