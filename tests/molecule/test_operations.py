@@ -227,7 +227,8 @@ def test_room_is_made_on_a_host_whose_tmp_is_full(host, setting):
     cache, old, torn = "/var/cache/operations", f"{logs}/dag_id=operations_old/task_id=x", f"{install}/venvs/torn"
     host.check_output(
         f"mkdir -p {cache}/uv {old} {torn} && head -c 30000000 /dev/zero > {cache}/uv/wheel && head -c 5000000 /dev/zero > {torn}/part && "
-        f"echo line > {old}/attempt=1.log && touch -d '90 days ago' {old}/attempt=1.log && chown -R {setting('airflow_user')}: {logs}/dag_id=operations_old && "
+        f"head -c 3000000 /dev/zero > {old}/attempt=1.log && touch -d '90 days ago' {old}/attempt=1.log && "
+        f"chown -R {setting('airflow_user')}: {logs}/dag_id=operations_old && "
         "mount -t tmpfs -o size=1m tmpfs /tmp && { head -c 2000000 /dev/zero > /tmp/full; true; }"
     )
     try:
