@@ -267,6 +267,7 @@ def check_together(get, where, rules, is_file):
     yield from check_secrets_backend(get, where, rules)
     yield from check_remote_logs(get, where, rules)
     yield from check_ecs(get, where, rules)
+    yield from check_alerts(get, where)
     if maybe(get, "airflow_database_host") and maybe(get, "airflow_database_password") == "" \
             and maybe(get, "airflow_secrets_source") not in (*rules["secrets_names"], "ansible_vault"):
         yield "airflow_database_password", (
@@ -469,6 +470,34 @@ def check_backup(get, where, made, has_gpg):
 
 def has_backup_key(directory):
     return bool(directory) and os.path.exists(os.path.join(os.path.expanduser(directory), "backup_key"))
+
+
+def check_alerts(get, where):
+    """Who hears of failures."""
+    value = maybe(get, "airflow_alerts")
+    if not isinstance(value, dict) or not value:
+        return
+    wrong, email = [], value.get("email")
+    if not any(value.get(name) for name in ("email", "slack_webhook_url", "sns_topic_arn")):
+        wrong.append("names nobody: give it email, slack_webhook_url or sns_topic_arn, or leave it empty.")
+    if isinstance(email, dict):
+        missing = [name for name in ("to", "from", "host") if not email.get(name)]
+        wrong += ["email lacks {0}.".format(", ".join(missing))] if missing else []
+        to = email.get("to") if isinstance(email.get("to"), list) else []
+        wrong += ["email.to has {0}, which is no address.".format(json.dumps(one)) for one in to if not re.fullmatch(r"[^@\s]+@[^@\s]+", str(one))]
+        if email.get("user") and email.get("security") == "none":
+            wrong.append("email would send a password in clear: leave user out, or take security starttls or tls.")
+    # The address is a secret, and not repeated.
+    if value.get("slack_webhook_url") and not re.fullmatch(r"https?://[^\s/]+/\S+", str(value["slack_webhook_url"])):
+        wrong.append("slack_webhook_url is no address; valid is one such as https://hooks.slack.com/services/...")
+    topic = value.get("sns_topic_arn")
+    if topic and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w-]+", str(topic)):
+        wrong.append("sns_topic_arn is {0}; valid is one such as arn:aws:sns:eu-central-1:123456789012:airflow-alerts.".format(json.dumps(topic)))
+    limit = value.get("limit", 1)
+    if not isinstance(limit, int) or limit < 1:
+        wrong.append("limit is {0}; valid are messages an hour, 1 or more.".format(json.dumps(limit)))
+    for text in wrong:
+        yield "airflow_alerts", "airflow_alerts ({0}): {1} docs/alerts.md has examples.".format(where("airflow_alerts"), text)
 
 
 def maybe(get, name):

@@ -3,9 +3,9 @@
 
 """The part that runs in the host's virtualenv, as the components' user: it reads the declared objects, plans, and writes what differs.
 
-It gets a request as JSON on standard input and answers with JSON on standard output. Reading needs the database and the Fernet keys only,
-a tenth of a second; Airflow itself, which takes one or two seconds to import, is loaded where something has to be written. All is written
-in one transaction.
+It gets a request as JSON on standard input, to change something or to tell what is there, and answers with JSON on standard output. Reading
+needs the database and the Fernet keys only, a tenth of a second; Airflow itself, which takes one or two seconds to import, is loaded where
+something has to be written. All is written in one transaction.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ansible.module_utils import airflow_objects as objects
@@ -120,6 +121,43 @@ class Reader:
         for name, paused, row in self.rows("SELECT dag_id, is_paused, to_jsonb(dag) FROM dag WHERE dag_id = ANY(%s)", names):
             if row.get("is_active", not row.get("is_stale")):
                 yield name, {"paused": bool(paused)}
+
+    def dags(self):
+        """Return what pausing has to know of each DAG that Airflow reads: its id, whether it is paused, its tags, and how many of its tasks run."""
+        for name, paused, row, tags, running in self.rows(
+                "SELECT d.dag_id, d.is_paused, to_jsonb(d), (SELECT coalesce(array_agg(t.name), '{}') FROM dag_tag t WHERE t.dag_id = d.dag_id), "
+                "(SELECT count(*) FROM task_instance i WHERE i.dag_id = d.dag_id AND i.state IN ('queued', 'running', 'restarting')) "
+                "FROM dag d ORDER BY d.dag_id"):
+            if row.get("is_active", not row.get("is_stale")):
+                yield {"dag_id": name, "paused": bool(paused), "tags": tags, "running": running}
+
+    def waiting(self):
+        """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in seconds."""
+        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2.
+        for row, paused, slots, used, job_age, scheduler_age in self.rows(
+                "SELECT to_jsonb(i) - 'executor_config' - 'rendered_map_index', d.is_paused, p.slots, (SELECT coalesce(sum(o.pool_slots), 0) "
+                "FROM task_instance o WHERE o.pool = i.pool AND o.state IN ('queued', 'running', 'restarting')), "
+                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
+                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
+                "FROM task_instance i LEFT JOIN dag d ON d.dag_id = i.dag_id LEFT JOIN slot_pool p ON p.pool = i.pool "
+                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id"):
+            def age(*names, row=row):
+                since = [datetime.fromisoformat(row[name]) for name in names if row.get(name)]
+                return (datetime.now(timezone.utc) - since[0]).total_seconds() if since else None
+
+            beat = age("last_heartbeat_at")
+            yield {
+                **{name: row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number", "state", "pool", "hostname")},
+                "paused": paused, "slots": slots, "used": int(used),
+                "age": age({"scheduled": "scheduled_dttm", "queued": "queued_dttm"}.get(row["state"], "start_date"), "updated_at"),
+                "silent": float(job_age) if beat is None and job_age is not None else beat,
+                "queued_by_silent": None if scheduler_age is None else float(scheduler_age),
+            }
+
+    def scheduler_silent(self):
+        """Return the seconds since a scheduler has beaten."""
+        ((age,),) = self.rows("SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'")
+        return None if age is None else float(age)
 
     def made(self):
         """Return the record of what was made here: {kind: names}."""
@@ -425,8 +463,13 @@ def main():
     only_import_airflow()
     try:
         reader = Reader(secret("sql_alchemy_conn"), secret("fernet_key"))
-        changes = apply(reader, request)
-        answer = {"changes": objects.told(changes), "diff": objects.diff(changes)}
+        if request.get("question") == "dags":
+            answer = {"dags": list(reader.dags())}
+        elif request.get("question") == "waiting":
+            answer = {"tasks": list(reader.waiting()), "scheduler_silent": reader.scheduler_silent()}
+        else:
+            changes = apply(reader, request)
+            answer = {"changes": objects.told(changes), "diff": objects.diff(changes)}
     except Refused as refused:
         answer = {"problems": refused.args[0]}
     except Exception as error:

@@ -96,57 +96,13 @@ in_use:
   elements: str
 """
 
-import base64
 import datetime
-import json
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
+from ansible.module_utils.airflow_api import OPTIONS, Api, Refused, unreachable
 from ansible.module_utils.basic import AnsibleModule
 
-PAGE = 100
 SHOWN = 20
-
-
-class Refused(Exception):
-    """The API server says no; to ask again is of no use."""
-
-
-class Api:
-    """The REST API, signed in."""
-
-    def __init__(self, args: dict) -> None:
-        self.base = args["url"] + args["prefix"]
-        user, password = args["user"], args["password"]
-        self.headers = {"Content-Type": "application/json"}
-        if args["token_path"]:
-            body = self.call(args["url"] + args["token_path"], {"username": user, "password": password})
-            self.headers["Authorization"] = f"Bearer {body['access_token']}"
-        else:
-            self.headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-    def call(self, url: str, body: dict | None = None) -> dict:
-        """Return the answer to a request."""
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, self.headers), timeout=30) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code in (401, 403):
-                raise Refused(f"{url} answers {error.code}") from None
-            raise
-
-    def pages(self, path: str, key: str, **query) -> list:
-        """Return all items of a list."""
-        items = []
-        while True:
-            text = urllib.parse.urlencode({**query, "limit": PAGE, "offset": len(items)}, doseq=True)
-            body = self.call(f"{self.base}/{path}?{text}")
-            items += body[key]
-            if not body[key] or len(items) >= body["total_entries"]:
-                return items
 
 
 def seconds(text: str | None) -> float:
@@ -174,8 +130,7 @@ def missing(dags: list, args: dict) -> dict:
 
 def arrived(api: Api, args: dict) -> tuple:
     """Return (DAGs that are there, {DAG id: what it lacks}, import errors, whether these are final)."""
-    three = args["prefix"].endswith("2")
-    dags = api.pages("dags", "dags", **({"exclude_stale": "true"} if three else {"only_active": "true"}))
+    dags = api.pages("dags", "dags", **({"exclude_stale": "true"} if api.three else {"only_active": "true"}))
     errors = api.pages("importErrors", "import_errors")
     final = all(seconds(error["timestamp"]) > args["since"] for error in errors)
     texts = [f"{error['filename']}: {(error['stack_trace'].strip().splitlines() or ['?'])[-1]}" for error in errors]
@@ -203,11 +158,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "question": {"type": "str", "choices": ["arrived", "in_use", "reachable"], "required": True},
-            "url": {"type": "str", "required": True},
-            "prefix": {"type": "str", "required": True},
-            "token_path": {"type": "str", "default": "", "no_log": False},
-            "user": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
             "id": {"type": "str", "default": ""},
             "dags": {"type": "list", "elements": "str", "default": []},
             "since": {"type": "float", "default": 0},
@@ -227,15 +178,10 @@ def main() -> None:
         if args["question"] == "reachable":
             api.pages("importErrors", "import_errors")
             module.exit_json(changed=False)
-        runs = api.pages("dags/~/dagRuns", "dag_runs", state=["queued", "running"]) if args["prefix"].endswith("2") else []
+        runs = api.pages("dags/~/dagRuns", "dag_runs", state=["queued", "running"]) if api.three else []
         module.exit_json(changed=False, in_use=sorted({run["bundle_version"] for run in runs if run.get("bundle_version")}))
-    except Refused as refused:
-        module.fail_json(
-            msg=f"{refused} to {args['user']}. Put this user's password into secrets/admin_password of airflow_config_dir on this host,"
-            " or set airflow_admin_user and airflow_admin_password."
-        )
-    except (OSError, ValueError, KeyError) as error:
-        module.fail_json(msg=f"The API server at {args['url']} does not answer: {error}. Run playbooks/health.yml to see what is wrong.")
+    except (Refused, OSError, ValueError, KeyError) as error:
+        module.fail_json(msg=unreachable(args, error))
 
 
 if __name__ == "__main__":

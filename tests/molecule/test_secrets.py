@@ -1,9 +1,13 @@
 """Secrets are where they belong and nowhere else."""
 
+import base64
 import os
+import tarfile
+import urllib.parse
 
 import pytest
 from conftest import ROOT
+from playbook import play
 
 NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
 
@@ -69,3 +73,59 @@ def test_ansibles_output_and_its_fact_cache_hold_none(everything):
     for path in ROOT.glob(f"artifacts/logs/facts-{os.environ['MOLECULE_SCENARIO_NAME']}/*"):
         shown += path.read_text(encoding="utf-8")
     assert [name for name, value in everything.items() if value in shown] == []
+
+
+def written(value):
+    """A secret as logs and headers know it, and of each the characters that give it away."""
+    raw = value.encode()
+    for text in (value, urllib.parse.quote(value, safe=""), raw.hex(), base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
+        yield text, text
+    # As the password of a header, behind users of three lengths.
+    for user in (b"admin:", b"admin1:", b"admin12:"):
+        text = base64.b64encode(user + raw).decode()
+        yield text, text[12:-4]
+
+
+def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tmp_path):
+    """What the host knows as a secret is also put where the bundle takes text from: encoded, as it is never found there by itself."""
+    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "user")}
+    leak = "/var/lib/airflow-watchdog/restarts.jsonl"
+    there = host.file("/var/lib/airflow-watchdog").exists
+    host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (
+        leak, leak, leak, leak, "\n".join(f"{name}: {text}" for name, value in known.items() for text, _core in written(value))))
+    try:
+        done = play("runbooks/collect_support_bundle", directory=str(tmp_path))
+    finally:
+        host.check_output(f"rm {leak}; [ ! -e {leak}.kept ] || mv {leak}.kept {leak}")
+        if not there:
+            host.check_output("rmdir /var/lib/airflow-watchdog")
+    assert not done.failed, done.output
+    assert done.changed == 0
+    assert host.check_output("ls -d /run/airflow-support-* 2>/dev/null || true") == ""
+
+    (bundle,) = tmp_path.glob("*.tar.gz")
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(bundle) as archive:
+        members = {member.name.split("/", 1)[1]: archive.extractfile(member).read().decode() for member in archive.getmembers()}
+    found = {name: path for name, value in everything.items() for _text, core in written(value) for path, content in members.items() if core in content}
+    assert found == {}
+    # Of use: each part has what it is named after.
+    for path, expected in {
+        "README.txt": "Not collected: nothing",
+        "config/airflow.cfg": "fernet_key_cmd = cat",
+        "config/environment": "AIRFLOW_HOME",
+        "airflow/database.txt": "== task instances",
+        "airflow/health.txt": "airflow-scheduler: active",
+        "airflow/packages.txt": f"apache-airflow=={setting('airflow_version')}",
+        "airflow/releases.txt": "current -> releases/",
+        "airflow/watchdog.txt": ": <hidden>",
+        "journal/airflow-scheduler.service.log": "airflow-scheduler",
+        "system/disk.txt": "Filesystem",
+        "system/host.txt": "PRETTY_NAME",
+        "system/network.txt": str(setting("airflow_api_port")),
+        "system/processes.txt": "systemd",
+        "units/files.txt": "ExecStart=",
+        "units/list.txt": "airflow.target",
+        "units/status.txt": "Main PID",
+    }.items():
+        assert expected in members[path], path

@@ -179,6 +179,14 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_remote_base_log_folder": "example-airflow/logs"}, 'is "example-airflow/logs"'),
     ({"airflow_executor": "airflow.providers.amazon.aws.executors.ecs.AwsEcsExecutor"}, "airflow_ecs (f): lacks region, cluster, task_definition"),
     ({"airflow_ecs": {**ECS, "subnets": []}}, "airflow_ecs (f): lacks subnets, which"), ({"airflow_ecs": ECS}, None),
+    ({"airflow_alerts": {"slack_webhook_url": "https://hooks.slack.com/services/correct-horse"}}, None),
+    ({"airflow_alerts": {"email": {"to": ["a@example.com"], "from": "b@example.com", "host": "smtp"}, "limit": 5}}, None),
+    ({"airflow_alerts": {"limit": 5}}, "names nobody"), ({"airflow_alerts": {"email": {"to": ["a@example.com"]}}}, "email lacks from, host"),
+    ({"airflow_alerts": {"email": {"to": ["nobody"], "from": "b@example.com", "host": "smtp"}}}, "no address"),
+    ({"airflow_alerts": {"email": {"to": ["a@b"], "from": "b@c", "host": "smtp", "user": "me", "security": "none"}}}, "password in clear"),
+    ({"airflow_alerts": {"slack_webhook_url": "correct-horse"}}, "slack_webhook_url is no address"),
+    ({"airflow_alerts": {"sns_topic_arn": "airflow-alerts"}}, "valid is one such as arn:aws:sns"),
+    ({"airflow_alerts": {"sns_topic_arn": "arn:aws:sns:eu-central-1:123456789012:a", "limit": 0}}, "limit is 0"),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
 def test_what_belongs_together(action, rules, values, told):
