@@ -142,7 +142,7 @@ def test_what_restarting_does_not_mend_ends_it(host, capsys):
     assert host.look(7 * 6) == 6
     with pytest.raises(SystemExit) as ended:
         host.look(7)
-    assert ended.value.code == 3
+    assert ended.value.code == 100
     assert len(host.killed) == 6
     assert "no component of this host is restarted any more" in capsys.readouterr().out
 
