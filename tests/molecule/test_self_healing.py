@@ -83,7 +83,7 @@ def test_restart_airflow_restarts_all_and_waits_for_tasks(host, tasks):
     own = host.check_output("systemctl show airflow.target --property=Wants --value").split()
     before = {unit: host.check_output(f"systemctl show {unit} --property=MainPID --value") for unit in own}
     run = tasks.start()
-    tasks.let_end(after=15)
+    tasks.let_end(after=10)
     done = play("runbooks/restart_airflow")
     assert not done.failed, done.output
     after = {unit: host.check_output(f"systemctl show {unit} --property=MainPID --value") for unit in own}
@@ -101,7 +101,7 @@ def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks)
     report = play("runbooks/drain_host")
     assert (report.failed, report.changed) == (False, 0)
     run = tasks.start()
-    tasks.let_end(after=15)
+    tasks.let_end(after=10)
     done = play("runbooks/drain_host", confirm=host_name(host), reason="a test")
     assert not done.failed, done.output
     assert "is drained, and stays so after a reboot" in done.text
