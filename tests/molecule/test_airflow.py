@@ -7,8 +7,8 @@ from airflow_api import Api
 from conftest import ROOT
 
 UNITS = {
-    3: ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer"],
-    2: ["airflow-webserver", "airflow-scheduler", "airflow-triggerer"],
+    3: ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer", "airflow-watchdog"],
+    2: ["airflow-webserver", "airflow-scheduler", "airflow-triggerer", "airflow-watchdog"],
 }
 
 
@@ -177,11 +177,17 @@ def test_command_says_so_where_the_caller_may_not_read_the_secrets(host, setting
     assert f"nobody may not read {setting('airflow_config_dir')}/secrets" in run.stderr
 
 
-def test_scheduler_that_is_idle_restarts_in_no_time(host):
-    host.check_output("systemctl restart airflow-scheduler")
-    stopped, started = (
+def test_scheduler_that_is_idle_stops_by_itself_and_at_once(host, setting):
+    """Neither killed by its ExecStop nor by systemd's limit: it hears, and has nothing to wait for."""
+    since = host.check_output("date +%s")
+    host.check_output("systemctl stop airflow-scheduler")
+    found = host.service("airflow-scheduler").systemd_properties
+    assert (found["Result"], found["ExecMainCode"], found["ExecMainStatus"]) == ("success", "1", "0")
+    said = host.check_output(f"journalctl --unit airflow-scheduler --since @{since} --output cat --no-pager")
+    assert "killed" not in said and "timed out" not in said and "gave up" not in said
+    asked, ended = (
         int(host.check_output(f"systemctl show airflow-scheduler --property={name} --value"))
-        for name in ("InactiveEnterTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        for name in ("ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic")
     )
-    assert host.service("airflow-scheduler").systemd_properties["Result"] == "success"
-    assert started - stopped < 90_000_000
+    assert ended - asked < setting("airflow_services_stop_timeout") * 1_000_000
+    host.check_output("systemctl start airflow-scheduler")

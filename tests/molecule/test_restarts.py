@@ -6,24 +6,7 @@ import time
 import pytest
 from airflow_api import Api
 from conftest import host_name
-
-SLOW_DAG = '''
-from datetime import datetime
-import time
-try:
-    from airflow.sdk import DAG, task
-except ImportError:
-    from airflow.decorators import task
-    from airflow.models.dag import DAG
-
-with DAG("slow_dag", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, default_args={"retries": 0}):
-
-    @task
-    def sleep_for(params=None, dag_run=None):
-        time.sleep(int(dag_run.conf["seconds"]))
-
-    sleep_for()
-'''
+from slow_tasks import SlowTasks, wait_until_healthy
 
 
 @pytest.fixture(scope="module")
@@ -32,52 +15,64 @@ def api(host, setting, major):
 
 
 @pytest.fixture(scope="module")
-def slow_dag(host, setting, api):
-    """A DAG whose one task sleeps for as long as the run's conf says, removed again afterwards."""
-    path = f"{setting('airflow_dags_folder')}/slow_dag.py".replace("{{ airflow_install_dir }}", setting("airflow_install_dir"))
-    host.check_output(f"cat > {path} <<'DAG'\n{SLOW_DAG}\nDAG\nchgrp {setting('airflow_group')} {path} && chmod 640 {path}")
-    host.check_output("airflow dags reserialize")
-    for _second in range(90):
-        if api.ask("GET", "/dags/slow_dag")[0] == 200:
-            break
-        time.sleep(1)
-    yield "slow_dag"
-    host.check_output(f"rm {path}")
-
-
-def start_and_wait_until_running(api, dag_id, seconds):
-    run = api.start_run(dag_id, {"seconds": seconds})
-    for _second in range(60):
-        if api.tasks(dag_id, run).get("sleep_for", ("",))[0] == "running":
-            return run
-        time.sleep(1)
-    raise AssertionError(api.tasks(dag_id, run))
+def tasks(host, setting, api):
+    made = SlowTasks(host, setting, api)
+    yield made
+    made.remove()
 
 
 @pytest.mark.major(3)
-def test_running_task_outlives_an_api_server_that_is_away_for_40_seconds(host, api, slow_dag):
-    run = start_and_wait_until_running(api, slow_dag, 60)
+def test_running_task_outlives_an_api_server_that_is_away_for_40_seconds(host, tasks):
+    run = tasks.start()
     host.check_output("systemctl stop airflow-api-server")
     time.sleep(40)
     host.check_output("systemctl start airflow-api-server")
-    assert api.wait(slow_dag, run) == "success"
-    assert api.tasks(slow_dag, run)["sleep_for"] == ("success", 1)
+    assert tasks.end(run) == [("success", 1)]
 
 
-def test_running_task_outlives_a_restart_of_the_scheduler(host, api, slow_dag):
-    run = start_and_wait_until_running(api, slow_dag, 20)
-    host.check_output("systemctl restart airflow-scheduler")
-    assert api.wait(slow_dag, run) == "success"
-    assert api.tasks(slow_dag, run)["sleep_for"] == ("success", 1)
+@pytest.fixture
+def room_for_twenty(host):
+    """As many tasks at once, however small the host is."""
+    drop_in = "/run/systemd/system/airflow-scheduler.service.d/twenty.conf"
+    restart = "systemctl daemon-reload && systemctl restart airflow-scheduler"
+    host.check_output(f"mkdir -p $(dirname {drop_in}) && printf '[Service]\nEnvironment=AIRFLOW__CORE__PARALLELISM=20\n' > {drop_in} && {restart}")
+    yield
+    host.check_output(f"rm {drop_in} && {restart}")
+
+
+@pytest.mark.usefixtures("room_for_twenty")
+def test_twenty_running_tasks_outlive_a_restart_of_every_component(host, major, tasks):
+    """One component after the other, the scheduler last: it ends when its tasks have."""
+    run = tasks.start(20)
+    since = host.check_output("date +%s")
+    said = f"journalctl --unit airflow-scheduler --since @{since} --output cat --no-pager"
+    for unit in ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer"] if major == 3 else ["airflow-webserver", "airflow-triggerer"]:
+        host.check_output(f"systemctl restart {unit}")
+    host.check_output("systemctl restart --no-block airflow-scheduler")
+    for _second in range(60):
+        if "waiting for 20 running tasks" in host.check_output(said):
+            break
+        time.sleep(1)
+    assert tasks.states(run) == [("running", 1)] * 20
+    assert host.check_output("systemctl show airflow-scheduler --property=ActiveState --value") == "deactivating"
+    assert tasks.end(run) == [("success", 1)] * 20
+    lines = host.check_output(said)
+    assert "waiting for 20 running tasks" in lines
+    assert "gave up" not in lines and "killed" not in lines
+
+
+@pytest.mark.major(3)
+def test_a_database_that_is_late_is_waited_for(host, setting):
+    """As on a host that boots beside its database: all is asked to start, and the database is there twenty seconds later."""
+    host.check_output("systemctl stop airflow.target 'airflow-*.service' postgresql.service")
+    host.check_output("systemctl start --no-block airflow.target")
+    time.sleep(20)
+    host.check_output("systemctl start postgresql.service")
+    wait_until_healthy(host, setting)
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
 
 
 def test_a_rebooted_host_comes_back_healthy_without_a_hand(host, setting, api):
     subprocess.run(["docker", "restart", "--time", "120", host_name(host)], check=True, capture_output=True)
-    python, tool = f"{setting('airflow_install_dir')}/venv/bin/python", f"{setting('airflow_install_dir')}/libexec/components.py"
-    for _second in range(120):
-        health = host.run(f"{python} {tool} health")
-        if health.rc == 0:
-            break
-        time.sleep(1)
-    assert health.rc == 0, health.stdout + health.stderr
+    wait_until_healthy(host, setting)
     assert api.wait("example_dag", api.start_run("example_dag")) == "success"

@@ -161,7 +161,7 @@ def test_command_is_a_shell_script(rendered):
     subprocess.run(["sh", "-n", str(rendered / "airflow")], check=True)
 
 
-@pytest.mark.parametrize("name", ["webserver_config.py", "components.py"])
+@pytest.mark.parametrize("name", ["webserver_config.py", "components.py", "watchdog.py"])
 def test_what_is_python_can_be_compiled(rendered, name):
     compile((rendered / name).read_text(encoding="utf-8"), name, "exec")
 
@@ -170,14 +170,14 @@ def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rend
     wanted = unit(rendered / "airflow.target")["Unit"]["Wants"][0].split()
     assert sorted(wanted) == sorted(path.name for path in rendered.glob("*.service"))
     data = json.loads((rendered / "components.json").read_text(encoding="utf-8"))
-    assert sorted(f"{component['unit']}.service" for component in data["components"].values()) == sorted(wanted)
+    assert sorted(f"{part['unit']}.service" for part in [*data["components"].values(), *data["watchdog"]]) == sorted(wanted)
     assert ("api-server" in data["components"]) is rendered.name.startswith("3")
     for component in data["components"].values():
         assert component["check"]["kind"] in ("body", "status", "job")
 
 
 def test_stopping_a_component_does_not_kill_its_tasks(rendered):
-    for path in rendered.glob("*.service"):
+    for path in set(rendered.glob("*.service")) - {rendered / "airflow-watchdog.service"}:
         assert unit(path)["Service"]["KillMode"] == ["mixed"]
     assert int(unit(rendered / "airflow-scheduler.service")["Service"]["TimeoutStopSec"][0]) >= 3600
 
@@ -189,3 +189,9 @@ def test_overrides_set_repeat_and_remove_directives(rendered):
     assert "PrivateTmp" not in found["Service"]
     assert found["Unit"]["After"] == ["network.target"]
     assert unit(rendered / "airflow-triggerer.service")["Service"]["PrivateTmp"] == ["yes"]
+
+
+def test_only_what_runs_tasks_is_drained(rendered):
+    found = {path.stem: unit(path)["Unit"].get("ConditionPathExists") for path in rendered.glob("*.service")}
+    assert {name for name, condition in found.items() if condition} == {"airflow-scheduler"}
+    assert found["airflow-scheduler"] == ["!/etc/airflow/drained"]

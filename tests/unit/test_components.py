@@ -1,7 +1,9 @@
 """The tool that systemd stops the components with: it says so once, and again only to one that did not hear."""
 
 import importlib.util
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -32,8 +34,12 @@ def components(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "BETWEEN_LOOKS", 0.2)
-    data = {"components": {"scheduler": {"drains": True, "job_type": "SchedulerJob"}}, "drain_timeout": 30, "stop_timeout": 1}
+    scheduler = {"unit": "airflow-scheduler", "drains": True, "job_type": "SchedulerJob"}
+    data = {"components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1}
     monkeypatch.setattr(module, "load", lambda: data)
+    (tmp_path / "runtime").mkdir()
+    monkeypatch.setattr(module, "runtime", lambda _component, name: tmp_path / "runtime" / name)
+    monkeypatch.setattr(module, "running_tasks", lambda _component: ["dag a, run b, task c, try 1"])
     module.data = data
     return module
 
@@ -43,6 +49,7 @@ def root(components, tmp_path, monkeypatch):
     """A host's root, with a server that has begun to start, and is well."""
     monkeypatch.setattr(components, "Path", lambda *parts: tmp_path / str(pathlib.Path(*parts)).lstrip("/"))
     monkeypatch.setattr(components, "ask", lambda *_: (True, "answers"))
+    monkeypatch.setattr(components, "runtime", lambda component, name: tmp_path / "run" / component["unit"] / name)
     components.data.update(
         components={"api-server": {"unit": "airflow-api-server"}}, venv="/venv", files=["/etc/airflow/airflow.cfg"], plugins="/dags/current/PLUGINS"
     )
@@ -81,7 +88,7 @@ def test_one_that_drains_is_told_once(components, process, monkeypatch, capsys):
     told = process(HEARS.format(1))
     components.stop("scheduler", told.child)
     assert told.wait(5) == 0
-    assert capsys.readouterr().out == ""
+    assert "told" not in capsys.readouterr().out
 
 
 def test_one_that_beats_on_is_told_again(components, process, monkeypatch, capsys):
@@ -105,7 +112,19 @@ def test_one_that_was_told_already_is_not_told_at_once(components, process, monk
 
 def test_what_it_started_with_is_noted(components, root):
     components.wait("api-server")
-    assert components.noted("airflow-api-server") == (components.fingerprint(components.data, components.data["components"]["api-server"]), "")
+    component = components.data["components"]["api-server"]
+    assert components.noted(component) == components.current(components.data, component) == (components.fingerprint(components.data, component), "")
+
+
+def test_one_that_ends_before_it_is_well_is_not_waited_for(components, root, monkeypatch, process):
+    """As where the database is late: the next start is to come at once."""
+    monkeypatch.setattr(components, "ask", lambda *_: (False, "refused"))
+    dead = process("print('up', flush=True)")
+    assert dead.wait(5) == 0
+    monkeypatch.setenv("MAINPID", dead.child)
+    with pytest.raises(SystemExit) as ended:
+        components.wait("api-server")
+    assert ended.value.code
 
 
 @pytest.mark.parametrize("path", ["etc/airflow/airflow.cfg", "etc/systemd/system/airflow-api-server.service", "venv"])
@@ -114,18 +133,97 @@ def test_what_has_changed_while_it_started_leaves_doubt(components, root, path):
     (root / path).unlink()
     (root / path).symlink_to(root / "etc") if path == "venv" else (root / path).write_text("after", encoding="utf-8")
     components.wait("api-server")
-    assert components.noted("airflow-api-server") == ()
+    assert components.noted(components.data["components"]["api-server"]) == ()
 
 
-def test_one_that_takes_too_long_is_killed(components, process, monkeypatch, capsys):
+def stop_of_a_deaf_one(components, process, monkeypatch):
+    """Stop what does not end by itself, and return the seconds that this took."""
     monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
-    del components.data["components"]["scheduler"]["drains"]
     told = process(DEAF_ONCE.format(99))
     begin = time.monotonic()
     components.stop("scheduler", told.child)
     assert told.wait(5) == 9
+    return time.monotonic() - begin
+
+
+def test_one_that_takes_too_long_is_killed(components, process, monkeypatch, capsys):
+    del components.data["components"]["scheduler"]["drains"]
+    assert stop_of_a_deaf_one(components, process, monkeypatch) < 10
     assert "killed" in capsys.readouterr().out
-    assert time.monotonic() - begin < 10
+
+
+def test_running_tasks_are_waited_for_up_to_their_limit(components, process, monkeypatch, capsys):
+    components.data["drain_timeout"] = 3
+    assert 3 < stop_of_a_deaf_one(components, process, monkeypatch) < 10
+    said = capsys.readouterr().out
+    assert said.count("waiting for 1 running tasks") == 1
+    assert "killed" in said
+
+
+def test_a_scheduler_that_hangs_without_a_task_is_not_waited_for(components, process, monkeypatch):
+    monkeypatch.setattr(components, "running_tasks", lambda _component: [])
+    assert stop_of_a_deaf_one(components, process, monkeypatch) < 10
+
+
+def test_while_the_database_is_away_tasks_are_taken_to_run(components, process, monkeypatch):
+    def away(*_):
+        raise ConnectionError
+
+    components.data["drain_timeout"] = 3
+    monkeypatch.setattr(components, "running_tasks", away)
+    assert stop_of_a_deaf_one(components, process, monkeypatch) > 3
+
+
+def test_a_worker_without_a_row_in_table_job_drains_too(components, process):
+    del components.data["components"]["scheduler"]["job_type"]
+    told = process(HEARS.format(1))
+    components.stop("scheduler", told.child)
+    assert told.wait(5) == 0
+
+
+@pytest.mark.parametrize(("result", "says"), [("success", False), ("signal", True), ("exit-code", True)])
+def test_tasks_that_were_killed_are_named_and_repeated(components, monkeypatch, tmp_path, capsys, result, says):
+    asked = []
+    monkeypatch.setattr(components, "rows", lambda sql, *values: asked.append((sql, values)))
+    # One whose process is gone, one that never had any, and one of another component of the host.
+    monkeypatch.setattr(components, "tasks_here", lambda: [("dag a", 2**22 + 1), ("dag b", None), ("dag c", os.getpid())])
+    monkeypatch.setenv("SERVICE_RESULT", result)
+    (tmp_path / "runtime/beats").write_text("[1, 42]", encoding="utf-8")
+    components.ended("scheduler")
+    assert capsys.readouterr().out == ("<3>gave up on dag a\n<3>gave up on dag b\n" if says else "")
+    assert [values for sql, values in asked if sql.startswith("UPDATE job")] == ([(42,)] if says else [])
+
+
+def test_one_that_was_told_to_stop_is_no_matter_of_the_watchdog(components, tmp_path):
+    scheduler = components.data["components"]["scheduler"]
+    assert components.beating(scheduler) is None
+    (tmp_path / "runtime/beats").write_text("[1, 42]", encoding="utf-8")
+    assert components.beating(scheduler) == (1, 42)
+    components.stop("scheduler")
+    assert components.beating(scheduler) is None
+
+
+@pytest.mark.parametrize(("configured", "names"), [("", None), ("[core]\nhostname_callable = platform.system\n", ["Linux"])])
+def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monkeypatch, configured, names):
+    (tmp_path / "airflow.cfg").write_text(configured, encoding="utf-8")
+    monkeypatch.setattr(components, "CONFIG_DIR", tmp_path)
+    assert components.host_names() == names if names else socket.gethostname() in components.host_names()
+
+
+def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(components, "DRAINED", tmp_path / "drained")
+    states = {"ActiveState": "inactive", "SubState": "dead", "NeedDaemonReload": "no"}
+    target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+    monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
+    monkeypatch.setattr(components, "ask", lambda *_: (False, "no heartbeat"))
+    components.pending()
+    assert components.health() == 1
+    (tmp_path / "drained").write_text("by somebody", encoding="utf-8")
+    components.pending()
+    assert components.health() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        '["airflow-scheduler.service"]', "FAIL airflow-scheduler: inactive (dead), no heartbeat", "[]", "--   airflow-scheduler: drained, by somebody"
+    ]
 
 
 def test_nothing_is_told_to_one_that_has_ended(components):

@@ -1,0 +1,158 @@
+"""What the watchdog mends without a person, and the runbooks that restart, drain and recover."""
+
+import json
+import time
+
+import pytest
+from airflow_api import Api
+from conftest import host_name
+from playbook import play
+from slow_tasks import SlowTasks, wait_until_healthy
+
+# Airflow beats every five seconds. The product's 60 are the same way, five times as slow.
+SHORT = 12
+TOOL = "/opt/airflow/venv/bin/python /opt/airflow/libexec/components.py"
+RESTARTS = "/var/lib/airflow-watchdog/restarts.jsonl"
+
+
+@pytest.fixture(scope="module")
+def tasks(host, setting, major):
+    made = SlowTasks(host, setting, Api(host, setting, major))
+    yield made
+    made.remove()
+
+
+def main_process(host, name):
+    return host.check_output(f"systemctl show airflow-{name} --property=MainPID --value")
+
+
+def freeze(host, name):
+    """Stop the component's main process as a hang would, and return it."""
+    process = main_process(host, name)
+    host.check_output(f"kill -STOP {process}")
+    return process
+
+
+def mended(host, name, frozen, seconds):
+    """Return whether a new process of the component is well within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if main_process(host, name) not in (frozen, "0") and host.run(f"{TOOL} health {name}").rc == 0 and host.service(f"airflow-{name}").is_running:
+            return True
+        time.sleep(1)
+    return False
+
+
+def stays_well(host, name, seconds):
+    """Return whether the component calls itself well for so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if host.run(f"{TOOL} health {name}").rc:
+            return False
+        time.sleep(1)
+    return True
+
+
+def restarts(host):
+    return [json.loads(line) for line in host.run(f"cat {RESTARTS}").stdout.splitlines()]
+
+
+def test_recover_scheduler_reports_refuses_and_mends(host, tasks):
+    run = tasks.start()
+    host.check_output("systemctl stop airflow-watchdog")
+    frozen = freeze(host, "scheduler")
+    report = play("runbooks/recover_scheduler")
+    assert (report.failed, report.changed) == (False, 0)
+    assert "dag slow_dag" in report.text and "Nothing was changed" in report.text
+    assert not stays_well(host, "scheduler", 60)
+    nobody = play("runbooks/recover_scheduler", confirm="nobody")
+    assert nobody.failed and "-e confirm=nobody: this play has" in nobody.text
+    assert main_process(host, "scheduler") == frozen
+    done = play("runbooks/recover_scheduler", confirm=host_name(host))
+    assert not done.failed, done.output
+    assert "The scheduler beats. Evidence on" in done.text
+    # Its task ended with it, was named, and is repeated at once although it has no retries.
+    assert "gave up on dag slow_dag" in host.check_output("journalctl --unit airflow-scheduler --output cat --no-pager --lines 400")
+    assert tasks.end(run) == [("success", 2)]
+    again = play("runbooks/recover_scheduler", confirm=host_name(host))
+    assert again.failed and "Nothing to recover" in again.text
+    assert host.service("airflow-watchdog").is_running
+
+
+def test_restart_airflow_restarts_all_and_waits_for_tasks(host, tasks):
+    own = host.check_output("systemctl show airflow.target --property=Wants --value").split()
+    before = {unit: host.check_output(f"systemctl show {unit} --property=MainPID --value") for unit in own}
+    run = tasks.start()
+    tasks.let_end(after=10)
+    done = play("runbooks/restart_airflow")
+    assert not done.failed, done.output
+    after = {unit: host.check_output(f"systemctl show {unit} --property=MainPID --value") for unit in own}
+    assert [unit for unit in own if before[unit] == after[unit]] == []
+    assert tasks.end(run) == [("success", 1)]
+
+
+def test_restart_airflow_refuses_a_component_that_there_is_none_of(airflow_version):
+    wrong = play("runbooks/restart_airflow", component="schedular")
+    assert wrong.failed and wrong.changed == 0
+    assert f"-e component=schedular: Airflow {airflow_version} has api-server, dag-processor, scheduler, triggerer" in wrong.text
+
+
+def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks):
+    report = play("runbooks/drain_host")
+    assert (report.failed, report.changed) == (False, 0)
+    run = tasks.start()
+    tasks.let_end(after=10)
+    done = play("runbooks/drain_host", confirm=host_name(host), reason="a test")
+    assert not done.failed, done.output
+    assert "is drained, and stays so after a reboot" in done.text
+    assert tasks.states(run) == [("success", 1)]
+    # What a boot does.
+    host.check_output("systemctl start airflow.target airflow-scheduler.service")
+    assert not host.service("airflow-scheduler").is_running
+    # site.yml leaves it so, and calls it healthy.
+    assert host.check_output(f"{TOOL} pending") == "[]"
+    health = host.run(f"{TOOL} health")
+    assert health.rc == 0 and "--   airflow-scheduler: drained, since" in health.stdout and "a test" in health.stdout
+    assert not play("runbooks/undrain_host", confirm=host_name(host)).failed
+    assert host.service("airflow-scheduler").is_running
+    wait_until_healthy(host, setting)
+
+
+@pytest.fixture(scope="module")
+def watchdog(host, setting):
+    """The watchdog, in a hurry."""
+    settings, kept = f"{setting('airflow_config_dir')}/components.json", "/tmp/components.json"
+    # An earlier run within the hour has used up what it may restart.
+    host.check_output(f"rm -f {RESTARTS} && cp -p {settings} {kept}")
+    host.check_output(f"""sed -i 's/"watchdog_timeout": 60/"watchdog_timeout": {SHORT}/' {settings}""")
+    # Its settings are no reason to restart a component.
+    assert host.check_output(f"{TOOL} pending") == '["airflow-watchdog.service"]'
+    host.check_output("systemctl restart airflow-watchdog")
+    yield host.service("airflow-watchdog")
+    host.check_output(f"cp -p {kept} {settings} && systemctl restart airflow-watchdog")
+
+
+def test_a_hung_scheduler_is_mended_five_times_in_a_row(host, watchdog):
+    before = len(restarts(host))
+    frozen = {name: freeze(host, name) for name in ("dag-processor", "triggerer")}
+    for _time in range(5):
+        assert mended(host, "scheduler", freeze(host, "scheduler"), 120)
+    assert all(mended(host, name, process, 1) for name, process in frozen.items())
+    made = restarts(host)[before:]
+    assert [entry["unit"] for entry in made].count("airflow-scheduler.service") == 5
+    assert {entry["unit"] for entry in made} == {f"airflow-{name}.service" for name in ("scheduler", "dag-processor", "triggerer")}
+    evidence = host.file(made[-1]["evidence"])
+    assert evidence.mode == 0o640
+    for part in ("State:\tT (stopped)", "==== row in table job\n", "SchedulerJob", "==== sessions of the database\n", "airflow scheduler", "==== journal\n"):
+        assert part in evidence.content_string
+    assert watchdog.is_running
+
+
+def test_a_database_that_is_down_is_no_reason_to_restart(host, setting, watchdog):
+    before = restarts(host)
+    host.check_output("systemctl stop postgresql")
+    time.sleep(SHORT + 5)
+    host.check_output("systemctl start postgresql")
+    wait_until_healthy(host, setting)
+    assert restarts(host) == before
+    assert watchdog.is_running
