@@ -212,7 +212,7 @@ def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monke
 
 def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(components, "DRAINED", tmp_path / "drained")
-    states = {"ActiveState": "inactive", "SubState": "dead", "NeedDaemonReload": "no"}
+    states = {"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no"}
     target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
     monkeypatch.setattr(components, "ask", lambda *_: (False, "no heartbeat"))
