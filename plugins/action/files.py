@@ -37,6 +37,7 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             raise AnsibleActionFail(str(error)) from error
         places = [os.path.dirname(path), *(os.path.join(place, "templates") for place in task_vars.get("ansible_search_path", []))]
-        templar = self._templar.copy_with_new_env(searchpath=places, available_variables={**task_vars, **more})
+        variables = {"ansible_managed": "Ansible managed", **task_vars, **more}
+        templar = self._templar.copy_with_new_env(searchpath=places, available_variables=variables)
         text = templar.template(trust_as_template(self._loader.get_text_file_contents(path)), escape_backslashes=False, overrides={"trim_blocks": True})
         return text or ""

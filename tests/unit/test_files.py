@@ -170,6 +170,23 @@ def test_a_file_needs_content(run):
     assert "needs content" in run({"path": "it"})["msg"]
 
 
+def play(tmp_path, item):
+    """Run the action on this machine, with one file."""
+    path = tmp_path / "made"
+    what = f"{{files: [{{path: {path}, owner: {ME['owner']}, group: {ME['group']}, {item}}}]}}"
+    text = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - files: {what}\n"
+    (tmp_path / "play.yml").write_text(text, encoding="utf-8")
+    return path, subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+
+
+def test_a_template_is_rendered_where_nothing_but_ansible_itself_sets_a_variable(tmp_path):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/there.j2").write_text("{{ ansible_managed | comment }}\n{{ number + 1 }}\n", encoding="utf-8")
+    path, done = play(tmp_path, "template: there.j2, template_vars: {number: 1}")
+    assert done.returncode == 0, done.stdout
+    assert path.read_text(encoding="utf-8").splitlines() == ["#", "# Ansible managed", "#", "2"]
+
+
 @pytest.mark.parametrize(("item", "said"), [
     ("template: none.j2", "none.j2"),
     ("template: there.j2, content: text", "content and template exclude each other"),
@@ -179,9 +196,6 @@ def test_a_template_that_gives_nothing_is_refused_on_the_controller(tmp_path, it
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/there.j2").write_text("text", encoding="utf-8")
     (tmp_path / "templates/broken.j2").write_text("{{ no_such_variable }}", encoding="utf-8")
-    path = tmp_path / "made"
-    play = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - files: {{files: [{{path: {path}, {item}}}]}}\n"
-    (tmp_path / "play.yml").write_text(play, encoding="utf-8")
-    done = subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+    path, done = play(tmp_path, item)
     assert done.returncode == 2 and said in done.stdout
     assert not path.exists()
