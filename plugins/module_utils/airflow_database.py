@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -444,14 +445,16 @@ def apply(reader, request):
 
 
 def only_import_airflow():
-    """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has nothing to log, secrets least."""
+    """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has nothing to log, secrets least.
+
+    Airflow 2 reads no URI without its logging.
+    """
+    if version("apache-airflow").startswith("2."):
+        return
+    import structlog
+
     os.environ["_AIRFLOW__AS_LIBRARY"] = "1"
     logging.disable(logging.CRITICAL)
-    try:
-        # What Airflow 3 logs with.
-        import structlog
-    except ImportError:
-        return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
