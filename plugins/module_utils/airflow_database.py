@@ -17,8 +17,8 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 from ansible.module_utils import airflow_objects as objects
@@ -463,9 +463,9 @@ def main():
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
-    only_import_airflow()
     try:
         reader = Reader(secret("sql_alchemy_conn"), secret("fernet_key"))
+        only_import_airflow()
         if request.get("question") == "dags":
             answer = {"dags": list(reader.dags())}
         elif request.get("question") == "waiting":
