@@ -162,11 +162,9 @@ def test_only_differences_from_airflows_own_defaults_are_configured(host, settin
 
 
 def test_command_works_from_a_shell_that_may_read_the_secrets(host, setting):
-    assert "example_dag" in host.check_output("cd /root && airflow dags list")
     # `tasks test` makes a run and deletes it, and may then deadlock with a scheduler that looks at the run; it looks at none of a paused DAG.
-    host.check_output("airflow dags pause example_dag")
+    host.check_output("cd /root && airflow dags pause example_dag")
     assert host.run("airflow tasks test example_dag print_hello 2024-01-01").rc == 0
-    assert host.run("airflow db check").rc == 0
     # Nothing that root started is left in a directory of the components.
     assert host.check_output(f"find {setting('airflow_home')} {setting('airflow_log_dir')} -user root | head") == ""
 

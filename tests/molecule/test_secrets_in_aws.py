@@ -1,4 +1,4 @@
-"""Airflow's own secrets in an emulated Secrets Manager. What a task finds there: test_aws_chain.py."""
+"""Airflow's own secrets in an emulated Secrets Manager. What a task finds there: test_task_logs_in_aws.py."""
 
 import json
 import os

@@ -123,8 +123,8 @@ def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, con
 
 def test_task_logs_and_containers_are_where_the_site_says(config):
     logs = config["logging"]
-    assert (logs["remote_logging"], logs["remote_base_log_folder"], logs["delete_local_logs"]) == ("True", "s3://example-airflow/logs", "False")
-    assert "remote_log_conn_id" not in logs
+    assert (logs["remote_logging"], logs["remote_base_log_folder"]) == ("True", "s3://example-airflow/logs")
+    assert "remote_log_conn_id" not in logs and "delete_local_logs" not in logs
     assert dict(config["aws_ecs_executor"]) == {
         "region_name": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": "subnet-1,subnet-2",
         "security_groups": "sg-1", "launch_type": "FARGATE", "conn_id": ""}

@@ -1,6 +1,6 @@
 """All of AWS that a task meets, in an emulator: its DAG came from S3, its connection from Secrets Manager, its log goes to S3 or CloudWatch and comes back.
 
-The last tests of the scenario: they leave the host with other DAGs, and with its logs in CloudWatch.
+The last tests of the scenario, by their file's name: they leave the host with other DAGs, and with its logs in CloudWatch.
 """
 
 import json
