@@ -124,6 +124,12 @@ def remove(paths: list) -> None:
             os.unlink(path)
 
 
+def groom() -> None:
+    """Remove logs as the timer does."""
+    if subprocess.run(["systemctl", "start", "airflow-groom-logs.service"], capture_output=True, check=False).returncode:
+        raise OSError("airflow-groom-logs.service has failed: journalctl -u airflow-groom-logs.service says why")
+
+
 class Space:
     """What can be had back: methods that return (bytes, how to get them)."""
 
@@ -173,7 +179,7 @@ class Space:
         match = re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)
         said = output(*match[1].split(), "--dry-run") if match else ""
         would = re.search(r"would free ([\d.]+) MB", said)
-        return int(float(would[1]) * MB) if would else 0, lambda: output("systemctl", "start", "airflow-groom-logs.service")
+        return int(float(would[1]) * MB) if would else 0, groom
 
     def core_dumps(self) -> tuple:
         """Memory of programs that crashed."""

@@ -261,5 +261,5 @@ def test_an_empty_host_becomes_the_one_that_was_lost(host, setting, lost, drill,
     assert PASSWORD in found and EXTRA in found
     assert api.wait("drill_done", api.start_run("drill_done")) == "success"
     # The controller has its copy again, and the host the DAGs as they were.
-    assert {path.name for path in SECRETS.iterdir()} >= {"fernet_key", "admin_password", "backup_key"}
+    assert {path.name for path in SECRETS.iterdir()} >= {"jwt_secret", "admin_password", "backup_key"}
     assert host.file(f"{setting('airflow_install_dir')}/dags/current/dags/drill.py").content_string.strip() == DAGS.strip()

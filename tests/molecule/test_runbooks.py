@@ -51,6 +51,7 @@ small_log_disk() {
 old_logs() {
     mkdir -p "/var/log/airflow/dag_id=old/run_id=r/task_id=t"
     for number in $(seq "$1"); do head -c "$2" /dev/zero > "/var/log/airflow/dag_id=old/run_id=r/task_id=t/attempt=$number.log" || break; done 2> /dev/null
+    chown -R airflow:airflow /var/log/airflow
     find /var/log/airflow -mindepth 1 -exec touch -d '500 days ago' {} +
 }
 waits() { [ "$(psql "SELECT count(*) FROM task_instance WHERE state = 'scheduled'")" -gt 0 ]; }
@@ -245,7 +246,9 @@ runuser -u postgres -- psql -d airflow -Atc "SELECT relname, n_tup_ins, n_tup_up
 
 @pytest.mark.parametrize("runbook", ["check_health", "diagnose"])
 def test_looking_changes_nothing(host, runbook):
-    # The scheduler and the DAG processor write their heartbeats all the while; these tables are left out.
+    # What earlier tests have begun ends first. The scheduler and the DAG processor write their heartbeats all the while; these tables are left out.
+    busy = "SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running') AND NOT EXISTS (SELECT FROM dag WHERE dag.dag_id = dag_run.dag_id AND is_paused)"
+    host.check_output(f"until [ \"$(runuser -u postgres -- psql -d airflow -Atc \"{busy}\")\" = 0 ]; do sleep 1; done")
     before = host.check_output(STATE)
     done = play(f"runbooks/{runbook}")
     assert not done.failed, done.output
@@ -258,7 +261,8 @@ def test_one_screen():
     assert code == 0
     screen = output.split("\n\nAirflow of ", 1)[1].split("\n\nTASK")[0].splitlines()
     assert len(screen) <= 50
-    assert max(map(len, screen)) <= 110, "the last line is a path"
+    # Commands and paths are as long as they are.
+    assert max(len(line) for line in screen if "/" not in line) <= 100
 
 
 @pytest.mark.parametrize("name", FAULTS)
