@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -212,7 +213,7 @@ def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monke
 
 def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(components, "DRAINED", tmp_path / "drained")
-    states = {"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no"}
+    states = {"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no", "MainPID": "0"}
     target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
     monkeypatch.setattr(components, "ask", lambda *_: (False, "no heartbeat"))
@@ -261,3 +262,17 @@ def test_only_the_component_that_reads_a_file_starts_with_another_one(components
     assert [now == then for now, then in zip(prints(), before, strict=True)] == [True, False]
     (tmp_path / "airflow.cfg").write_text("after", encoding="utf-8")
     assert [now == then for now, then in zip(prints(), before, strict=True)] == [False, False]
+
+
+def test_a_process_that_is_stopped_by_a_signal_is_not_well(components, monkeypatch, capsys):
+    with subprocess.Popen(["sleep", "60"]) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        states = {"ActiveState": "active", "SubState": "running", "MainPID": str(process.pid)}
+        monkeypatch.setattr(components, "properties", lambda *_: states)
+        monkeypatch.setattr(components, "ask", lambda *_: (True, "answers"))
+        assert components.health() == 1
+        process.send_signal(signal.SIGCONT)
+        assert components.health() == 0
+        process.kill()
+    assert "SIGSTOP" in capsys.readouterr().out.splitlines()[0]
