@@ -8,19 +8,19 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   url:
-    description: Where the API server listens.
+    description: Where the API server answers, without a path.
     type: str
     required: true
   prefix:
-    description: What the paths of the API begin with, C(/api/v1) or C(/api/v2).
+    description: Path of the API. Its last digit tells Airflow 2 (C(/api/v1)) from Airflow 3 (C(/api/v2)).
     type: str
     required: true
   token_path:
-    description: Path that gives a token; empty where the API takes user and password.
+    description: Path that gives a token for user and password. Empty uses them themselves.
     type: str
     default: ""
   user:
-    description: User that asks.
+    description: Who signs in.
     type: str
     required: true
   password:

@@ -22,26 +22,6 @@ options:
     type: str
     choices: [arrived, in_use, reachable]
     required: true
-  url:
-    description: Where the API server answers, without a path.
-    type: str
-    required: true
-  prefix:
-    description: Path of the API. Its last digit tells Airflow 2 (C(/api/v1)) from Airflow 3 (C(/api/v2)).
-    type: str
-    required: true
-  token_path:
-    description: Path that gives a token for user and password. Empty uses them themselves.
-    type: str
-    default: ""
-  user:
-    description: Who signs in.
-    type: str
-    required: true
-  password:
-    description: The user's password.
-    type: str
-    required: true
   id:
     description: The release.
     type: str
@@ -65,8 +45,8 @@ attributes:
     description: It only asks.
   diff_mode:
     support: none
-author:
-  - The Airflow installer's contributors
+extends_documentation_fragment:
+  - airflow_rest_api
 """
 
 EXAMPLES = r"""
