@@ -70,10 +70,10 @@ class Project:
         assert f"release {self.current()}" in " ".join(output.split()), output
         return self.current()
 
-    def kill(self, task, delay=0.0):
+    def kill(self, task, delay, *arguments):
         """Deploy, and kill Ansible this long after the task has begun. Return what it had said."""
         process = subprocess.Popen(
-            self.command("deploy_dags"), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            self.command("deploy_dags", *arguments), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
         seen = []
         for line in process.stdout:
