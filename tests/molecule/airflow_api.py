@@ -1,10 +1,9 @@
 """The REST API of a host, asked from the host itself, because it listens on loopback there."""
 
 import json
-import time
 
 CLIENT = r"""
-import base64, json, sys, urllib.error, urllib.request
+import base64, json, sys, time, urllib.error, urllib.request
 from pathlib import Path
 request = json.load(sys.stdin)
 base = f"http://127.0.0.1:{request['port']}"
@@ -19,14 +18,27 @@ def call(method, path, body=None, headers=None):
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 user, password = request["user"], request["password"] or Path(request["config_dir"], "secrets/admin_password").read_text()
-if request["major"] == 3:
-    status, body = call("POST", "/auth/token", {"username": user, "password": password})
-    if status not in (200, 201):
-        sys.exit(print(json.dumps([status, body])))
-    headers = {"Authorization": "Bearer " + json.loads(body)["access_token"]}
-else:
+token, status, text = request["token"], 401, None
+if request["major"] == 2:
     headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-print(json.dumps(call(request["method"], request["path"], request["body"], headers)))
+end = time.monotonic() + request["seconds"]
+while True:
+    if request["major"] == 3:
+        if not token:
+            status, text = call("POST", "/auth/token", {"username": user, "password": password})
+            if status not in (200, 201):
+                break
+            token = json.loads(text)["access_token"]
+        headers = {"Authorization": "Bearer " + token}
+    status, text = call(request["method"], request["path"], request["body"], headers)
+    if status in (401, 403) and token and token == request["token"]:
+        # Signed with a key that was changed since.
+        token = None
+    elif status != 200 or not request["until"] or json.loads(text)["state"] in request["until"] or time.monotonic() > end:
+        break
+    else:
+        time.sleep(0.5)
+print(json.dumps([status, text, token]))
 """
 
 
@@ -39,9 +51,12 @@ class Api:
         self.config_dir = setting("airflow_config_dir")
         self.python = f"{setting('airflow_install_dir')}/venv/bin/python"
         self.password = setting("airflow_admin_password")
+        # Signing in costs a third of a second of a processor, by design of its hash.
+        self.token = None
 
-    def ask(self, method, path, body=None, password=None, user=None, base=None):
-        """Return (status, decoded body)."""
+    def ask(self, method, path, body=None, password=None, user=None, base=None, until=(), seconds=0):
+        """Return (status, decoded body), asked again for so many seconds until `state` is one of these."""
+        administrator = not user and not password
         request = {
             "port": self.port,
             "user": user or self.user,
@@ -51,9 +66,14 @@ class Api:
             "method": method,
             "path": (base or f"/api/v{self.major - 1}") + path,
             "body": body,
+            "token": self.token if administrator else None,
+            "until": until,
+            "seconds": seconds,
         }
         script = f"{self.python} -c {_quote(CLIENT)} <<'REQUEST'\n{json.dumps(request)}\nREQUEST"
-        status, text = json.loads(self.host.check_output(script))
+        status, text, token = json.loads(self.host.check_output(script))
+        if administrator:
+            self.token = token
         try:
             return status, json.loads(text)
         except ValueError:
@@ -74,12 +94,10 @@ class Api:
 
     def wait(self, dag_id, run_id, seconds=180):
         """Return the state that the run ends in."""
-        end = time.monotonic() + seconds
-        while True:
-            state = self.get(f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}")["state"]
-            if state in ("success", "failed") or time.monotonic() > end:
-                return state
-            time.sleep(1)
+        path = f"/dags/{dag_id}/dagRuns/{run_id.replace('+', '%2B')}"
+        status, body = self.ask("GET", path, until=("success", "failed"), seconds=seconds)
+        assert status == 200, f"GET {path}: {status} {body}"
+        return body["state"]
 
     def tasks(self, dag_id, run_id):
         """Return {task id: (state, number of tries)} of a run."""
