@@ -263,6 +263,7 @@ def check_together(get, where, rules, is_file):
             if problem:
                 yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
                     where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
+    yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
     yield from check_remote_logs(get, where, rules)
@@ -289,6 +290,19 @@ def check_together(get, where, rules, is_file):
         yield "airflow_python", (
             "airflow_python ({0}): is {1}; valid is an absolute path that ends in the version, such as /usr/bin/python3.12."
         ).format(where("airflow_python"), json.dumps(python))
+
+
+def check_executor(get, where, rules):
+    """Names of executors. Import paths are tried by Airflow itself, before anything is switched to it."""
+    major = ".".join(map(str, numbers(maybe(get, "airflow_version") or "")[:1]))
+    known = rules["executors"].get(major)
+    # A team's executors follow its name and =, a single one may follow an alias and a colon.
+    for name in re.split(r"[,;]", str(maybe(get, "airflow_executor") or "")) if known else []:
+        name = re.split(r"[=:]", name)[-1].strip()
+        if "." not in name and name not in known:
+            yield "airflow_executor", (
+                "airflow_executor ({0}): has {1}; valid are {2} and the import path of a class, one or several with commas between them.{3}"
+            ).format(where("airflow_executor"), json.dumps(name), ", ".join(known), did_you_mean(name, known))
 
 
 def check_auth(get, where, rules):
@@ -621,7 +635,7 @@ def check_peers(groups, source, major, executor, getters, where):
     for host in sorted(set(groups.get("airflow_scheduler", [])) - set(groups.get("airflow_webserver", []))):
         config = maybe(getters[host], "airflow_config") if host in getters else None
         url = config.get("core", {}).get("execution_api_server_url") if isinstance(config, dict) else None
-        if major == 3 and executor == "LocalExecutor" and not url:
+        if major == 3 and "LocalExecutor" in (executor or "") and not url:
             yield "airflow_webserver", (
                 "The inventory ({0}) has {1} in airflow_scheduler but not in airflow_webserver. Tasks run beside the scheduler and report to the API "
                 "server of their own host: put it in both, or set execution_api_server_url of section core in airflow_config."

@@ -178,7 +178,7 @@ def commands(args: dict) -> dict:
         "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/components.py health",
         "airflow/packages.txt": in_virtualenv(args, PACKAGES),
         "airflow/releases.txt": f"ls -l {install} {install}/venvs {install}/dags {install}/dags/releases; cat {install}/dags/current/REVISION; "
-                                f"tail -n 50 {install}/dags/history; head -n 4 {install}/venv/release.json",
+                                f"tail -n 50 {install}/dags/history; head -n 2 {install}/venv/release.json",
         "airflow/database.txt": in_virtualenv(args, DATABASE),
         "airflow/watchdog.txt": "tail -n 50 /var/lib/airflow-watchdog/restarts.jsonl",
         "airflow/backup.txt": "cat /var/lib/airflow-backup/last_success.json",

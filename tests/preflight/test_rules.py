@@ -142,6 +142,25 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
     assert "ensurepip" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
 
 
+@pytest.mark.parametrize("executor, told", [
+    ("LocalExecutor", None), ("LocalExecutor,a.b.C", None), ("LocalExecutor, CeleryExecutor", None), ("a.b.C", None), ("mine:a.b.C", None),
+    ("LocalExecutor;etl=CeleryExecutor", None), ("LocalExecuter", 'has "LocalExecuter"; valid are LocalExecutor, CeleryExecutor, KubernetesExecutor and'),
+    ("LocalExecutor,a.b.C,celery", 'has "celery"'), ("LocalExecutor,", 'has ""'), ("", 'has ""'), ("SequentialExecutor", 'has "SequentialExecutor"'),
+])
+def test_executors(action, rules, executor, told):
+    found = [text for _name, text in action.check_executor(getter(airflow_executor=executor), lambda name: "f", rules)]
+    assert [told in text for text in found] == ([True] if told else [])
+
+
+def test_airflow_2_has_executors_of_its_own(action, rules):
+    def problems(executor):
+        return [text for _name, text in action.check_together(
+            getter(airflow_version="2.11.2", airflow_executor=executor), lambda name: "f", rules, lambda path: True)]
+
+    assert problems("SequentialExecutor") == []
+    assert "Did you mean SequentialExecutor?" in problems("SequentalExecutor")[0]
+
+
 ECS = {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": ["subnet-1"]}
 LOG_GROUP = "arn:aws:logs:eu-central-1:123456789012:log-group:/airflow/production/task"
 URL = "postgresql://airflow:horse-battery@db/airflow"
@@ -247,7 +266,7 @@ def test_airflow_2_needs_no_dag_processor(action, rules):
 def test_hosts_that_need_each_other(action):
     two = {**ONE, "airflow": ["a", "b"], "airflow_scheduler": ["a", "b"]}
     getters = {"a": getter(postgresql_listen_addresses=["127.0.0.1"]), "b": getter()}
-    texts = [text for _name, text in action.check_peers(two, "inv", 3, "LocalExecutor", getters, lambda name, host: "f")]
+    texts = [text for _name, text in action.check_peers(two, "inv", 3, "LocalExecutor,a.b.C", getters, lambda name, host: "f")]
     assert [word in text for word, text in zip(("postgresql_listen_addresses", "postgresql_allowed_networks", "b in airflow_scheduler"), texts)] == [True] * 3
     getters["a"] = getter(postgresql_listen_addresses=["127.0.0.1", "10.0.0.1"], postgresql_allowed_networks=["10.0.0.0/24"])
     assert not list(action.check_peers({**two, "airflow_webserver": ["a", "b"]}, "inv", 3, "LocalExecutor", getters, lambda name, host: "f"))

@@ -6,9 +6,22 @@ Passed to the interpreter in single quotes, so there are none here, and no perce
 import configparser
 import difflib
 import importlib
+import os
 import sys
+import tempfile
 
-from airflow.configuration import conf
+# Airflow writes into its home when it is imported.
+home = tempfile.TemporaryDirectory()
+os.environ["AIRFLOW_HOME"] = home.name
+file = configparser.ConfigParser(interpolation=None)
+file.optionxform = str
+file.read(sys.argv[1])
+executor = file.get("core", "executor", fallback="")
+if executor:
+    # No connection is made. Airflow 2 refuses most executors with SQLite, which is its default.
+    os.environ |= {"AIRFLOW__CORE__EXECUTOR": executor, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://nobody@localhost/nothing"}
+
+from airflow.configuration import conf  # noqa: E402
 
 # Some types of the reference are looser than what Airflow does with the value, so only these three are checked.
 READERS = {"integer": int, "float": float, "boolean": lambda text: {"true": 1, "t": 1, "1": 1, "false": 0, "f": 0, "0": 0}[text.lower()]}
@@ -23,9 +36,6 @@ try:
 except ImportError:
     pass
 
-file = configparser.ConfigParser(interpolation=None)
-file.optionxform = str
-file.read(sys.argv[1])
 problems = []
 for section in file.sections():
     if section not in known:
@@ -46,6 +56,15 @@ for section in file.sections():
                 READERS.get(kind, str)(value.strip())
             except (KeyError, ValueError):
                 problems.append(f"airflow_config.{section}.{key}: {value!r} is not of type {kind}")
+try:
+    if executor:
+        from airflow.executors.executor_loader import ExecutorLoader
+
+        for name in ExecutorLoader._get_executor_names():
+            ExecutorLoader.import_executor_cls(name)
+except Exception as error:
+    problems.append(f"airflow_executor: {executor}: {error}. Valid are a name that this Airflow knows and the import path of a class, one or several "
+                    "with commas between them; where the lock lacks its package, that goes into airflow_extra_packages.")
 backend = file.get("secrets", "backend", fallback="")
 module, _, attribute = backend.rpartition(".")
 try:

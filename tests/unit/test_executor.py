@@ -1,0 +1,61 @@
+"""The executor is proven before a virtualenv and before a configuration is used. A stand-in takes the place of Airflow, which every scenario asks."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+FILES = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files"
+AIRFLOW = {
+    "__init__.py": "__version__ = '3.3.2'",
+    "configuration.py": "class conf:\n    configuration_description = {'core': {'options': {'executor': {}}}}\n    inversed_deprecated_options = {}",
+    "executors/__init__.py": "",
+    "executors/executor_loader.py": """
+import importlib, os
+class ExecutorLoader:
+    _get_executor_names = lambda: os.environ["AIRFLOW__CORE__EXECUTOR"].split(",")
+    def import_executor_cls(name):
+        if not os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("postgresql"):
+            raise RuntimeError("cannot use SQLite")
+        module, _, attribute = {"LocalExecutor": "collections.OrderedDict"}.get(name, name).rpartition(".")
+        if not module:
+            raise ImportError(name + " doesn't look like a module path")
+        getattr(importlib.import_module(module), attribute)
+""",
+}
+
+
+@pytest.fixture(params=["seal_release.py", "check_config.py"])
+def prove(request, tmp_path):
+    for name, text in AIRFLOW.items():
+        path = tmp_path / "airflow" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def prove(executor):
+        (tmp_path / "airflow.cfg").write_text(f"[core]\nexecutor = {executor}\n", encoding="utf-8")
+        arguments = [tmp_path, "3.3.2", executor] if request.param == "seal_release.py" else [tmp_path / "airflow.cfg"]
+        return subprocess.run([sys.executable, FILES / request.param, *arguments], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                              capture_output=True, text=True, check=False)
+
+    prove.release = tmp_path / "release.json" if request.param == "seal_release.py" else None
+    return prove
+
+
+@pytest.mark.parametrize("executor", ["LocalExecutor", "collections.Counter", "LocalExecutor,collections.Counter"])
+def test_one_executor_and_several_are_imported(prove, executor):
+    run = prove(executor)
+    assert run.returncode == 0, run.stderr
+    assert not prove.release or json.loads(prove.release.read_text(encoding="utf-8"))["airflow"] == "3.3.2"
+
+
+@pytest.mark.parametrize(("executor", "why"), [
+    ("LocalExecuter", "doesn't look like a module path"), ("LocalExecutor,no_such.Executor", "No module named 'no_such'"), ("json.Nothing", "no attribute")])
+def test_an_executor_that_cannot_be_imported_is_an_instruction(prove, executor, why):
+    run = prove(executor)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert f"airflow_executor: {executor}: " in run.stderr and why in run.stderr and "airflow_extra_packages" in run.stderr
+    assert not prove.release or not prove.release.exists()
