@@ -263,6 +263,13 @@ def check_together(get, where, rules, is_file):
             if problem:
                 yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
                     where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
+        options = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query, keep_blank_values=True)) if parsed else {}
+        foreign = sorted(set(options) - set(rules["database_url_options"]))
+        if foreign:
+            yield "airflow_database_url", (
+                "airflow_database_url ({0}): has the option {1}; valid are {2}. Certificates are files on the hosts: authorities go into "
+                "airflow_database_sslrootcert, the client's own into airflow_environment, as PGSSLCERT and PGSSLKEY."
+            ).format(where("airflow_database_url"), ", ".join(foreign), ", ".join(rules["database_url_options"]))
     yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)

@@ -172,6 +172,8 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_database_url": URL, "airflow_database_host": "db", "airflow_database_password": "x"}, "airflow_database_host (f): only one of them"),
     ({"airflow_database_url": "mysql://airflow:horse-battery@db/airflow"}, "no address of a PostgreSQL database"),
     ({"airflow_database_url": "postgresql://airflow:changeme@db/airflow"}, "its password is a placeholder"),
+    ({"airflow_database_url": URL + "?sslmode=require&connect_timeout=5&target_session_attrs=read-write"}, None),
+    ({"airflow_database_url": URL + "?sslmode=require&sslrootcert=/x.pem&options=-csearch_path=x"}, "has the option options, sslrootcert; valid are sslmode"),
     ({"airflow_database_host": "db"}, "airflow_database_password (f): is empty"),
     ({"airflow_lock": "/no/lock"}, "no file /no/lock"), ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
     ({"airflow_constraints": "latest"}, 'valid are "official"'), ({"airflow_constraints": "https://example.com/c.txt"}, None),
