@@ -704,7 +704,8 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
     for port, rule in ports.items():
         for entry in found["ports"].get(str(port), []):
             if not re.search(rule["units"], entry.get("unit", "")):
-                key = "{0} ({1})".format(rule["variable"], where(rule["variable"])) if "variable" in rule else "airflow_config: {0}".format(rule["option"])
+                name = rule.get("variable", "airflow_config")
+                key = "{0} ({1})".format(".".join([name, *rule.get("option", [])]), where(name))
                 yield "port", "Its port {0} is in use by {1}{2}. Stop it, or set another port in {3}.".format(
                     port, "{0} (pid {1}, user {2})".format(entry["process"], entry["pid"], entry["user"]) if "process" in entry
                     else "a process of user {0}".format(entry["user"]),
@@ -724,6 +725,15 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
             "Its clock is {0} s away from the controller's; at most {1} are tolerated (preflight_max_clock_skew, {2}), because "
             "tokens and certificates fail. Turn on time synchronisation."
         ).format(int(skew), get("preflight_max_clock_skew"), where("preflight_max_clock_skew"))
+
+
+def port_of(rule, get):
+    """The port that a rule is about, or None where it is not known."""
+    if "variable" in rule:
+        return maybe(get, rule["variable"])
+    section, option = rule["option"]
+    config = maybe(get, "airflow_config") or {}
+    return (config.get(section) or {}).get(option) or rule["default"]
 
 
 def database_address(get):
@@ -1002,7 +1012,7 @@ class ActionModule(ActionBase):
         ports = {}
         for rule in rules["ports"]:
             if host in task_vars["groups"].get(rule["group"], []):
-                number = rule.get("port") or maybe(get, rule["variable"])
+                number = port_of(rule, get)
                 if number and not (rule["group"] == "airflow_postgres" and address):
                     ports[number] = rule
         probe = {

@@ -2,10 +2,14 @@
 
 import base64
 import os
+import pathlib
 import time
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 KNOWN = ["airflow_version", "airflow_executor", "postgresql_port"]
 
 
@@ -320,6 +324,27 @@ def test_hosts(action, rules, found, facts, told):
     problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
     texts = [text for _name, text in problems]
     assert [told in text for text in texts] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("config, port", [
+    ({}, 8974), ({"scheduler": {"scheduler_health_check_server_port": 8975}}, 8975), ({"scheduler": None}, 8974),
+    ({"scheduler": {"scheduler_health_check_server_port": None}}, 8974), ({"core": {"parallelism": 4}}, 8974),
+])
+def test_a_port_that_an_option_moves(action, rules, config, port):
+    """What is asked for is what the components are asked at, and the message names the same option."""
+    (rule,) = [rule for rule in rules["ports"] if "option" in rule]
+    assert action.port_of(rule, getter(airflow_config=config)) == port
+    variables = {"airflow_config": config}
+    for name in ("main", "airflow_2", "airflow_3"):
+        variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
+        if name != "main":
+            url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
+            assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
+    found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},
+                   database="", time=time.time())
+    facts = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
+    (told,) = [text for _name, text in action.check_host(found, facts, getter(**HOST), lambda name: "f", rules, LOCKS, {port: rule}, "", time.time())]
+    assert f"Its port {port} is in use" in told and "airflow_config.scheduler.scheduler_health_check_server_port (f)" in told
 
 
 def test_every_problem_is_told_once(action):
