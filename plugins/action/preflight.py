@@ -547,8 +547,11 @@ def check_version(get, where, rules, locks):
     if not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
         yield "airflow_version", named + '{0} is no version; valid is three numbers in quotes, such as "{1}".'.format(
             json.dumps(version), list(locks)[-1] if locks else "3.3.2")
-    elif numbers(version)[:2] < numbers(minors[0]):
-        yield "airflow_version", named + "{0} is older than {1}.0, the oldest that can be installed.".format(version, minors[0])
+    elif ".".join(version.split(".")[:2]) not in minors:
+        yield "airflow_version", named + (
+            "{0} is of no release that these roles install: {1}. Take one of them{2}."
+        ).format(version, ", ".join(minors), "; a newer one is tried by adding it, with its Pythons, to airflow_python in roles/preflight/vars/main.yml"
+                 if numbers(version) > numbers(minors[-1]) else "")
     elif not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints") and version not in locks:
         yield "airflow_version", named + (
             "{0} has no lock in locks/, and neither airflow_lock nor airflow_constraints is set. Versions with a lock: {1}. "

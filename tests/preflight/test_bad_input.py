@@ -12,8 +12,8 @@ FILE = "group_vars/all.yml:"
 
 
 def test_an_airflow_version_without_lock_and_constraints(site):
-    run = site.run(airflow_version="3.9.9")
-    run.refuses("airflow_version", FILE, "3.9.9 has no lock", "2.11.2, 3.3.2", "airflow_constraints")
+    run = site.run(airflow_version="3.3.9")
+    run.refuses("airflow_version", FILE, "3.3.9 has no lock", "2.11.2, 3.3.2", "airflow_constraints")
     assert "no host was contacted" in run.output
 
 

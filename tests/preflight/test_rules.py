@@ -115,10 +115,12 @@ LOCKS = {"2.11.2": ["3.10", "3.11", "3.12"], "3.3.2": ["3.10", "3.11", "3.12", "
 
 
 @pytest.mark.parametrize("values, told", [
-    ({}, None), ({"airflow_version": "3.9.9"}, "Versions with a lock: 2.11.2, 3.3.2"),
-    ({"airflow_version": "3.9.9", "airflow_constraints": "official"}, None), ({"airflow_version": "3.9.9", "airflow_lock": "/x"}, None),
-    ({"airflow_version": "latest"}, "is no version"), ({"airflow_version": "1.10.15"}, "older than"),
-    ({"airflow_version": "2.9.3", "airflow_constraints": "official"}, "older than"),
+    ({}, None), ({"airflow_version": "3.3.9"}, "Versions with a lock: 2.11.2, 3.3.2"),
+    ({"airflow_version": "3.3.9", "airflow_constraints": "official"}, None), ({"airflow_version": "3.3.9", "airflow_lock": "/x"}, None),
+    ({"airflow_version": "latest"}, "is no version"), ({"airflow_version": "1.10.15"}, "these roles install: 2.10, 2.11, 3.2, 3.3. Take one of them."),
+    ({"airflow_version": "2.9.3", "airflow_constraints": "official"}, "is of no release"),
+    ({"airflow_version": "3.1.8", "airflow_constraints": "official"}, "is of no release that these roles install: 2.10, 2.11, 3.2, 3.3. Take one of them."),
+    ({"airflow_version": "3.4.0", "airflow_lock": "/x"}, "a newer one is tried by adding it, with its Pythons, to airflow_python in roles/preflight"),
 ])
 def test_versions(action, rules, values, told):
     found = [text for _name, text in action.check_version(getter(**values), lambda name: "f", rules, LOCKS)]
