@@ -312,6 +312,22 @@ def check_executor(get, where, rules):
             ).format(where("airflow_executor"), json.dumps(name), ", ".join(known), did_you_mean(name, known))
 
 
+def check_unit_overrides(get, where, components, sections):
+    """Directives for a component that is not there would be in no unit. Those that systemd does not know are refused by it, on the host."""
+    named = "airflow_services_unit_overrides ({0}): ".format(where("airflow_services_unit_overrides"))
+    for component, body in (maybe(get, "airflow_services_unit_overrides") or {}).items():
+        if component not in components:
+            yield "airflow_services_unit_overrides", named + "there is no component {0}; Airflow {1} has {2}.{3}".format(
+                component, get("airflow_version"), ", ".join(components), did_you_mean(str(component), components))
+        elif not isinstance(body, dict) or any(not isinstance(directives, dict) for directives in body.values()):
+            yield "airflow_services_unit_overrides", named + "{0} needs sections with directives, such as {0}: {{Service: {{MemoryHigh: 8G}}}}.".format(
+                component)
+        else:
+            for section in sorted(set(body) - set(sections)):
+                yield "airflow_services_unit_overrides", named + "{0} has the section {1}; valid are {2}.{3}".format(
+                    component, section, ", ".join(sections), did_you_mean(str(section), sections, 0.6))
+
+
 def check_auth(get, where, rules):
     """airflow_auth: what each kind of sign-in needs, and that it does not let in everybody."""
     auth = maybe(get, "airflow_auth")
@@ -979,6 +995,7 @@ class ActionModule(ActionBase):
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
+                problems += check_unit_overrides(unspoilt, where, self.components(maybe(unspoilt, "airflow_version")), rules["unit_sections"])
                 if "airflow_version" not in bad:
                     problems += check_version(unspoilt, where, rules, self.locks)
             if host in groups.get("airflow_proxy", []):
@@ -1047,6 +1064,11 @@ class ActionModule(ActionBase):
             # Facts of a host that is refused are of no use, and many lines.
             result.pop("ansible_facts")
         return result
+
+    def components(self, version):
+        """Names of the components that this Airflow has; none where the version is not one."""
+        path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(str(version).split(".")[0]))
+        return list(self.scope.read(path)["__airflow_components"]) if os.path.exists(path) else []
 
     def systems(self):
         """vars/<os_family>.yml of role airflow_common, which say which Python there is."""

@@ -35,8 +35,10 @@ def test_a_misspelt_variable_on_the_command_line(site):
     assert "airflow_team_name" not in run.output
 
 
-def test_a_string_where_a_number_belongs(site):
-    site.run(airflow_parallelism="many").refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
+def test_a_string_where_a_number_belongs_and_a_unit_that_is_not_there(site):
+    run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}})
+    run.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
+    run.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver", "api-server, dag-processor, scheduler, triggerer")
 
 
 def test_a_placeholder_secret(site):

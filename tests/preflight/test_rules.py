@@ -167,6 +167,19 @@ def test_airflow_2_has_executors_of_its_own(action, rules):
     assert "Did you mean SequentialExecutor?" in problems("SequentalExecutor")[0]
 
 
+@pytest.mark.parametrize("overrides, told", [
+    ({}, None), ({"scheduler": {"Service": {"MemoryHigh": "8G"}, "Unit": {}}}, None),
+    ({"schedular": {}}, "there is no component schedular; Airflow 3.3.2 has api-server, scheduler. Did you mean scheduler?"),
+    ({"scheduler": {"service": {"MemoryHigh": "8G"}}}, "scheduler has the section service; valid are Unit, Service. Did you mean Service?"),
+    ({"scheduler": {"Install": {}}}, "has the section Install"), ({"scheduler": {"MemoryHigh": "8G"}}, "needs sections with directives"),
+    ({"scheduler": None}, "scheduler: {Service: {MemoryHigh: 8G}}"),
+])
+def test_overrides_of_units(action, rules, overrides, told):
+    get = getter(airflow_services_unit_overrides=overrides)
+    found = [text for _name, text in action.check_unit_overrides(get, lambda name: "f", ["api-server", "scheduler"], rules["unit_sections"])]
+    assert [told in text for text in found] == ([True] if told else [])
+
+
 ECS = {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": ["subnet-1"]}
 LOG_GROUP = "arn:aws:logs:eu-central-1:123456789012:log-group:/airflow/production/task"
 URL = "postgresql://airflow:horse-battery@db/airflow"

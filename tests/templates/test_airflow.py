@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import shlex
 import subprocess
 
 import pytest
@@ -189,6 +190,32 @@ def test_overrides_set_repeat_and_remove_directives(rendered):
     assert "PrivateTmp" not in found["Service"]
     assert found["Unit"]["After"] == ["network.target"]
     assert unit(rendered / "airflow-triggerer.service")["Service"]["PrivateTmp"] == ["yes"]
+
+
+@pytest.mark.parametrize(("said", "code", "fine"), [
+    ("", 0, True), ("/etc/systemd/system/other.service:3: Unknown key 'X' in section [Service], ignoring.", 0, True),
+    # It takes these, with a warning.
+    ("FILE:9: Unknown key 'MemoryHihg' in section [Service], ignoring.", 0, False), ("FILE:9: Failed to parse memory limit, ignoring: lots", 0, False),
+    ("airflow-scheduler.service: Service has no ExecStart=", 1, False),
+])
+def test_a_unit_is_put_in_place_once_systemd_takes_all_of_it(tmp_path, said, code, fine):
+    variables = {"group_names": ["airflow_webserver", "airflow_scheduler"], "groups": {}, "ansible_facts": {"processor_vcpus": 2, "memtotal_mb": 4096}}
+    for name in ("airflow_common/defaults/main", "airflow_common/vars/main", "airflow_common/vars/airflow_3", "airflow_services/defaults/main",
+                 "airflow_services/vars/main"):
+        variables |= DataLoader().load_from_file(str(ROOT / f"roles/{name}.yml"), trusted_as_template=True)
+    files = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_services_files }}"))
+    units = [file for file in files if file["path"].startswith("/etc/systemd/") and file.get("state") != "link"]
+    assert {pathlib.Path(file["path"]).name for file in units} == {
+        "airflow.target", "airflow-api-server.service", "airflow-scheduler.service", "airflow-watchdog.service"}
+    path = tmp_path / "airflow-scheduler.service"
+    stand_in = tmp_path / "systemd-analyze"
+    stand_in.write_text(f"#!/bin/sh\n[ \"$*\" = 'verify {path}' ] || exit 9\necho \"{said.replace('FILE', str(path))}\" >&2\nexit {code}\n", encoding="utf-8")
+    stand_in.chmod(0o755)
+    for command in {file["validate"] for file in units}:
+        run = subprocess.run([word.replace("%s", str(path)) for word in shlex.split(command)], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+                             capture_output=True, text=True, check=False)
+        assert (run.returncode == 0) is fine
+        assert fine or said.replace("FILE", str(path)) in run.stdout
 
 
 def test_only_what_runs_tasks_is_drained(rendered):
