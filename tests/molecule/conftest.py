@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed and host is not None:
         for title, command in (
             ("failed units", "systemctl list-units --failed --no-legend --plain"),
-            ("journal", "journalctl --no-pager -o short-iso -n 60 -t 'airflow-*' -p 6 2>/dev/null | grep . || journalctl --no-pager -n 40"),
+            ("journal", "journalctl --no-pager -o short-iso -n 60 -u 'airflow*' 2>/dev/null | grep . || journalctl --no-pager -n 40"),
         ):
             report.sections.append((f"{title} of {host_name(host)}", host.run(command).stdout))
 
