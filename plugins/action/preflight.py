@@ -610,13 +610,24 @@ def check_python(get, where, rules, locks, python, will_install):
 # ---- inventory --------------------------------------------------------------------------------------------------------------------
 
 
-def check_groups(groups, source, rules, major, external):
-    """groups: {name: [hosts]}."""
+def standalone_dag_processor(get):
+    """Whether DAG files are parsed outside of Airflow 2's scheduler."""
+    scheduler = (maybe(get, "airflow_config") or {}).get("scheduler")
+    return isinstance(scheduler, dict) and str(scheduler.get("standalone_dag_processor")).lower() in ("true", "t", "1")
+
+
+def check_groups(groups, source, rules, major, external, standalone=False):
+    """groups: {name: [hosts]}. standalone: DAG files are parsed outside of the scheduler."""
     for name in sorted(groups):
         if name not in rules["groups"]:
             near = difflib.get_close_matches(name, rules["groups"], n=1, cutoff=0.88)
             if near and not groups.get(near[0]):
                 yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near[0])
+    if standalone and not groups.get("airflow_dag_processor"):
+        yield "groups", (
+            "The inventory ({0}) has no host in airflow_dag_processor, but airflow_config has scheduler.standalone_dag_processor, with which the "
+            "scheduler parses no DAG. Put a host there, or leave the option out."
+        ).format(source)
     missing = [name for name in rules["groups_required"].get(str(major), []) if not groups.get(name)]
     if missing:
         yield "groups", "The inventory ({0}) has no host in {1}. Airflow {2} needs at least one in each of {3}.".format(
@@ -995,7 +1006,7 @@ class ActionModule(ActionBase):
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
-                problems += check_unit_overrides(unspoilt, where, self.components(maybe(unspoilt, "airflow_version")), rules["unit_sections"])
+                problems += check_unit_overrides(unspoilt, where, self.components(unspoilt), rules["unit_sections"])
                 if "airflow_version" not in bad:
                     problems += check_version(unspoilt, where, rules, self.locks)
             if host in groups.get("airflow_proxy", []):
@@ -1008,7 +1019,7 @@ class ActionModule(ActionBase):
         source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
                            for s in scope.inventory._sources)
         major = major[0] if major else 3
-        problems += check_groups(groups, source, rules, major, external)
+        problems += check_groups(groups, source, rules, major, external, major == 2 and standalone_dag_processor(get))
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
             return {"failed": True, "msg": message(problems, "Nothing was changed and no host was contacted")}
@@ -1065,10 +1076,12 @@ class ActionModule(ActionBase):
             result.pop("ansible_facts")
         return result
 
-    def components(self, version):
+    def components(self, get):
         """Names of the components that this Airflow has; none where the version is not one."""
-        path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(str(version).split(".")[0]))
-        return list(self.scope.read(path)["__airflow_components"]) if os.path.exists(path) else []
+        major = str(maybe(get, "airflow_version")).split(".")[0]
+        path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(major))
+        data = self.scope.read(path) if os.path.exists(path) else {}
+        return list(data.get("__airflow_components", {})) + list(data["__airflow_components_optional"] if data and standalone_dag_processor(get) else [])
 
     def systems(self):
         """vars/<os_family>.yml of role airflow_common, which say which Python there is."""

@@ -34,7 +34,8 @@ def test_every_locked_version_has_its_pythons():
 
 def test_every_group_of_a_component_is_known():
     for path in (ROOT / "roles/airflow_common/vars").glob("airflow_[0-9].yml"):
-        groups = {component["group"] for component in load(path)["__airflow_components"].values()}
+        data = load(path)
+        groups = {component["group"] for component in [*data["__airflow_components"].values(), *data["__airflow_components_optional"].values()]}
         assert groups <= set(RULES["groups"])
 
 

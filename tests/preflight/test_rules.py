@@ -284,6 +284,14 @@ def test_airflow_2_needs_no_dag_processor(action, rules):
     assert not list(action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False))
 
 
+@pytest.mark.parametrize("option, told", [(True, True), ("True", True), (False, False), (None, False)])
+def test_airflow_2_parses_dags_somewhere(action, rules, option, told):
+    standalone = action.standalone_dag_processor(getter(airflow_config={"scheduler": {"standalone_dag_processor": option}}))
+    texts = [text for _name, text in action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False, standalone)]
+    assert ["scheduler.standalone_dag_processor" in text for text in texts] == ([True] if told else [])
+    assert not list(action.check_groups(ONE, "inv", rules, 2, False, standalone))
+
+
 def test_hosts_that_need_each_other(action):
     two = {**ONE, "airflow": ["a", "b"], "airflow_scheduler": ["a", "b"]}
     getters = {"a": getter(postgresql_listen_addresses=["127.0.0.1"]), "b": getter()}

@@ -54,6 +54,7 @@ def rendered(request, tmp_path_factory):
             "core": {"load_examples": None, "hostname_callable": "a.b", "parallelism": 7},
             "logging": {"log_format": "%(asctime)s first\nsecond"},
             "sentry": {"sentry_on": True},
+            "scheduler": {"standalone_dag_processor": True} if request.param == "2.11.2" else {},
         },
         "airflow_environment": {"NASTY": NASTY},
         "airflow_secrets_backend": {"backend": "hashicorp_vault", "backend_kwargs": {"token": "marker-of-the-vault"}},
@@ -175,6 +176,26 @@ def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rend
     assert ("api-server" in data["components"]) is rendered.name.startswith("3")
     for component in data["components"].values():
         assert component["check"]["kind"] in ("body", "status", "job")
+
+
+def test_the_dag_processor_of_airflow_2_is_there_where_the_scheduler_parses_no_dags(rendered, config):
+    wanted = not rendered.name.startswith("2.10")
+    assert (rendered / "airflow-dag-processor.service").exists() is wanted
+    assert config.has_option("scheduler", "standalone_dag_processor") is rendered.name.startswith("2.11")
+    assert ("dag-processor" in json.loads((rendered / "components.json").read_text(encoding="utf-8"))["components"]) is wanted
+
+
+@pytest.mark.parametrize(("major", "option", "group"), [
+    (2, False, "airflow_scheduler"), (2, None, "airflow_scheduler"), (2, True, "airflow_dag_processor"), (2, "True", "airflow_dag_processor"),
+    (3, None, "airflow_dag_processor")])
+def test_the_hosts_that_parse_dags_have_the_component_that_does(major, option, group):
+    variables = {"airflow_api_port": 8080, "airflow_config": {"scheduler": {"standalone_dag_processor": option}}, "group_names": [group]}
+    for name in ("main", f"airflow_{major}"):
+        variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.template(trust_as_template("{{ __airflow_parsing_group }}")) == group
+    here = templar.template(trust_as_template("{{ __airflow_components_here | list }}"))
+    assert here == ["dag-processor" if group == "airflow_dag_processor" else "scheduler"]
 
 
 def test_stopping_a_component_does_not_kill_its_tasks(rendered):

@@ -89,7 +89,7 @@ def test_wiring_counts_the_pools_of_every_component():
                "groups": groups, "group_names": ["airflow", "airflow_postgres"]}
 
     def count(major, components, **given):
-        variables_ = wiring | airflow | {"__airflow_major": major, "__airflow_components": {name: {"group": name} for name in components}} | given
+        variables_ = wiring | airflow | {"__airflow_major": major, "__airflow_components_wanted": {name: {"group": name} for name in components}} | given
         return Templar(loader=DataLoader(), variables=variables_).template(trust_as_template("{{ postgresql_connections | int }}"))
 
     three = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
