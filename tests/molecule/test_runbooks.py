@@ -75,9 +75,6 @@ FAULTS = {
     "unit_stopped": Fault("a component was stopped", "systemctl stop airflow-triggerer", "component_stopped", "services.yml"),
     "dag_processor_dead": Fault("the DAG processor is dead", "systemctl kill --signal=KILL airflow-dag-processor; systemctl stop airflow-dag-processor",
                                 "component_stopped", "services.yml"),
-    "unit_gone": Fault("a unit's file was removed", "rm /etc/systemd/system/airflow-triggerer.service; systemctl daemon-reload", "component_missing",
-                       "services.yml"),
-    "target_disabled": Fault("airflow.target was disabled", "systemctl disable --quiet airflow.target", "target_disabled", "services.yml"),
     "bind_address": Fault(
         "the API server listens on another address",
         r"""sed -i 's/^host = 127\.0\.0\.1/host = 127.0.0.2/' /etc/airflow/airflow.cfg
@@ -90,7 +87,6 @@ FAULTS = {
     "hba_refuses": Fault(
         "pg_hba.conf refuses Airflow",
         "sed -i 's/scram-sha-256/reject/' /etc/postgresql/*/main/pg_hba.conf; psql 'SELECT pg_reload_conf()'; sleep 0.5", "database_hba", "postgres.yml"),
-    "login_revoked": Fault("the role may not sign in any more", "psql 'ALTER ROLE airflow NOLOGIN'", "database_login", "postgres.yml"),
     "connections_used_up": Fault(
         "another program holds all connections",
         r"""cat > /run/notebook.py <<'PROGRAM'
@@ -121,7 +117,6 @@ PROGRAM
         "the JWT secret was changed, and one component started with it",
         "head -c 48 /dev/urandom | base64 -w 0 | head -c 40 > /etc/airflow/secrets/jwt_secret; systemctl restart airflow-dag-processor",
         "secrets_not_taken_over", "services.yml"),
-    "secret_emptied": Fault("a secret's file is empty", ": > /etc/airflow/secrets/api_secret_key", "configuration_missing", "airflow.yml"),
     "wrong_fernet_key": Fault(
         "the Fernet key is another one", "head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' > /etc/airflow/secrets/fernet_key", "fernet_key", "airflow.yml"),
     "virtualenv_gone": Fault("the virtualenv's link leads nowhere", "ln -sfn venvs/gone /opt/airflow/venv", "virtualenv_broken", "airflow.yml"),
@@ -161,8 +156,6 @@ holds()'
         "/tmp is full of what a component has left there",
         """mount -o remount,size=64m /tmp
         head -c 100M /dev/zero > "$(ls -d /tmp/systemd-private-*-airflow-dag-processor.service-*/tmp)/left" || true""", "disk_full", "restart_airflow.yml"),
-    "log_inodes_used_up": Fault(
-        "the disk of the logs has no inode left", "small_log_disk size=20m,nr_inodes=200; old_logs 300 10", "inodes_used_up", "free_disk_space.yml"),
     "scheduler_frozen": Fault(
         "the scheduler is alive and does nothing (SIGSTOP)",
         # The watchdog would see it too, but later.
@@ -179,7 +172,6 @@ holds()'
         psql 'CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
               $$SELECT pg_catalog.clock_timestamp() - make_interval(secs => 90)$$'
         psql 'ALTER ROLE airflow SET search_path = skewed, pg_catalog, public'""", "clock", "chronyc makestep"),
-    "nginx_stopped": Fault("nginx was stopped", "systemctl stop nginx", "proxy_stopped", "proxy.yml"),
     "certificate_expired": Fault(
         "the certificate has expired",
         r"""/opt/airflow/venv/bin/python - <<'PROGRAM'
