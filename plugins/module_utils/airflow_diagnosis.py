@@ -490,7 +490,10 @@ def check_database(hosts, expected, limits):
         found = host.get("seen", {}).get("server") or {}
         if not found:
             continue
-        if error_of(found):
+        if re.search("TimeoutExpired|no answer within", error_of(found)):
+            yield wrong("database", name, "server", WARN, "has not answered in time", "database_slow", [found["error"]], [],
+                        "Look again; where it stays so, see what the host is busy with: systemd-cgtop on {0}".format(name))
+        elif error_of(found):
             down = True
             yield server_down(name, found["error"], host["seen"]["units"])
         else:

@@ -155,6 +155,7 @@ FAULTS = {
     "secret empty": (put("secrets fernet_key empty", True), "configuration_missing", "airflow.yml playbooks/services.yml"),
     "database stopped": (DATABASE_GONE, "database_down", "postgres.yml"),
     "database stopped because its disk is full": (both(DATABASE_GONE, put("disks 0 free", 0)), "disk_full", "free_disk_space.yml"),
+    "server too busy to answer": (put("server", {"error": "TimeoutExpired: Command 'psql' timed out after 4 seconds"}), "database_slow", ""),
     "password refused": (refused('FATAL:  password authentication failed for user "airflow"'), "database_password", "postgres.yml"),
     "pg_hba.conf refuses": (refused('FATAL:  no pg_hba.conf entry for host "127.0.0.1", user "airflow"'), "database_hba", "postgres.yml"),
     "role may not sign in": (refused('FATAL:  role "airflow" is not permitted to log in'), "database_login", "postgres.yml"),
@@ -230,7 +231,7 @@ FAULTS = {
 }
 ONLY_WARN = {"host drained", "disk nearly full", "configuration not taken over", "another version in the inventory", "release edited by hand",
              "many failed tasks", "certificate nearly expired", "backup old", "no backup yet", "watchdog had to restart", "clock not synchronised",
-             "no answer to the question about the Fernet key", "connections of an external server nearly used up"}
+             "server too busy to answer", "no answer to the question about the Fernet key", "connections of an external server nearly used up"}
 
 
 def examine(hosts, **more):
