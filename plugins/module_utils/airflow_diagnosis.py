@@ -95,6 +95,9 @@ CAUSES = {
 RANK = {cause: rank for rank, cause in enumerate(CAUSES)}
 EVERYWHERE = re.compile(r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
 
+# Seconds of silence after which runbook clear_stuck_tasks, run as it is, takes a task for stuck.
+STUCK = 900
+
 CONFIGURE = ["playbooks/airflow.yml", "playbooks/services.yml"]
 SERVICES = ["playbooks/services.yml"]
 POSTGRES = ["playbooks/postgres.yml"]
@@ -261,24 +264,29 @@ def check_clock(name, seen, now, limits):
     machine = seen["host"]
     if error_of(machine):
         return
-    # The controller has waited for the slowest host since, so only minutes count against it.
-    skew, allowed = machine["time"] - now, limits["clock"] + 60
+    # The controller has waited for the slowest host since, so only minutes count against it. A database on the same host has the same clock.
+    skews = [("the controller", machine["time"] - now, limits["clock"] + 60)]
     database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
-    against = "the controller"
     if isinstance(database.get("clock"), list) and "host_clock" in database:
-        skew, allowed, against = database["host_clock"] - database["clock"][0]["now"], limits["clock"], "the database server"
-    if abs(skew) > allowed:
-        synchronised = seen["clock"].get("NTPSynchronized", "unknown")
-        yield wrong("hosts", name, "clock", CRITICAL, "{0} {1} {2}".format(duration(abs(skew)), "ahead of" if skew > 0 else "behind", against), "clock",
-                    ["kept by NTP: " + synchronised], [],
+        skews.append(("the database server", database["host_clock"] - database["clock"][0]["now"], limits["clock"]))
+    wrongs = ["{0} {1} {2}".format(duration(abs(skew)), "ahead of" if skew > 0 else "behind", against)
+              for against, skew, allowed in skews if abs(skew) > allowed]
+    kept = seen["clock"].get("NTP"), seen["clock"].get("NTPSynchronized")
+    if wrongs:
+        yield wrong("hosts", name, "clock", CRITICAL, " and ".join(wrongs), "clock", ["kept by NTP: " + (kept[1] or "unknown")], [],
                     "Tokens and heartbeats fail. Have chrony run on {0}: apt install chrony; chronyc makestep".format(name))
+    # A service that has just started asks for some minutes. Where there is none, somebody else keeps the clock, as in a container.
+    elif kept == ("yes", "no") and machine["uptime"] > 900:
+        yield wrong("hosts", name, "clock", WARN, "is not synchronised, although a time service runs", "clock", [], [],
+                    "Its servers may be out of reach: chronyc sources, or timedatectl timesync-status, on {0}".format(name))
 
 
 # ---- components --------------------------------------------------------------------------------------------------------------------
 
 
 def check_components(name, host, jobs, limits, expected):
-    """A line for each component that the inventory has here. jobs: {(type, host name): seconds since its heartbeat}, None where nobody knows."""
+    """A line for each component that the inventory has here. jobs: seconds since the heartbeat of a job, by its number and by (type, host name); None where
+    nobody knows."""
     if "seen" not in host or not host["components"]:
         return
     seen, units = host["seen"], host["seen"]["units"]
@@ -329,7 +337,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
         cause = by_last_words(unit["said"], "component_failing")
         return no(CRITICAL, "does not come up ({0}, {1} so far)".format(unit["sub"], several(unit["restarts"], "restart")), cause, last,
                   CONFIGURE)
-    beat = heartbeat(component, seen, jobs)
+    beat = heartbeat(component_name, component, seen, jobs)
     if unit["frozen"]:
         return no(CRITICAL, "is alive and does nothing: its process is stopped (SIGSTOP)", "component_frozen",
                   ["active since {0}, its process has state T".format(since), beat is not None and "last heartbeat {0} ago".format(duration(beat))],
@@ -373,10 +381,12 @@ def by_last_words(said, otherwise):
     return next((cause for cause, pattern in LAST_WORDS if re.search(pattern, said or "")), otherwise)
 
 
-def heartbeat(component, seen, jobs):
+def heartbeat(component_name, component, seen, jobs):
+    """Seconds since the component has beaten: in the row that it was seen to beat in, whatever name Airflow gives the host, else under the host's name."""
     if "job_type" not in component or jobs is None or error_of(seen["host"]):
         return None
-    return jobs.get((component["job_type"], seen["host"]["name"]))
+    beats = seen["beats"] if not error_of(seen["beats"]) else {}
+    return jobs.get(beats[component_name] if component_name in beats else (component["job_type"], seen["host"]["name"]))
 
 
 def wrong_address(component_name, expected, listeners):
@@ -480,7 +490,10 @@ def check_database(hosts, expected, limits):
         found = host.get("seen", {}).get("server") or {}
         if not found:
             continue
-        if error_of(found):
+        if re.search("TimeoutExpired|no answer within", error_of(found)):
+            yield wrong("database", name, "server", WARN, "has not answered in time", "database_slow", [found["error"]], [],
+                        "Look again; where it stays so, see what the host is busy with: systemd-cgtop on {0}".format(name))
+        elif error_of(found):
             down = True
             yield server_down(name, found["error"], host["seen"]["units"])
         else:
@@ -563,26 +576,45 @@ def check_metadata(found, server, hosts, expected, limits):
         yield wrong("database", "", "answers", WARN, "no answer to {0}".format(listed(slow)), "database_slow", [error_of(found[slow[0]])], [],
                     "See what runs there: SELECT * FROM pg_stat_activity WHERE state <> 'idle'.")
     else:
-        server = found["server"][0]
-        text = "PostgreSQL {0}, {1}, answers in {2:.0f} ms".format(server["version"].split(" ")[0], size(server["bytes"]), 1000 * found["connected"])
-        if server["read_only"] or server["standby"]:
-            yield wrong("database", "", "database", CRITICAL, "takes no writes: it is {0}".format("a standby" if server["standby"] else "set to read-only"),
+        about = found["server"][0]
+        text = "PostgreSQL {0}, {1}, answers in {2:.0f} ms".format(about["version"].split(" ")[0], size(about["bytes"]), 1000 * found["connected"])
+        if about["read_only"] or about["standby"]:
+            yield wrong("database", "", "database", CRITICAL, "takes no writes: it is {0}".format("a standby" if about["standby"] else "set to read-only"),
                         "database_full", [], [], "Point airflow_database_host at the primary, or end the read-only mode.")
         else:
             yield fine("database", "", "database", text)
+    yield from check_sessions(found, server, limits)
     yield check_migration(found, hosts)
     fernet = found["fernet"]
-    if error_of(fernet):
-        yield wrong("database", "", "Fernet key", CRITICAL, "can't be used", "fernet_key", [fernet["error"]], CONFIGURE)
+    if "unusable" in fernet:
+        yield wrong("database", "", "Fernet key", CRITICAL, "can't be used", "fernet_key", [fernet["unusable"]], CONFIGURE)
+    elif error_of(fernet):
+        # Told with the other questions that got no answer.
+        return
     elif fernet["unreadable"]:
         given = expected["fernet_given"]
         yield wrong("database", "", "Fernet key", CRITICAL, "does not open {0} of {1} encrypted values".format(len(fernet["unreadable"]), fernet["tried"]),
                     "fernet_key",
                     ["unreadable: " + listed(fernet["unreadable"])], CONFIGURE if given else [],
-                    "" if given else "Put the right key into fernet_key of the secrets directory on the first host (the controller's copy and the backups "
-                    "have it; docs/secrets.md), then playbooks/airflow.yml and services.yml.")
+                    "" if given else "Put the right key into fernet_key of the secrets directory on the first host: backups have it, and the controller's copy "
+                    "or the newest fernet_key.<time> beside it (docs/secrets.md). Then playbooks/airflow.yml and services.yml.")
     elif fernet["tried"]:
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
+
+
+def check_sessions(found, server, limits):
+    """Connections, as Airflow's own role can count them, where the server could not be asked itself."""
+    if server or error_of(found["sessions"]) or error_of(found["server"]):
+        return
+    used = sum(one["number"] for one in found["sessions"])
+    free = found["server"][0]["max_connections"] - found["server"][0]["reserved"]
+    text = "{0} of {1} connections in use".format(used, free)
+    if used >= free * limits["connections"] / 100:
+        yield wrong("database", "", "connections", WARN, text, "database_full", [
+            "{number} by {user}{0}".format(" ({0})".format(one["application"]) if one["application"] else "", **one) for one in found["sessions"][:3]], [],
+            "Raise max_connections of the server (its parameter group in RDS), or find who holds so many.")
+    else:
+        yield fine("database", "", "connections", text)
 
 
 def check_locks(found, server, limits):
@@ -720,8 +752,18 @@ def names_of(row):
     return "{dag_id}.{task_id} of {run_id}".format(**row)
 
 
+def told_of(row):
+    """How long a task has held its slot, and that nobody has heard of it where that is so."""
+    return "for {0} by {1}{2}".format(duration(row["seconds"]), names_of(row), ", silent for " + duration(row["silent"]) if unheard([row]) else "")
+
+
+def unheard(rows):
+    """Those of the tasks that nobody works on any more, so that clear_stuck_tasks takes them for stuck."""
+    return [row for row in rows if (row["silent"] or 0) >= STUCK]
+
+
 def clear(rows):
-    """The command that clears the oldest of these tasks."""
+    """The command that clears the tasks of the first one's DAG that nobody works on."""
     return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "confirm=" + rows[0]["dag_id"]] if rows else []
 
 
@@ -747,10 +789,12 @@ def check_queue(states, rows, hosts, limits):
     slots = parallelism(hosts)
     if slots and number["running"] + number["queued"] >= slots and waits and oldest >= limits["queue"]:
         running = rows.get("running", [])
+        silent = unheard(running)
         yield wrong("work", "", "queue", CRITICAL, text, "slots_full",
                     ["there is room for {0} at once, and {1} run or are queued".format(slots, number["running"] + number["queued"]),
-                     *("runs {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in running[:3])], clear(running),
-                    "" if running else "Raise airflow_parallelism and run playbooks/airflow.yml and services.yml.")
+                     *("runs {0}".format(told_of(row)) for row in running[:3])], clear(silent),
+                    "" if silent else "They are alive: wait for them, mark one as failed in the UI, or raise airflow_parallelism and run playbooks/airflow.yml "
+                    "and services.yml.")
     elif waits and oldest >= limits["queue"]:
         waiting = rows.get("waiting", [])
         yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",
@@ -767,13 +811,15 @@ def check_pools(rows, expected):
     for pool in full:
         holders = [row for row in rows.get("holders", []) if row["pool"] == pool["pool"]]
         declared = expected["pools"].get(pool["pool"], {}).get("slots", pool["slots"])
-        other = int(declared) != pool["slots"]
+        other = int(declared) > pool["slots"]
+        silent = unheard(holders)
         yield wrong("work", "", "pool", CRITICAL, "{0} is full: {1} of {2} in use, {3} waiting for {4}".format(
             pool["pool"], pool["used"], several(pool["slots"], "slot"), several(pool["waiting"], "task"), duration(pool["seconds"])), "pool_full",
             [other and "the inventory gives it {0}".format(several(int(declared), "slot")),
-             *("held for {0} by {1}".format(duration(row["seconds"]), names_of(row)) for row in holders)],
-            ["playbooks/state.yml"] if other else clear(holders),
-            "" if other or holders else "Give it slots: airflow_pools in the inventory and playbooks/state.yml, or in the UI.")
+             *("held {0}".format(told_of(row)) for row in holders)],
+            ["playbooks/state.yml"] if other else clear(silent),
+            "" if other or silent else "{0}give it slots: airflow_pools in the inventory and playbooks/state.yml, or in the UI.".format(
+                "They are alive: wait for them, mark one as failed in the UI, or " if holders else "Nothing holds it: "))
     if pools and not full:
         busiest = max(pools, key=lambda pool: pool["used"] / pool["slots"] if pool["slots"] > 0 else 0)
         yield fine("work", "", "pools",
@@ -846,6 +892,8 @@ def check_aws(hosts):
             text, advice = "has no role: no instance profile and no key", "Attach the instance profile of role aws_iam: playbooks/aws/."
         elif code:
             text, advice = "AWS refuses {0}: {1}".format(aws.get("operation", "to say who this host is"), code), "The role's policy: roles/aws_iam/README.md"
+        elif error_of(aws):
+            text, advice = "can't be asked", "boto3 in the virtualenv, AWS_* in airflow_environment, and the way to AWS."
         elif aws.get("denied"):
             text, advice = "may not {0}".format(listed(aws["denied"])), "The role's policy: roles/aws_iam/README.md, then playbooks/aws/."
         else:
@@ -914,7 +962,10 @@ def examine(hosts, expected, now, dag_id="", task_id=""):
     connected = next((found for found in map(database_of, hosts.values()) if "connected" in found), {})
     jobs = None
     if isinstance(connected.get("jobs"), list):
-        jobs = {(row["job_type"], row["hostname"]): row["seconds"] for row in connected["jobs"]}
+        jobs = {}
+        for row in sorted(connected["jobs"], key=lambda row: -row["seconds"]):
+            # The newest of several is the living one.
+            jobs[row["id"]] = jobs[row["job_type"], row["hostname"]] = row["seconds"]
     results = []
     for name, host in hosts.items():
         results += check_host(name, host, now, limits)

@@ -21,17 +21,27 @@ CONNECT, ALL, STATEMENT, LOCK = 3, 4, 1500, 300
 # Names in a list. Whoever has more of them has one problem, not fifty.
 SOME = 20
 
+# Tasks that hold a slot, the ones that nobody hears of first: since when, and for how long without a sign of life. The heartbeat is the task's own in
+# Airflow 3, and that of its job in Airflow 2.
+HELD = """
+    SELECT ti.pool, ti.dag_id, ti.task_id, ti.run_id, ti.state,
+           extract(epoch FROM now() - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE ti.start_date END)::float8 AS seconds,
+           extract(epoch FROM now() - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE coalesce(
+               (to_jsonb(ti) ->> 'last_heartbeat_at')::timestamptz, job.latest_heartbeat, ti.start_date) END)::float8 AS silent
+    FROM task_instance ti LEFT JOIN job ON job.id = (to_jsonb(ti) ->> 'job_id')::int"""
+
 # What Airflow 2 and 3 have alike. Columns that only one of them has are read from the row as JSON.
 QUESTIONS = {
     "clock": "SELECT extract(epoch FROM clock_timestamp())::float8 AS now",
     "server": """
         SELECT current_setting('server_version') AS version, current_setting('max_connections')::int AS max_connections,
+               current_setting('superuser_reserved_connections')::int AS reserved,
                pg_database_size(current_database()) AS bytes, pg_is_in_recovery() AS standby,
                current_setting('default_transaction_read_only') = 'on' AS read_only""",
+    # Of all databases of the server, which share its connections.
     "sessions": """
-        SELECT coalesce(application_name, '') AS application, coalesce(state, '') AS state, count(*) AS number,
-               max(extract(epoch FROM now() - state_change))::float8 AS seconds
-        FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 3 DESC""",
+        SELECT usename AS user, coalesce(application_name, '') AS application, count(*) AS number
+        FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 3 DESC""",
     "blocked": """
         SELECT waiting.pid, extract(epoch FROM now() - waiting.query_start)::float8 AS seconds, waiting.query,
                pg_blocking_pids(waiting.pid) AS by
@@ -42,9 +52,9 @@ QUESTIONS = {
         FROM pg_stat_activity WHERE pid IN (
             SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')""",
     "jobs": """
-        SELECT job_type, hostname, extract(epoch FROM now() - max(latest_heartbeat))::float8 AS seconds
+        SELECT id, job_type, hostname, extract(epoch FROM now() - latest_heartbeat)::float8 AS seconds
         FROM job WHERE state = 'running' AND job_type IN ('SchedulerJob', 'DagProcessorJob', 'TriggererJob')
-        AND latest_heartbeat > now() - interval '7 days' GROUP BY 1, 2""",
+        AND latest_heartbeat > now() - interval '7 days' ORDER BY latest_heartbeat DESC LIMIT 500""",
     # A task that waits for its scheduler has no time of its own in Airflow 2 but that of its last change.
     "tasks": """
         SELECT state, count(*) AS number, max(extract(epoch FROM now() - coalesce(
@@ -56,9 +66,7 @@ QUESTIONS = {
             CASE WHEN ti.state = 'queued' THEN queued_dttm END, (to_jsonb(ti) ->> 'scheduled_dttm')::timestamptz, ti.updated_at))::float8 AS seconds
         FROM task_instance ti JOIN dag_run run ON run.dag_id = ti.dag_id AND run.run_id = ti.run_id
         WHERE ti.state IN ('scheduled', 'queued') AND run.state = 'running' ORDER BY seconds DESC LIMIT 5""",
-    "running": """
-        SELECT dag_id, task_id, run_id, pool, extract(epoch FROM now() - start_date)::float8 AS seconds
-        FROM task_instance WHERE state = 'running' ORDER BY start_date LIMIT 5""",
+    "running": HELD + " WHERE ti.state = 'running' ORDER BY silent DESC NULLS LAST LIMIT 5",
     "failed": """
         SELECT count(*) AS number, array_to_json((array_agg(DISTINCT dag_id || '.' || task_id))[1:5]) AS tasks
         FROM task_instance WHERE state = 'failed' AND end_date > now() - interval '1 day'""",
@@ -71,10 +79,8 @@ QUESTIONS = {
                    FILTER (WHERE ti.state = 'scheduled')::float8 AS seconds
         FROM slot_pool pool LEFT JOIN task_instance ti ON ti.pool = pool.pool AND ti.state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred')
         GROUP BY 1, 2, pool.include_deferred ORDER BY 1""",
-    "holders": """
-        SELECT pool, dag_id, task_id, run_id, extract(epoch FROM now() - start_date)::float8 AS seconds
-        FROM (SELECT ti.*, row_number() OVER (PARTITION BY pool ORDER BY start_date) FROM task_instance ti WHERE state IN ('running', 'queued')) held
-        WHERE row_number <= 3""",
+    "holders": "SELECT * FROM (SELECT held.*, row_number() OVER (PARTITION BY pool ORDER BY silent DESC NULLS LAST) FROM (" + HELD + """
+        WHERE ti.state IN ('running', 'queued')) held) ranked WHERE row_number <= 3""",
     "import_errors": """
         SELECT filename, stacktrace, extract(epoch FROM now() - timestamp)::float8 AS seconds FROM import_error ORDER BY timestamp DESC LIMIT 20""",
     "dags": """
@@ -153,7 +159,10 @@ class Database:
         """Return the names of some encrypted values, and of those that none of the keys opens."""
         from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-        fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+        try:
+            fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+        except ValueError as error:
+            return {"unusable": str(error)}
         tried, wrong = 0, []
         for column in columns:
             found = self.rows("SELECT to_regclass(%(table)s) IS NOT NULL AS there", column)
@@ -214,7 +223,7 @@ def ask(request):
         with open(request["key_file"], encoding="utf-8") as file:
             keys = file.read()
     except OSError as error:
-        found["fernet"] = {"error": str(error)}
+        found["fernet"] = {"unusable": str(error)}
     else:
         found["fernet"] = answered(lambda: database.unreadable(request["encrypted"], keys))
     return found

@@ -351,6 +351,12 @@ def drift(params):
     return found
 
 
+def beats(params):
+    """{component: the number of the row in table job that it was seen to beat in}, as its start has noted it."""
+    noted = {name: read_json(os.path.join("/run", component["unit"], "beats")) for name, component in params["components"].items()}
+    return {name: note[1] for name, note in noted.items() if note and note[1] is not None}
+
+
 def drained(params):
     """What runbook drain_host noted; nothing where the host is not drained."""
     path = os.path.join(params["paths"]["config"], "drained")
@@ -562,8 +568,8 @@ def watchdog(_params):
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------
 
 QUESTIONS = (
-    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, drained, settings, secrets, releases, metadata, server, proxy, backup,
-    watchdog,
+    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, beats, drained, settings, secrets, releases, metadata, server, proxy,
+    backup, watchdog,
 )
 
 

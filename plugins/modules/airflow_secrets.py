@@ -29,6 +29,13 @@ options:
   group:
     description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner may.
     type: str
+  keep_replaced:
+    description:
+      - Names of Fernet keys among I(values). Where the first key of the file, which encrypts, is not among the new ones, what the file held is kept beside it
+        as C(NAME.TIME), with the time in UTC, for its maker alone.
+    type: list
+    elements: str
+    default: []
 notes:
   - Needs root, or the owner of the directory.
 extends_documentation_fragment:
@@ -80,6 +87,7 @@ written:
 import grp
 import os
 import re
+import time
 
 from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
 from ansible.module_utils.airflow_secret_kinds import plan as plan_secrets
@@ -120,6 +128,11 @@ def plan(directory: str, generate: dict, renew: list, known: dict, values: dict)
     return kept, {name: value for name, value in {**kept, **values}.items() if value != files[name]}
 
 
+def lost(before: str | None, value: str) -> bool:
+    """Return whether the key that has encrypted is not among those that take its place."""
+    return bool(before) and before.split(",")[0] not in value.split(",")
+
+
 def group_exists(name: str) -> bool:
     """Return whether the system knows the group."""
     try:
@@ -138,6 +151,8 @@ def main() -> None:
             "group": {"type": "str"},
             **ARGUMENTS,
             "values": {"type": "dict", "default": {}, "no_log": True},
+            # Names, which are no secrets.
+            "keep_replaced": {"type": "list", "elements": "str", "default": [], "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -156,7 +171,11 @@ def main() -> None:
     if changed and not module.check_mode:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name, value in due.items():
-            write(os.path.join(directory, name), value)
+            path = os.path.join(directory, name)
+            before = read(path)
+            if name in args["keep_replaced"] and lost(before, value):
+                write(time.strftime(f"{path}.%Y%m%dT%H%M%SZ", time.gmtime()), before)
+            write(path, value)
 
     # What is only generated is for root: a secret that the components need stands in values.
     group = args["group"] if args["group"] and group_exists(args["group"]) else None

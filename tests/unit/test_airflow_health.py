@@ -60,6 +60,30 @@ def test_secrets_are_compared_by_a_hash_that_another_run_does_not_make(tmp_path)
     assert "hunter2" not in json.dumps([first, other])
 
 
+def test_the_row_that_a_component_was_seen_to_beat_in(monkeypatch):
+    notes = {"/run/airflow-scheduler/beats": [71, 12], "/run/airflow-triggerer/beats": [72, None]}
+    monkeypatch.setattr(health, "read_json", notes.get)
+    components = {name: {"unit": f"airflow-{name}"} for name in ("scheduler", "triggerer", "dag-processor")}
+    assert health.beats({"components": components}) == {"scheduler": 12}
+
+
+class NoDatabase(airflow_metadata.Database):
+    """One whose questions fail as those of a locked table do."""
+
+    def __init__(self):
+        pass
+
+    def rows(self, query, parameters=None):
+        raise RuntimeError("canceling statement due to lock timeout")
+
+
+def test_what_is_wrong_with_the_key_is_told_from_what_is_wrong_with_the_database():
+    key = "cnVuYm9va3MgYXJlIHRlc3RlZCB3aXRoIHRoaXMga2U="
+    columns = [{"table": "connection", "name": "conn_id", "column": "password", "where": "true"}]
+    assert "Fernet key must be" in NoDatabase().unreadable(columns, "not-a-key")["unusable"]
+    assert airflow_metadata.answered(lambda: NoDatabase().unreadable(columns, key)) == {"error": "canceling statement due to lock timeout"}
+
+
 @pytest.mark.parametrize(("statement", "told"), [
     ("UPDATE slot_pool SET slots = 1 WHERE pool = 'x'", "UPDATE slot_pool"),
     ("INSERT INTO connection (password) VALUES ('hunter2')", "INSERT connection"),

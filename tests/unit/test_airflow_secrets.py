@@ -5,7 +5,9 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import stat
+import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -130,6 +132,33 @@ def test_takes_what_is_known_elsewhere_in_place_of_what_is_lost(run, directory):
     assert (again["secrets"], again["changed"]) == (result["secrets"], False)
 
 
+KEYS = [character * 43 + "=" for character in "ABC"]
+
+
+@pytest.mark.parametrize(("before", "after", "kept"), [
+    (KEYS[0], KEYS[1], True),
+    (f"{KEYS[0]},{KEYS[1]}", KEYS[1], True),
+    # A rotation puts a new one in front, and then drops the old one, which nothing needs.
+    (KEYS[0], f"{KEYS[1]},{KEYS[0]}", False),
+    (f"{KEYS[1]},{KEYS[0]}", KEYS[1], False),
+    (KEYS[0], KEYS[0], False),
+    ("", KEYS[0], False),
+])
+def test_a_fernet_key_that_another_one_replaces_is_kept(run, directory, before, after, kept):
+    keys = {"values": {"fernet_key": before, "jwt_secret": "x" * 20}, "keep_replaced": ["fernet_key"]}
+    run(**keys)
+    (directory / "fernet_key").chmod(0o644)
+    keys["values"] = {"fernet_key": after, "jwt_secret": "y" * 20}
+    run(True, **keys)
+    assert {path.name for path in directory.iterdir()} == {"fernet_key", "jwt_secret"}
+    run(**keys)
+    run(**keys)
+    assert (directory / "fernet_key").read_text(encoding="utf-8") == after
+    beside = [path for path in directory.iterdir() if path.name not in keys["values"]]
+    assert [path.read_text(encoding="utf-8") for path in beside] == [before] * kept
+    assert all(re.fullmatch(r"fernet_key\.\d{8}T\d{6}Z", path.name) and stat.S_IMODE(path.stat().st_mode) == 0o600 for path in beside)
+
+
 def test_without_a_group_only_its_maker_may_read(run, directory):
     run(values={"jwt_secret": "x"}, owner=None, group=None)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -150,3 +179,22 @@ def test_bad_arguments_are_refused_before_anything_is_written(run, directory, ar
     assert result["failed"]
     assert said in result["msg"]
     assert not directory.exists()
+
+
+def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
+    """As the role does it, with a host that has come to another key."""
+    copy, play = tmp_path / "copy", tmp_path / "play.yml"
+    copy.mkdir(mode=0o700)
+    (copy / "fernet_key").write_text(KEYS[0], encoding="utf-8")
+    play.write_text(json.dumps([{
+        "hosts": "localhost", "gather_facts": False, "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
+        "vars": {
+            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False,
+            "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_secrets_in_aws": False, "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
+        },
+        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/keep.yml")}],
+    }]), encoding="utf-8")
+    done = subprocess.run(["ansible-playbook", "-i", "localhost,", "-c", "local", play], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(path.read_text(encoding="utf-8") for path in copy.iterdir()) == KEYS[:2]
+    assert (copy / "fernet_key").read_text(encoding="utf-8") == KEYS[1]

@@ -64,6 +64,22 @@ def root(components, tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_database_that_is_away_is_waited_for(components, monkeypatch, capsys):
+    answers = iter([ConnectionError("refused"), ConnectionError("refused"), ConnectionError("starting up"), [[1]]])
+
+    def rows(_sql, *_values):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(components, "rows", rows)
+    monkeypatch.setattr(components.time, "sleep", lambda _seconds: None)
+    components.reach()
+    assert capsys.readouterr().out == "waiting: refused\nwaiting: starting up\n"
+    assert next(answers, None) is None
+
+
 @pytest.fixture
 def process():
     """Start Python code that says when it is ready, reaped at once as systemd does."""
