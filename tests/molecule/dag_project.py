@@ -73,7 +73,8 @@ class Project:
     def kill(self, task, delay, *arguments):
         """Deploy, and kill Ansible this long after the task has begun. Return what it had said."""
         process = subprocess.Popen(
-            self.command("deploy_dags", *arguments), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            self.command("deploy_dags", *arguments), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         seen = []
         for line in process.stdout:
