@@ -455,7 +455,8 @@ def check_secrets_in_config(get, where, rules):
         if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
             continue
         yield "airflow_config", (
-            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, which is shown nowhere."
+            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, "
+            "which is shown nowhere."
         ).format(where("airflow_config"), name, "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
                  re.sub(r"\W", "_", section.upper()), option.upper())
 
