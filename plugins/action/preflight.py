@@ -273,6 +273,8 @@ def check_together(get, where, rules, is_file):
     yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
+    yield from check_secrets_elsewhere(get, where, rules)
+    yield from check_secrets_in_config(get, where, rules)
     yield from check_remote_logs(get, where, rules)
     yield from check_ecs(get, where, rules)
     yield from check_alerts(get, where)
@@ -458,6 +460,58 @@ def check_secrets_backend(get, where, rules):
             yield "airflow_secrets_backend", "airflow_secrets_backend ({0}): its backend is {1}; valid are {2}, or the import path of a class.{3}".format(
                 where("airflow_secrets_backend"), json.dumps(backend), ", ".join(rules["secrets_backends"]),
                 did_you_mean(str(backend), rules["secrets_backends"]))
+
+
+def options_of(config):
+    """(section, option, value) of airflow_config."""
+    for section, options in (config if isinstance(config, dict) else {}).items():
+        for option, value in (options if isinstance(options, dict) else {}).items():
+            yield section, str(option), value
+
+
+def check_secrets_elsewhere(get, where, rules):
+    """Airflow would take a secret from there, and what the roles read, write and rotate is the file that it has in place of that."""
+    pattern = rules["secrets_elsewhere"]
+    environment = maybe(get, "airflow_environment")
+    named = [("airflow_environment", name) for name in (environment if isinstance(environment, dict) else {})
+             if re.fullmatch("AIRFLOW__[A-Z_]+__({0})".format(pattern), str(name), re.IGNORECASE)]
+    named += [("airflow_config", "{0}.{1}".format(section, option)) for section, option, value in options_of(maybe(get, "airflow_config"))
+              if value is not None and re.fullmatch(pattern, option, re.IGNORECASE)]
+    for variable, name in named:
+        yield variable, (
+            "{0} ({1}): has {2}, which Airflow would take in place of the file that this secret is kept in, and that rotations change. Set "
+            "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or airflow_database_url instead."
+        ).format(variable, where(variable), name)
+
+
+def check_secrets_in_config(get, where, rules):
+    """airflow.cfg, and what changes in it, is shown by --diff."""
+    known = rules["config_secrets"].get(str((numbers(maybe(get, "airflow_version") or "3") or (3,))[0]), [])
+    for section, option, value in options_of(maybe(get, "airflow_config")):
+        name = "{0}.{1}".format(section, option)
+        if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
+            continue
+        yield "airflow_config", (
+            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, "
+            "which is shown nowhere."
+        ).format(where("airflow_config"), name, "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
+                 re.sub(r"\W", "_", section.upper()), option.upper())
+
+
+def holds_secret(name, value, sensitive, rules):
+    """Whether the value of an option, or anything in it, is a secret: by what Airflow says of the option, else by the name."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass
+    if isinstance(value, dict):
+        return any(holds_secret(str(key), inner, False, rules) for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return any(holds_secret(name, inner, sensitive, rules) for inner in value)
+    # An address without a login has nothing to hide.
+    harmless = not isinstance(value, str) or re.fullmatch(r"|[\w+.-]+://[^@?\s]*", value)
+    return not harmless and (sensitive or re.search(rules["secret_option"], name, re.IGNORECASE) is not None)
 
 
 def check_remote_logs(get, where, rules):

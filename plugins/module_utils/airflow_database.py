@@ -277,6 +277,7 @@ def without_uris(connections):
                 wrong.append("airflow_connections.{0}.uri: Airflow can't read it ({1}).".format(name, type(error).__name__))
                 continue
             fields = {field: getattr(made, field) for field in ("conn_type", "host", "login", "password", "schema", "port", "extra")}
+            wrong += ["airflow_connections.{0}.uri: its part{1}".format(name, text) for text in objects.length_problems("connections", fields)]
             fields["description"] = connections[name].get("description")
         found[name] = fields
     return found, wrong
@@ -431,15 +432,15 @@ def apply(reader, request):
     made = reader.made()
     with ThreadPoolExecutor() as threads:
         # Airflow is loaded while passwords are compared: seconds of one core, beside those of another.
-        reading = threads.submit(reader.read, declared, made if request["purge"] else {})
+        reading = threads.submit(reader.read, declared, made)
         declared["connections"], unreadable = without_uris(declared.get("connections", {}))
         current = reading.result()
     changes = objects.plan(declared, current, made, request["purge"])
     wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]
     if wrong:
         raise Refused(wrong)
-    if changes and not check:
-        record = objects.remembered(made, changes)
+    record = objects.remembered(made, current, changes)
+    if (changes or record != made) and not check:
         write(changes, record if record != made else None)
     return changes
 

@@ -42,6 +42,12 @@ NAMES = {
     "users": (r"\S(.{0,254}\S)?", "1 to 256 characters without a blank at an end"),
     "dag_state": (r"[\w.\-]{1,250}", "1 to 250 letters, digits and - . _"),
 }
+# Characters that Airflow's own columns hold of a field, and the largest number. The other texts have no limit.
+LENGTHS = {
+    "connections": {"conn_type": 500, "host": 500, "schema": 500},
+    "users": {"email": 512, "first_name": 256, "last_name": 256},
+}
+LARGEST = 2**31 - 1
 # Airflow writes their permissions anew at each start.
 BUILT_IN_ROLES = ("Admin", "Viewer", "User", "Op")
 DEFAULT_POOL = "default_pool"
@@ -114,7 +120,7 @@ def object_problems(kind, name, fields):
             wrong = True
             yield "{0}.{1} {2}".format(path, field, text)
     if not wrong:
-        yield from (path + text for text in CHECKS.get(kind, no_more)(name, fields))
+        yield from (path + text for text in [*length_problems(kind, fields), *CHECKS.get(kind, no_more)(name, fields)])
 
 
 def type_problem(wanted, value):
@@ -138,6 +144,13 @@ def type_problem(wanted, value):
     elif wanted == "value" and not isinstance(value, (str, int, float, list, dict)):
         return "is {0}, where a string, a number, true or false, a list or a dictionary belongs.".format(type_name(value))
     return None
+
+
+def length_problems(kind, fields):
+    """What PostgreSQL would refuse, halfway through and with the statement in its message."""
+    for field, most in LENGTHS.get(kind, {}).items():
+        if len(fields.get(field) or "") > most:
+            yield ".{0} has {1} characters; valid are up to {2}.".format(field, len(fields[field]), most)
 
 
 def connection_problems(_name, fields):
@@ -182,8 +195,8 @@ def variable_problems(_name, fields):
 
 
 def pool_problems(_name, fields):
-    if fields["slots"] < -1:
-        yield ".slots is {0}; valid is 0 or more, or -1 for no limit.".format(fields["slots"])
+    if not -1 <= fields["slots"] <= LARGEST:
+        yield ".slots is {0}; valid is 0 or more, or -1 for no limit, and {1} at most.".format(fields["slots"], LARGEST)
 
 
 def user_problems(_name, fields):
@@ -303,9 +316,9 @@ def change(kind, name, action, before, after):
     return {"kind": kind, "name": name, "action": action, "before": before, "after": after, "fields": sorted(after or before)}
 
 
-def remembered(made, changes):
-    """The record after the changes: what was made here and is still there."""
-    names = {kind: set(made.get(kind, ())) for kind in KINDS if kind != "dag_state"}
+def remembered(made, current, changes):
+    """The record after the changes: what was made here and is still there. What somebody removed and makes again is theirs."""
+    names = {kind: set(made.get(kind, ())) & set(current.get(kind, ())) for kind in KINDS if kind != "dag_state"}
     for item in changes:
         if item["action"] == "create" and item["kind"] in names:
             names[item["kind"]].add(item["name"])
@@ -358,6 +371,18 @@ def veiled(value, sensitive=None):
 
 
 def without_credentials(text):
-    """An address without its login, and without its path, which may be a token."""
-    return re.sub(r"([\w+.-]+://)([^/@\s]*@)?([^/?#\s]*)([/?#]\S+)?",
-                  lambda found: "".join([found[1], HIDDEN + "@" if found[2] else "", found[3], "/" + HIDDEN if found[4] else ""]), text)
+    """Text whose addresses have no login, and no path, which may be a token. What can't be told apart is veiled."""
+    return re.sub(r"\S+", lambda word: without_login(word[0]), text)
+
+
+def without_login(word):
+    head, scheme, rest = word.partition("://")
+    # A login is known by its colon: what has none is the address of an e-mail.
+    head = re.sub(r"[^/@]*:.*@", HIDDEN + "@", head)
+    if not scheme:
+        return head
+    parts = re.fullmatch(r"([^/?#@]*@)?((?:\[[^]@]*\]|[^/?#@:]*)(?::\d*)?)(/|[/?#][^@]+)?", rest)
+    if not parts:
+        return head + scheme + HIDDEN
+    login, host, path = parts.groups(default="")
+    return "".join([head, scheme, HIDDEN + "@" if login else "", host, "/" + HIDDEN if len(path) > 1 else path])

@@ -73,7 +73,7 @@ EXAMPLES = r"""
 - name: The same as a URI
   airflow_connection:
     name: warehouse
-    uri: "postgres://etl:{{ vault_warehouse_password | urlencode }}@db.example.com/warehouse?sslmode=require"
+    uri: "postgres://etl:{{ vault_warehouse_password | urlencode | replace('/', '%2F') }}@db.example.com/warehouse?sslmode=require"
 
 - name: None
   airflow_connection:

@@ -42,3 +42,7 @@ def test_every_group_of_a_component_is_known():
 def test_sources_and_backends_of_secrets_are_those_of_the_roles():
     assert {"generated", "ansible_vault", *RULES["secrets_names"]} == set(SPECS["airflow_secrets_source"]["choices"])
     assert RULES["secrets_backends"] == list(load(ROOT / "roles/airflow_common/vars/main.yml")["__airflow_secrets_backends"])
+
+
+def test_what_a_rotation_refuses_preflight_refuses_too():
+    assert RULES["secrets_elsewhere"] == load(ROOT / "roles/airflow_secrets/vars/main.yml")["__airflow_secrets_elsewhere_pattern"]

@@ -8,8 +8,8 @@ import subprocess
 import time
 
 
-def run_until(command, task, delay, **options):
-    """Kill the command with SIGKILL this many seconds after the task has begun. Return whether it came to that, and what it had said."""
+def run_until(command, task, delay, after="", **options):
+    """Kill the command with SIGKILL this many seconds after the task has begun, where another one came first. Return whether it was, and its output."""
     # Without it a task is named when its first result is there, which is when it has ended.
     environment = {**options.pop("env", os.environ), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
     process = subprocess.Popen(
@@ -18,7 +18,7 @@ def run_until(command, task, delay, **options):
     seen = ""
     for line in process.stdout:
         seen += line
-        if re.match(rf"TASK \[.*{re.escape(task)}", line):
+        if re.match(rf"TASK \[.*{re.escape(task)}", line) and after in seen:
             time.sleep(delay)
             # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
             workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()

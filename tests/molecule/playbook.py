@@ -44,8 +44,8 @@ def play(playbook, *arguments, **variables):
         return Play(subprocess.run(command, **options, text=True, capture_output=True, check=False))
 
 
-def kill(playbook, task, delay=0.0, **variables):
-    """Start a playbook, and kill it this long after the task has begun."""
+def kill(playbook, task, delay=0.0, after="", **variables):
+    """Start a playbook, and kill it this long after the task has begun; of several of that name, the first after another task."""
     with prepared(playbook, (), variables) as (command, options):
-        reached, said = run_until(command, task, delay, **options)
+        reached, said = run_until(command, task, delay, after, **options)
     assert reached, f"never came to {task!r}\n{said[-6000:]}"

@@ -1,4 +1,4 @@
-"""airflow_log_format is json: each line that a component or a task logs is one object. Asked of the logs of a DAG that fails, and of all components."""
+"""airflow_log_format is json: each line that a task logs is one object. Asked of the log of a DAG that fails; those of components: test_logrotate.py."""
 
 import json
 
@@ -63,16 +63,3 @@ def test_the_ui_still_reads_them(api, failed):
     answer = json.dumps(api.get(f"/dags/fails/dagRuns/{failed.replace('+', '%2B')}/taskInstances/broken/logs/1"))
     assert "printed" in answer
     assert "second line" in answer
-
-
-def test_each_line_of_a_component_is_an_object(host, setting, failed):
-    files = host.check_output("find %s -maxdepth 1 -name '*.log'", setting("airflow_log_dir")).split() if setting("logrotate_component_files") else []
-    units = host.check_output("systemctl show --property=ConsistsOf --value airflow.target").replace(".service", "").split()
-    # It is no component.
-    units.remove("airflow-watchdog")
-    assert len(files) == (len(units) if setting("logrotate_component_files") else 0)
-    for command in [f"cat {name}" for name in files] + [f"journalctl -o cat --no-pager -t {unit} | grep '^{{'" for unit in units]:
-        lines = host.check_output(command).splitlines()
-        assert lines
-        for line in lines:
-            assert json.loads(line).keys() >= KEYS, line

@@ -1,6 +1,7 @@
 """Component logs lose no line, task logs stay within their limits."""
 
 import json
+import re
 import time
 import uuid
 
@@ -8,6 +9,9 @@ import pytest
 
 WRITER = "airflow-component-logs"
 GROOMER = "airflow-groom-logs"
+KEYS = {"timestamp", "level", "event", "logger"}
+# A record of a log that is no object: its level, as Airflow, gunicorn and Python write it, or the first line of a traceback.
+IN_CLEAR = re.compile(r"\[(debug|info|warning|error|critical) *\]|\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|^Traceback \(most recent call last\)", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +77,28 @@ def test_a_killed_writer_comes_back_by_itself(host, files, log_dir, tag):
 
 
 def test_tracebacks_and_long_lines_arrive_as_they_were_printed(host, files, log_dir, tag):
-    program = f"print('{tag} Traceback:\\n  File x {tag}\\n\\tTäb {tag}'); print('{tag}' + 'x' * 40000)"
+    program = f"print('{tag} Traceback:\\n  File x {tag}\\n\\tTäb {tag}'); print('{tag}' + 'x' * 40000); print(dict(seen='{tag}'))"
     host.check_output(f"python3 -X utf8 -c \"{program}\" | systemd-cat -t airflow-scheduler")
-    assert lines(host, log_dir, tag, 4) == [f"{tag} Traceback:", f"  File x {tag}", f"\tTäb {tag}", tag + "x" * 40000]
+    assert lines(host, log_dir, tag, 5) == [f"{tag} Traceback:", f"  File x {tag}", f"\tTäb {tag}", tag + "x" * 40000, f"{{'seen': '{tag}'}}"]
+
+
+def test_each_line_of_json_is_an_object(host, setting, log_dir):
+    """Of a component's file all are, also what the tests above have printed. The journal has what is printed as it is, and no record of a log in clear."""
+    if setting("airflow_log_format") != "json":
+        pytest.skip("airflow_log_format is text")
+    units = host.check_output("systemctl show --property=ConsistsOf --value airflow.target").replace(".service", "").split()
+    # It is no component.
+    units.remove("airflow-watchdog")
+    for unit in units:
+        found = host.check_output(f"journalctl -o cat --no-pager -t {unit}").splitlines()
+        logged = [line for line in found if line.startswith('{"')]
+        assert logged, unit
+        assert [line for line in logged if not json.loads(line).keys() >= KEYS] == []
+        assert [line for line in found if not line.startswith('{"') and IN_CLEAR.search(line)] == []
+        if setting("logrotate_component_files"):
+            written = host.check_output(f"zcat -f {log_dir}/{unit.removeprefix('airflow-')}.log*").splitlines()
+            assert written, unit
+            assert [line for line in written if not json.loads(line).keys() >= KEYS] == []
 
 
 def test_lines_are_not_kept_in_syslog_too(host, files, log_dir, tag):

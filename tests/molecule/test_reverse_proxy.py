@@ -36,6 +36,35 @@ else:
     print(json.dumps([response.status, response.getheaders(), response.read().decode(errors="replace")]))
 """
 
+# In the place of Airflow, which may have a websocket in any release: it echoes a line on one, and answers all else with nothing.
+WEBSOCKET = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        upgrade = self.headers["Upgrade"] == "websocket" and self.headers["Connection"] == "upgrade"
+        self.send_response(101 if upgrade else 200)
+        self.send_header(*("Upgrade", "websocket") if upgrade else ("Content-Length", "0"))
+        self.send_header("Connection", "upgrade" if upgrade else "close")
+        self.end_headers()
+        if upgrade:
+            self.wfile.write(self.rfile.readline())
+        self.close_connection = True
+http.server.ThreadingHTTPServer(("127.0.0.1", 18080), Handler).serve_forever()
+"""
+ASK_WEBSOCKET = r"""
+import socket, ssl, sys
+asks = "GET /socket HTTP/1.1\r\nHost: " + sys.argv[1] + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+with ssl._create_unverified_context().wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=30), server_hostname=sys.argv[1]) as to:
+    to.sendall(asks.encode())
+    answer = to.makefile("rb")
+    print(answer.readline().decode().strip())
+    while answer.readline().strip():
+        pass
+    to.sendall(b"there and back\n")
+    print(answer.readline().decode().strip())
+"""
+
 
 class Answer:
     def __init__(self, status, headers, body):
@@ -291,6 +320,16 @@ def test_a_configuration_that_nginx_refuses_is_not_put_in_place(host, browser):
     assert done.failed and re.search(rf"{CONFIG}\s+was\s+left\s+as\s+it\s+is.*z\.conf", done.output, re.DOTALL), done.output
     assert host.file(CONFIG).content == before
     assert host.service("nginx").is_running and browser.ask("/").status < 400
+
+
+def test_a_websocket_is_opened_and_goes_both_ways(host, name):
+    """The next test has Airflow behind nginx again."""
+    host.check_output(f"systemd-run --quiet --collect --unit websocket python3 -c {_quote(WEBSOCKET)}")
+    done = play("proxy", reverse_proxy_upstream="127.0.0.1:18080")
+    said = host.run(f"python3 -c {_quote(ASK_WEBSOCKET)} {name}")
+    host.check_output("systemctl stop websocket")
+    assert not done.failed, done.output
+    assert said.stdout.splitlines() == ["HTTP/1.1 101 Switching Protocols", "there and back"], said.stderr
 
 
 def test_the_sites_own_certificate_is_served_and_its_key_is_shown_nowhere(host, name):

@@ -6,10 +6,21 @@ import tarfile
 import urllib.parse
 
 import pytest
+import yaml
 from conftest import ROOT
 from playbook import play
 
 NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
+
+# The options that Airflow and the installed providers mark as sensitive. Without importing Airflow, which takes seconds.
+SENSITIVE = """
+import pathlib, runpy, sysconfig, yaml
+airflow = pathlib.Path(sysconfig.get_path("purelib"), "airflow")
+found = [yaml.load((airflow / "config_templates/config.yml").read_text(), yaml.CSafeLoader)]
+found += [runpy.run_path(str(path))["get_provider_info"]().get("config") or {} for path in airflow.glob("providers/**/get_provider_info.py")]
+options = [(f"{section}.{name}", option) for config in found for section, content in config.items() for name, option in content["options"].items()]
+print(*{name for name, option in options if option.get("sensitive")})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,12 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         for_root = name in ("admin_password", "database_password")
         assert (file.user, file.group, file.mode) == ("root", "root" if for_root else setting("airflow_group"), 0o600 if for_root else 0o640)
         assert not file.content.endswith(b"\n")
+
+
+def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):
+    rules = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]
+    said = host.check_output(f"{setting('airflow_install_dir')}/venv/bin/python -c '{SENSITIVE}'").split()
+    assert {"core.fernet_key", "sentry.sentry_dsn"} <= set(said) <= set(rules["config_secrets"][str(major)])
 
 
 def test_no_file_that_others_may_read_holds_one(host, everything):

@@ -42,12 +42,15 @@ def test_arguments_of_the_backend_are_in_no_file_that_others_may_read(host, sett
 def test_a_backend_that_cant_be_imported_is_refused_before_the_configuration_is_replaced(host, setting):
     config = f"{setting('airflow_config_dir')}/airflow.cfg"
     before = host.file(config).sha256sum
-    done = play("airflow", airflow_secrets_backend={"backend": "airflow.providers.nobody.secrets.Backend", "backend_kwargs": {"token": "marker"}})
+    marker = "marker-backend-token-5d20"
+    done = play("airflow", "-vvv", "--diff",
+                airflow_secrets_backend={"backend": "airflow.providers.nobody.secrets.Backend", "backend_kwargs": {"token": marker}})
     assert done.failed
+    assert marker not in done.output
     assert "No module named 'airflow.providers.nobody'" in done.text
     assert "where the lock lacks apache-airflow-providers-nobody, it goes into airflow_extra_packages" in done.text
     assert host.file(config).sha256sum == before
-    assert "marker" not in host.file(f"{setting('airflow_config_dir')}/secrets/backend_kwargs").content_string
+    assert marker not in host.file(f"{setting('airflow_config_dir')}/secrets/backend_kwargs").content_string
 
 
 def test_the_keys_of_sessions_and_tokens_rotate_in_aws(aws, host, setting):

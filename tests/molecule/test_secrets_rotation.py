@@ -25,7 +25,7 @@ with DAG("load", start_date=datetime(2024, 1, 1), schedule="@continuous", max_ac
 
     @task
     def read():
-        for number in range(5):
+        for number in range(3):
             Variable.set("beat", f"beat {{number}}")
             read = Connection.get("marked").password, Variable.get("beat"), Variable.get("marked_password")
             if read != ({connection!r}, f"beat {{number}}", {variable!r}):
@@ -117,23 +117,30 @@ def rotated(read):
     return run
 
 
+# At each step, and each kill in the run that goes on from the one before: a step is reached that was not yet, and one run ends all of it.
+
+
 def test_api_secrets_killed_on_the_way(rotated):
+    kill("rotate_api_secrets", "Stop what runs tasks", delay=1, **GENERATED)
     kill("rotate_api_secrets", "Make new secrets", delay=0.5, **GENERATED)
+    kill("rotate_api_secrets", "Write the secrets", **GENERATED)
     kill("rotate_api_secrets", "Restart what runs no tasks", delay=1, **GENERATED)
     rotated("rotate_api_secrets", "api_secret_key", "jwt_secret", **GENERATED)
 
 
 def test_fernet_key_killed_on_the_way(rotated, read, stored):
-    kill("rotate_fernet_key", "Stop what runs tasks", delay=1, **GENERATED)
+    """Not in its drain, which is that of the two others."""
     kill("rotate_fernet_key", "Make new secrets", delay=0.5, **GENERATED)
+    kill("rotate_fernet_key", "Write the secrets", **GENERATED)
     kill("rotate_fernet_key", "Restart what runs no tasks", delay=1, **GENERATED)
     kill("rotate_fernet_key", "Run fernet_key.py rotate", delay=0.3, **GENERATED)
     both = read("fernet_key")
     new, old = both.split(",")
     # From an inventory the old key is dropped by whoever wrote both.
-    given = play("rotate_fernet_key", **{**GENERATED, "airflow_fernet_key": both})
-    assert not given.failed, given.output
-    assert "leave its first key alone there, and run this again" in given.text
+    kill("rotate_fernet_key", "Run fernet_key.py prove", delay=0.3, **{**GENERATED, "airflow_fernet_key": both})
+    assert all(Fernet(new).decrypt(value.encode()) for value in stored())
+    # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
+    kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
     assert read("fernet_key") == both
     before, said = rotated("rotate_fernet_key", "fernet_key", **GENERATED)
     assert "which alone reads them" in said
@@ -143,8 +150,10 @@ def test_fernet_key_killed_on_the_way(rotated, read, stored):
 
 def test_database_password_killed_on_the_way(host, setting, rotated):
     variables = {**GENERATED, "airflow_database_password": ""}
+    kill("rotate_database_password", "Stop what runs tasks", delay=1, **variables)
     kill("rotate_database_password", "Make new secrets", delay=0.5, **variables)
     kill("rotate_database_password", "Run database_password.py change", delay=0.5, **variables)
+    kill("rotate_database_password", "Write the secrets", **variables)
     kill("rotate_database_password", "Restart what runs no tasks", delay=1, **variables)
     before, _said = rotated("rotate_database_password", "sql_alchemy_conn", "sql_alchemy_conn_async", **variables)
     old = before["sql_alchemy_conn"].replace("+psycopg2", "")
@@ -159,9 +168,9 @@ def test_no_task_has_failed_and_the_load_went_on(api, load):
     while len(load()) < len(beats) + 5:
         assert time.monotonic() < end, "it reads no more"
         time.sleep(1)
-    runs = api.get("/dags/load/dagRuns?limit=100")["dag_runs"]
-    states = [run["state"] for run in runs]
-    assert states.count("success") >= 5 and set(states) <= {"success", "running", "queued"}, states
+    # However many there were: the API gives a page of them.
+    count = {state: api.get(f"/dags/load/dagRuns?limit=1&state={state}")["total_entries"] for state in ("success", "failed")}
+    assert count["success"] >= 5 and count["failed"] == 0, count
     gaps = [after - before for before, after in zip(beats, beats[1:])]
     print(f"{len(beats)} reads, longest pause {max(gaps):.0f} s")
 

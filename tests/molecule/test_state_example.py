@@ -1,4 +1,4 @@
-"""inventories/example_state works: its connections and variables are what Airflow gives back."""
+"""inventories/example_state works: its connections and variables are what Airflow gives back; and one object of each other kind, in both majors."""
 
 import json
 
@@ -15,11 +15,21 @@ NAMES = {
                     "spark_default"],
     "variables": ["max_popular_pages", "quality_threshold", "data_retention_days", "enable_sentiment_analysis"],
 }
+MORE = {
+    "airflow_pools": {"few": {"slots": 3, "description": "of few", "include_deferred": True}},
+    "airflow_roles": {"Reads": {"permissions": {"DAGs": ["can_read"]}}},
+    "airflow_users": {"reads": {"email": "reads@example.com", "roles": ["Reads"], "password": "marker of Who reads %40"}},
+}
+
+
+@pytest.fixture(scope="module")
+def api(host, setting, major):
+    return Api(host, setting, major)
 
 
 @pytest.fixture(scope="module")
 def applied():
-    return play("state", *FILES), play("state", *FILES)
+    return play("state", *FILES, **MORE), play("state", *FILES, **MORE)
 
 
 def test_it_is_applied_and_the_second_run_changes_nothing(applied):
@@ -46,8 +56,23 @@ def test_connections_come_back_whole(applied, host, setting):
     assert json.loads(found["tmdb_default"]["extra"]) == {"api_version": "3"}
 
 
-def test_the_api_shows_them(applied, host, setting, major):
-    api = Api(host, setting, major)
+def test_the_api_shows_them(applied, api):
     for name in NAMES["connections"]:
         assert api.get(f"/connections/{name}")["connection_id"] == name
     assert [api.get(f"/variables/{name}")["value"] for name in NAMES["variables"]] == ["3", "0.8", "30", "true"]
+
+
+def test_pools_roles_and_users_too(applied, api, major):
+    pool = api.get("/pools/few")
+    assert {"few": {field: pool[field] for field in MORE["airflow_pools"]["few"]}} == MORE["airflow_pools"]
+    status, user = api.ask("GET", "/users/reads", base="/auth/fab/v1" if major == 3 else None)
+    assert (status, user["email"], user["roles"]) == (200, "reads@example.com", [{"name": "Reads"}])
+    password = MORE["airflow_users"]["reads"]["password"]
+    assert [api.ask("GET", path, user="reads", password=password)[0] for path in ("/dags", "/connections")] == [200, 403]
+
+
+def test_a_dag_is_paused_and_unpaused(api):
+    before = api.get("/dags/example_dag")["is_paused"]
+    done = play("dag_state", airflow_dag_state={"example_dag": {"paused": not before}})
+    assert not done.failed and done.changed == 1, done.output
+    assert api.get("/dags/example_dag")["is_paused"] is not before

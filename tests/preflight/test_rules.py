@@ -235,6 +235,40 @@ def test_what_belongs_together(action, rules, values, told):
     assert "horse" not in " ".join(texts)
 
 
+@pytest.mark.parametrize("version, config, told", [
+    ("3.3.2", {"celery": {"broker_url": "redis://:horse@r:6379/0"}}, "celery.broker_url_cmd to a command that prints it, or airflow_environment: AIRFLOW__C"),
+    ("3.3.2", {"celery": {"broker_url": "redis://r:6379/0"}}, None), ("3.3.2", {"celery": {"broker_url_cmd": "cat /etc/horse"}}, None),
+    ("3.3.2", {"sentry": {"sentry_dsn": "https://horse@sentry.io/1", "sentry_dsn_secret": "dsn"}}, "has sentry.sentry_dsn, a secret that --diff"),
+    ("2.11.2", {"smtp": {"smtp_password": "horse"}}, "smtp.smtp_password_cmd"),
+    # Airflow 3 has no such option, so reads it by no command.
+    ("3.3.2", {"smtp": {"smtp_password": "horse"}}, "Set airflow_environment: AIRFLOW__SMTP__SMTP_PASSWORD"),
+    ("3.3.2", {"our.team": {"api_token": "horse"}}, "Set airflow_environment: AIRFLOW__OUR_TEAM__API_TOKEN"),
+    ("3.3.2", {"database": {"sql_alchemy_engine_args": {"connect_args": {"password": "horse"}}}}, "database.sql_alchemy_engine_args_cmd"),
+    ("3.3.2", {"logging": {"remote_task_handler_kwargs": '{"secret_key": "horse"}'}}, "logging.remote_task_handler_kwargs_cmd"),
+    ("3.3.2", {"database": {"sql_alchemy_engine_args": {"pool_timeout": 5}}, "logging": {"remote_task_handler_kwargs": '{"delete_local_copy": true}'}}, None),
+    ("3.3.2", {"core": {"simple_auth_manager_passwords_file": "/x"}, "logging": {"min_length_masked_secret": 5, "secret_mask_adapter": "a.b"},
+               "workers": {"secrets_backend": "a.b"}, "sentry": None, "smtp": {"smtp_password": None}}, None),
+])
+def test_secrets_that_a_diff_would_show(action, rules, version, config, told):
+    texts = [text for _name, text in action.check_together(getter(airflow_version=version, airflow_config=config), lambda name: "f", rules, lambda path: True)]
+    assert [told in text for text in texts] == ([True] if told else []), texts
+    assert "horse" not in " ".join(texts)
+
+
+@pytest.mark.parametrize("values, told", [
+    ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "horse", "TZ": "UTC"}}, "airflow_environment (f): has AIRFLOW__CORE__FERNET_KEY, which Airflow"),
+    ({"airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "horse"}}, "has AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"),
+    ({"airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "a.b"}}, None),
+    ({"airflow_config": {"api_auth": {"jwt_secret": "horse"}}}, "airflow_config (f): has api_auth.jwt_secret, which Airflow would"),
+    ({"airflow_config": {"core": {"fernet_key_cmd": "horse"}}}, "airflow_config (f): has core.fernet_key_cmd"),
+    ({"airflow_config": {"core": {"fernet_key": None}, "database": {"sql_alchemy_connect_args": "a.b"}}}, None),
+])
+def test_secrets_that_airflow_would_take_from_elsewhere(action, rules, values, told):
+    texts = [text for _name, text in action.check_together(getter(**values), lambda name: "f", rules, lambda path: True)]
+    assert [told in text for text in texts] == ([True] if told else []), texts
+    assert "horse" not in " ".join(texts)
+
+
 @pytest.mark.parametrize("name, value, good", [("airflow_api_port", 80, False), ("airflow_api_port", 8080, True), ("postgresql_memory_percent", 101, False)])
 def test_ranges(action, rules, name, value, good):
     assert (action.range_problem(name, value, rules["ranges"]) is None) is good

@@ -57,6 +57,7 @@ def test_the_oldest_keys_are_what_is_dropped():
         ({}, []),
         ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY_CMD": "x", "TZ": "UTC"}}, ["airflow_environment.AIRFLOW__CORE__FERNET_KEY_CMD"]),
         ({"airflow_config": {"api_auth": {"jwt_secret": "x"}, "core": {"parallelism": 4}, "sentry": None}}, ["airflow_config: jwt_secret"]),
+        ({"airflow_config": {"database": {"sql_alchemy_connect_args": "x"}}, "airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "x"}}, []),
         ({"airflow_config": {"database": {"sql_alchemy_conn_secret": "x"}}}, ["airflow_config: sql_alchemy_conn_secret"]),
     ],
 )

@@ -35,6 +35,8 @@ CONNECTION = dict.fromkeys(("description", "host", "login", "schema", "port", "p
         ("connections", {"conn_type": "http", "password": "a\0b"}, "NUL"),
         ("connections", {"conn_type": "http", "extra": "[1]"}, ".extra must be a dictionary"),
         ("connections", {"conn_type": "http", "extra": MARKER}, ".extra must be a dictionary"),
+        ("connections", {"conn_type": "t" * 501}, ".conn_type has 501 characters; valid are up to 500."),
+        ("connections", {"conn_type": "http", "schema": MARKER * 50}, ".schema has 650 characters; valid are up to 500."),
         ("connections", {"uri": "http://h", "login": MARKER}, "has uri and login"),
         ("connections", {"uri": f"postgres//me:{MARKER}@h"}, ".uri is no URI"),
         ("connections", {"uri": f"google_cloud://me:{MARKER}@h"}, "with - for _"),
@@ -48,6 +50,7 @@ CONNECTION = dict.fromkeys(("description", "host", "login", "schema", "port", "p
         ("variables", {"value": MARKER, "json": True}, ".value is no JSON"),
         ("variables", {"value": "a\0" + MARKER}, "NUL"),
         ("pools", {"slots": -5}, ".slots is -5; valid is 0 or more, or -1 for no limit"),
+        ("pools", {"slots": 99999999999}, ".slots is 99999999999; valid is 0 or more, or -1 for no limit, and 2147483647 at most."),
         ("pools", {"slots": True}, ".slots is a truth value"),
         ("pools", {}, "lacks slots"),
         ("pools", {"slots": 1, "state": "gone"}, '.state is "gone"; valid are present and absent'),
@@ -55,6 +58,7 @@ CONNECTION = dict.fromkeys(("description", "host", "login", "schema", "port", "p
         ("users", {"email": "a@b.c"}, "lacks roles"),
         ("users", {"email": "a@b.c", "roles": "Viewer"}, ".roles is a string, where a list of names belongs"),
         ("users", {"email": "nobody", "roles": ["Viewer"]}, ".email"),
+        ("users", {"email": "a@b.c", "roles": ["Viewer"], "last_name": "x" * 257}, ".last_name has 257 characters; valid are up to 256."),
         ("users", {"email": "a@b.c", "roles": ["Viewer"], "password": ""}, ".password is empty"),
         ("users", {"email": "a@b.c", "roles": ["Viewer"], "update_password": "never"}, "valid are always and on_create"),
         ("roles", {"permissions": ["can_read"]}, "resource to list of actions"),
@@ -161,7 +165,8 @@ def test_roles_come_before_their_users_and_go_after_them():
 def test_the_record_holds_what_was_made_and_is_still_there():
     changes = [objects.change("pools", "new", "create", {}, POOL), objects.change("pools", "found", "update", {}, POOL),
                objects.change("pools", "old", "delete", POOL, {}), objects.change("dag_state", "dag", "update", {}, {"paused": True})]
-    assert objects.remembered({"pools": ["old", "older"]}, changes) == {"pools": ["new", "older"]}
+    current = {"pools": {"found": POOL, "old": POOL, "older": POOL}}
+    assert objects.remembered({"pools": ["gone", "old", "older"]}, current, changes) == {"pools": ["new", "older"]}
 
 
 def shown(declared, current):
@@ -181,6 +186,25 @@ def test_a_diff_shows_no_secret_but_that_it_differs():
         'extra: {"deep": {"s": "***"}, "n": 5, "token": "***"}\nhost: https://***@h/***\npassword: ***\n',
         'extra: {"deep": {"s": "***"}, "n": 6, "token": "***"}\nhost: https://***@h/*** (another)\npassword: *** (another)\n',
     )]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"https://me:{MARKER}@h:8080/{MARKER}", "https://***@h:8080/***"),
+        (f"https://me:{MARKER}/{MARKER}@h", "https://***"),
+        (f"https://me:{MARKER}?{MARKER}@h/path", "https://***"),
+        (f"https://me:{MARKER} {MARKER}x@h", f"https://*** {MARKER}x@h"),
+        (f"https://h/path,https://me:{MARKER}@h", "https://***"),
+        (f"me:{MARKER}@h", "***@h"),
+        (f"me:{MARKER}/{MARKER}@h:5432/db", "***@h:5432/db"),
+        (f"see me:{MARKER}@h first", "see ***@h first"),
+        ("https://[::1]:80/ or https://h or h:9092,i:9092", "https://[::1]:80/ or https://h or h:9092,i:9092"),
+        ("of team@example.com, at 10:30", "of team@example.com, at 10:30"),
+    ],
+)
+def test_an_address_is_shown_without_its_login(text, expected):
+    assert objects.without_credentials(text) == expected
 
 
 @pytest.mark.parametrize(
