@@ -28,6 +28,9 @@ SETTINGS = {
     "aws_instances_image": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
     "aws_rds_enabled": True,
     "aws_rds_final_snapshot": False,
+    "aws_elasticache_enabled": True,
+    "aws_elasticache_replicas": 1,
+    "aws_elasticache_snapshot_days": 1,
     "aws_buckets_declared": [{"name": "example-airflow", "expire": {"logs/": 90}}],
     "aws_buckets_delete_objects": True,
     "aws_iam_buckets": [{"bucket": "example-airflow", "prefix": "logs/", "access": "read_write"}],
@@ -125,7 +128,7 @@ class Account:
 
     def content(self):
         """All that the account has: {kind: names}."""
-        ec2, iam, rds = self.client("ec2"), self.client("iam"), self.client("rds")
+        ec2, iam, rds, cache = self.client("ec2"), self.client("iam"), self.client("rds"), self.client("elasticache")
         cloudwatch, sns = self.client("cloudwatch"), self.client("sns")
         states = [{"Name": "instance-state-name", "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
         lists = {
@@ -149,6 +152,10 @@ class Account:
             "subnet groups": (rds.describe_db_subnet_groups()["DBSubnetGroups"], "DBSubnetGroupName"),
             "parameter groups": (rds.describe_db_parameter_groups()["DBParameterGroups"], "DBParameterGroupName"),
             "snapshots": (rds.describe_db_snapshots()["DBSnapshots"], "DBSnapshotIdentifier"),
+            "caches": (cache.describe_replication_groups()["ReplicationGroups"], "ReplicationGroupId"),
+            "nodes of caches": (cache.describe_cache_clusters()["CacheClusters"], "CacheClusterId"),
+            "subnet groups of caches": (cache.describe_cache_subnet_groups()["CacheSubnetGroups"], "CacheSubnetGroupName"),
+            "snapshots of caches": (cache.describe_snapshots()["Snapshots"], "SnapshotName"),
             "secrets": (self.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"], "Name"),
             "log groups": (self.client("logs").describe_log_groups()["logGroups"], "logGroupName"),
             "alarms": (cloudwatch.describe_alarms()["MetricAlarms"], "AlarmName"),
