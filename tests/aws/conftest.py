@@ -1,5 +1,6 @@
 """An AWS account that is an emulator, and the product's playbooks run against it as an operator runs them."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -70,6 +71,7 @@ class Account:
     def __init__(self, port, directory):
         self.url = f"http://127.0.0.1:{port}"
         self.directory = directory
+        self.interpreter = directory / "python"
         # Nothing of the shell that runs the tests, and no region: the product must bring its own.
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8",
@@ -106,15 +108,21 @@ class Account:
             [pathlib.Path(sys.executable).parent / arguments[0], "-i", inventory, *arguments[1:]], cwd=self.directory,
             env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
-    def play(self, name, *arguments, **environment):
-        """Run playbooks/aws/<name>.yml."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", *arguments, **environment)
+    def play(self, name, *arguments, interpreter=None, inventory="inventories/aws/groups.yml", **environment):
+        """Run playbooks/aws/<name>.yml, its modules with modules.py or with another interpreter."""
+        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={interpreter or self.interpreter}",
+                               *arguments, inventory=inventory, **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 
+    def play_together(self, *runs, **options):
+        """Run several playbooks, two at a time: those that change nothing don't disturb each other."""
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda run: self.play(*run, **options), runs))
+
     def play_and_kill(self, name, before, *arguments):
         """Run it and kill it, and what it has started, as soon as it names the task; return what it said until then."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", *arguments)
+        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={self.interpreter}", *arguments)
         said = []
         for line in process.stdout:
             said.append(line)
@@ -178,20 +186,22 @@ def account(tmp_path_factory):
     directory = tmp_path_factory.mktemp("aws")
     port = free_port()
     with open(directory / "emulator.log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            [sys.executable, pathlib.Path(__file__).parent / "emulator.py", str(port)], stdout=log, stderr=log,
-            env={"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"})
+        environment = {"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"}
+        servers = [subprocess.Popen([sys.executable, pathlib.Path(__file__).parent / name, argument], stdout=log, stderr=log, env=environment)
+                   for name, argument in (("emulator.py", str(port)), ("modules.py", directory))]
     here = Account(port, directory)
     for _ in range(120):
         try:
             here.post("/moto-api/reset")
+            assert here.interpreter.exists()
             break
-        except OSError:
-            assert server.poll() is None, (directory / "emulator.log").read_text(encoding="utf-8")
+        except (OSError, AssertionError):
+            assert [server.poll() for server in servers] == [None, None], (directory / "emulator.log").read_text(encoding="utf-8")
             time.sleep(0.25)
     yield here
-    server.terminate()
-    server.wait()
+    for server in servers:
+        server.terminate()
+        server.wait()
 
 
 def json_of(text):

@@ -19,9 +19,17 @@ def empty(account):
 
 @pytest.fixture(scope="module")
 def provisioned(account, empty):
-    """An environment whose first run was killed. Returns what that run, the next one and one after it said."""
+    """An environment whose first run was killed. Returns what that run and the next one said."""
     killed = account.play_and_kill("provision", "TASK [aws_iam : provision | Make the role of the hosts")
-    return killed, account.play("provision"), account.play("provision")
+    return killed, account.play("provision")
+
+
+@pytest.fixture(scope="module")
+def repeated(account, provisioned):
+    """What a further run says, and two dry runs beside it, as none has anything to change; and the account before and after them."""
+    before = account.content()
+    results = account.play_together(("provision",), ("provision", "--check", "--diff"), ("teardown", "--check"))
+    return *results, before, account.content()
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +51,39 @@ def test_dry_run_on_an_empty_account(account, empty):
 
 
 def test_a_killed_run_is_completed_by_the_next(provisioned):
-    killed, completed, _again = provisioned
+    killed, completed = provisioned
     assert killed.count("changed: ") >= 10, "it was killed before it had made something"
     assert completed.code == 0, completed.text
     assert completed.changed > 10, "it was killed after it had made everything"
 
 
-def test_again_changes_nothing(provisioned):
-    _killed, _completed, again = provisioned
+def test_again_changes_nothing(repeated):
+    again, *_others, before, after = repeated
     assert again.code == 0 and again.changed == 0, again.text
+    assert before == after
 
 
-def test_dry_run_on_the_environment_predicts_no_change(account, provisioned):
-    before = account.content()
-    result = account.play("provision", "--check", "--diff")
-    assert result.code == 0 and result.changed == 0, result.text
-    assert account.content() == before
+def test_dry_run_on_the_environment_predicts_no_change(repeated):
+    dry_run = repeated[1]
+    assert dry_run.code == 0 and dry_run.changed == 0, dry_run.text
+
+
+def test_dry_run_of_teardown_shows_what_would_go(repeated):
+    dry_run = repeated[2]
+    assert dry_run.code == 0, dry_run.text
+    gone = dict(re.findall(r"^TASK \[(aws_\w+) : teardown\w* \| Remove .+\] \*+\n(changed)", dry_run.text, re.MULTILINE))
+    assert set(gone) == {"aws_observability", "aws_instances", "aws_rds", "aws_elasticache", "aws_iam", "aws_security_groups", "aws_network"}, dry_run.text
 
 
 def secret(account, name):
     return account.client("secretsmanager").get_secret_value(SecretId=f"{NAME}/{name}")["SecretString"]
 
 
-def test_no_run_says_a_secret(account, provisioned):
+def test_no_run_says_a_secret(account, provisioned, repeated):
     password, token = json.loads(secret(account, "database"))["password"], json.loads(secret(account, "cache"))["token"]
     assert (len(password), len(token)) == (40, 64)
-    killed, completed, again = provisioned
-    said = killed + completed.text + again.text
+    killed, completed = provisioned
+    said = killed + completed.text + "".join(result.text for result in repeated[:3])
     assert password not in said and token not in said
 
 
@@ -172,8 +186,9 @@ def test_airflow_finds_its_connection_string(account, provisioned):
 def test_the_cache_is_closed(account, provisioned):
     cache, ec2 = account.client("elasticache"), account.client("ec2")
     (group,) = cache.describe_replication_groups()["ReplicationGroups"]
-    expected = {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthTokenEnabled": True, "AutomaticFailover": "enabled", "MultiAZ": "enabled",
-                "SnapshotRetentionLimit": 1, "CacheNodeType": "cache.t4g.micro", "Engine": "valkey", "MemberClusters": [f"{NAME}-001", f"{NAME}-002"]}
+    expected = {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthTokenEnabled": True, "AutomaticFailover": "enabled",
+                "MultiAZ": "enabled", "SnapshotRetentionLimit": 1, "CacheNodeType": "cache.t4g.micro", "Engine": "valkey",
+                "MemberClusters": [f"{NAME}-001", f"{NAME}-002"]}
     assert {key: group[key] for key in expected} == expected
     assert tags({"Tags": cache.list_tags_for_resource(ResourceName=group["ARN"])["TagList"]}) == {"airflow_environment": "test", "team": "data"}
     (guard,) = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{NAME}-cache"]}])["SecurityGroups"]

@@ -14,10 +14,10 @@ cache = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(cache)
 
 TOKEN = "not-to-be-seen-" * 3
-DECLARED = {"description": "Cache of test", "engine_version": "8.0", "node_type": "cache.t4g.micro", "subnet_group": "airflow-test", "security_groups": ["sg-1"],
-            "auth_token": TOKEN, "tags": {"team": "data"}}
-FOUND = {"engine": "valkey", "version": "8.0.4", "node_type": "cache.t4g.micro", "replicas": 0, "failover": "disabled", "multi_az": "disabled", "snapshot_days": 0,
-         "description": "Cache of test", "tags": {"team": "data"}, "groups": ["sg-1"]}
+DECLARED = {"description": "Cache of test", "engine_version": "8.0", "node_type": "cache.t4g.micro", "subnet_group": "airflow-test",
+            "security_groups": ["sg-1"], "auth_token": TOKEN, "tags": {"team": "data"}}
+FOUND = {"engine": "valkey", "version": "8.0.4", "node_type": "cache.t4g.micro", "replicas": 0, "failover": "disabled", "multi_az": "disabled",
+         "snapshot_days": 0, "description": "Cache of test", "tags": {"team": "data"}, "groups": ["sg-1"]}
 NAME = {"ReplicationGroupId": "airflow-test"}
 NOW = NAME | {"ApplyImmediately": True}
 ARN = "arn:aws:elasticache:eu-central-1:123456789012:replicationgroup:airflow-test"
@@ -93,8 +93,10 @@ def test_it_is_made_encrypted_and_with_a_token(run, check_mode):
         return
     ((method, made),) = service.calls
     assert method == "create_replication_group"
-    assert made.items() >= {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthToken": TOKEN, "AutomaticFailoverEnabled": True, "MultiAZEnabled": True,
-                            "NumNodeGroups": 1, "ReplicasPerNodeGroup": 1, "CacheSubnetGroupName": "airflow-test", "EngineVersion": "8.0", "Engine": "valkey"}.items()
+    expected = {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthToken": TOKEN, "AutomaticFailoverEnabled": True,
+                "MultiAZEnabled": True, "NumNodeGroups": 1, "ReplicasPerNodeGroup": 1, "CacheSubnetGroupName": "airflow-test",
+                "EngineVersion": "8.0", "Engine": "valkey"}
+    assert {key: made[key] for key in expected} == expected
     assert made["SecurityGroupIds"] == ["sg-1"] and made["Tags"] == [{"Key": "team", "Value": "data"}]
     assert service.waits == ["available"] and result["endpoint"] == {"address": "master.airflow-test", "port": 6379}
 
@@ -109,7 +111,8 @@ def test_what_is_as_declared_is_left_alone(run):
 @pytest.mark.parametrize("check_mode", [False, True])
 @pytest.mark.parametrize(("found", "declared", "calls"), [
     ({"node_type": "cache.t3.micro"}, {}, [("modify_replication_group", NOW | {"CacheNodeType": "cache.t4g.micro"})]),
-    ({"description": "?", "groups": ["sg-2"]}, {}, [("modify_replication_group", NOW | {"ReplicationGroupDescription": "Cache of test", "SecurityGroupIds": ["sg-1"]})]),
+    ({"description": "?", "groups": ["sg-2"]}, {}, [
+        ("modify_replication_group", NOW | {"ReplicationGroupDescription": "Cache of test", "SecurityGroupIds": ["sg-1"]})]),
     ({"version": "7.2.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
     # 8.01 is no patch of 8.0.
     ({"version": "8.01.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
@@ -118,7 +121,8 @@ def test_what_is_as_declared_is_left_alone(run):
     ({}, {"replicas": 2, "multi_az": True}, [("increase_replica_count", NOW | {"NewReplicaCount": 2}),
                                              ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": True, "MultiAZEnabled": True})]),
     ({"replicas": 1, "failover": "enabled", "multi_az": "enabled"}, {}, [
-        ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": False, "MultiAZEnabled": False}), ("decrease_replica_count", NOW | {"NewReplicaCount": 0})]),
+        ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": False, "MultiAZEnabled": False}),
+        ("decrease_replica_count", NOW | {"NewReplicaCount": 0})]),
     ({"tags": {"team": "x", "by": "hand"}}, {}, [("remove_tags_from_resource", {"ResourceName": ARN, "TagKeys": ["by"]}),
                                                  ("add_tags_to_resource", {"ResourceName": ARN, "Tags": [{"Key": "team", "Value": "data"}]})]),
 ])
