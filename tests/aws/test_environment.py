@@ -21,7 +21,8 @@ def empty(account):
 def provisioned(account, empty):
     """An environment whose first run was killed. Returns what that run and the next one said."""
     killed = account.play_and_kill("provision", "TASK [aws_iam : provision | Make the role of the hosts")
-    return killed, account.play("provision")
+    # With all that Ansible tells, so that a secret would be seen.
+    return killed, account.play("provision", "-vvv")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_the_cache_is_closed(account, provisioned):
 def test_the_inventory_finds_the_connection_string_of_the_cache(account, provisioned):
     (group,) = account.client("elasticache").describe_replication_groups()["ReplicationGroups"]
     host = group["NodeGroups"][0]["PrimaryEndpoint"]["Address"]
-    expected = f"rediss://:{json.loads(secret(account, 'cache'))['token']}@{host}:6379/0"
+    expected = f"rediss://:{json.loads(secret(account, 'cache'))['token']}@{host}:6379/0?ssl_check_hostname=true"
     assert secret(account, "cache_url") == expected
     shipped = (ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8")
     (lookup,) = re.findall(r"^# airflow_auth_rate_limit_storage: \"(.+)\"$", shipped, re.MULTILINE)
