@@ -131,7 +131,7 @@ calls:
 """
 
 try:
-    from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+    from botocore.exceptions import BotoCoreError, ClientError
 except ImportError:
     # AnsibleAWSModule says so.
     pass
@@ -286,7 +286,7 @@ def main():
     )
     try:
         module.exit_json(**bring_about(module, module.client("elasticache", retry_decorator=AWSRetry.jittered_backoff())))
-    except (BotoCoreError, ClientError, WaiterError) as error:
+    except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="The replication group %s can't be brought about" % module.params["name"])
 
 
