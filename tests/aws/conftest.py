@@ -1,5 +1,6 @@
 """An AWS account that is an emulator, and the product's playbooks run against it as an operator runs them."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -28,6 +29,9 @@ SETTINGS = {
     "aws_instances_image": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
     "aws_rds_enabled": True,
     "aws_rds_final_snapshot": False,
+    "aws_elasticache_enabled": True,
+    "aws_elasticache_replicas": 1,
+    "aws_elasticache_snapshot_days": 1,
     "aws_buckets_declared": [{"name": "example-airflow", "expire": {"logs/": 90}}],
     "aws_buckets_delete_objects": True,
     "aws_iam_buckets": [{"bucket": "example-airflow", "prefix": "logs/", "access": "read_write"}],
@@ -67,6 +71,7 @@ class Account:
     def __init__(self, port, directory):
         self.url = f"http://127.0.0.1:{port}"
         self.directory = directory
+        self.interpreter = directory / "python"
         # Nothing of the shell that runs the tests, and no region: the product must bring its own.
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8",
@@ -103,15 +108,21 @@ class Account:
             [pathlib.Path(sys.executable).parent / arguments[0], "-i", inventory, *arguments[1:]], cwd=self.directory,
             env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
-    def play(self, name, *arguments, **environment):
-        """Run playbooks/aws/<name>.yml."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", *arguments, **environment)
+    def play(self, name, *arguments, interpreter=None, inventory="inventories/aws/groups.yml", **environment):
+        """Run playbooks/aws/<name>.yml, its modules with modules.py or with another interpreter."""
+        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={interpreter or self.interpreter}",
+                               *arguments, inventory=inventory, **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 
+    def play_together(self, *runs, **options):
+        """Run several playbooks, two at a time: those that change nothing don't disturb each other."""
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda run: self.play(*run, **options), runs))
+
     def play_and_kill(self, name, before, *arguments):
         """Run it and kill it, and what it has started, as soon as it names the task; return what it said until then."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", *arguments)
+        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={self.interpreter}", *arguments)
         said = []
         for line in process.stdout:
             said.append(line)
@@ -125,7 +136,7 @@ class Account:
 
     def content(self):
         """All that the account has: {kind: names}."""
-        ec2, iam, rds = self.client("ec2"), self.client("iam"), self.client("rds")
+        ec2, iam, rds, cache = self.client("ec2"), self.client("iam"), self.client("rds"), self.client("elasticache")
         cloudwatch, sns = self.client("cloudwatch"), self.client("sns")
         states = [{"Name": "instance-state-name", "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
         lists = {
@@ -149,6 +160,10 @@ class Account:
             "subnet groups": (rds.describe_db_subnet_groups()["DBSubnetGroups"], "DBSubnetGroupName"),
             "parameter groups": (rds.describe_db_parameter_groups()["DBParameterGroups"], "DBParameterGroupName"),
             "snapshots": (rds.describe_db_snapshots()["DBSnapshots"], "DBSnapshotIdentifier"),
+            "caches": (cache.describe_replication_groups()["ReplicationGroups"], "ReplicationGroupId"),
+            "nodes of caches": (cache.describe_cache_clusters()["CacheClusters"], "CacheClusterId"),
+            "subnet groups of caches": (cache.describe_cache_subnet_groups()["CacheSubnetGroups"], "CacheSubnetGroupName"),
+            "snapshots of caches": (cache.describe_snapshots()["Snapshots"], "SnapshotName"),
             "secrets": (self.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"], "Name"),
             "log groups": (self.client("logs").describe_log_groups()["logGroups"], "logGroupName"),
             "alarms": (cloudwatch.describe_alarms()["MetricAlarms"], "AlarmName"),
@@ -171,20 +186,22 @@ def account(tmp_path_factory):
     directory = tmp_path_factory.mktemp("aws")
     port = free_port()
     with open(directory / "emulator.log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            [sys.executable, pathlib.Path(__file__).parent / "emulator.py", str(port)], stdout=log, stderr=log,
-            env={"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"})
+        environment = {"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"}
+        servers = [subprocess.Popen([sys.executable, pathlib.Path(__file__).parent / name, argument], stdout=log, stderr=log, env=environment)
+                   for name, argument in (("emulator.py", str(port)), ("modules.py", directory))]
     here = Account(port, directory)
     for _ in range(120):
         try:
             here.post("/moto-api/reset")
+            assert here.interpreter.exists()
             break
-        except OSError:
-            assert server.poll() is None, (directory / "emulator.log").read_text(encoding="utf-8")
+        except (OSError, AssertionError):
+            assert [server.poll() for server in servers] == [None, None], (directory / "emulator.log").read_text(encoding="utf-8")
             time.sleep(0.25)
     yield here
-    server.terminate()
-    server.wait()
+    for server in servers:
+        server.terminate()
+        server.wait()
 
 
 def json_of(text):

@@ -5,10 +5,15 @@ Corrections are here and nowhere else: the product must not know that an emulato
 
 import functools
 import sys
+import types
 
 import moto.server
+from moto.core.responses import EmptyResult
 from moto.ec2 import utils as ec2_utils
 from moto.ec2.models.nat_gateways import NatGatewayBackend
+from moto.elasticache.exceptions import CacheSubnetGroupNotFound
+from moto.elasticache.models import ElastiCacheBackend
+from moto.elasticache.responses import ElastiCacheResponse
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.rds.exceptions import DBParameterGroupNotFoundError
 from moto.rds.models import DBInstance, DBParameterGroup, RDSBackend
@@ -57,6 +62,36 @@ def correct_database():
     DBInstance.__init__ = corrected
 
 
+def correct_caches():
+    """moto does not know the members of a replication group, nor how a group or a subnet group ends; AWS describes each member, and removes them."""
+    create, delete = ElastiCacheBackend.create_replication_group, ElastiCacheBackend.delete_replication_group
+
+    @functools.wraps(create)
+    def created(self, **kwargs):
+        group = create(self, **kwargs)
+        for name in group.member_clusters:
+            self.cache_clusters[name] = types.SimpleNamespace(
+                cache_cluster_id=name, replication_group_id=group.replication_group_id, cache_cluster_status="available", engine=group.engine,
+                engine_version=group.engine_version + ".1", cache_subnet_group_name=group.cache_subnet_group_name,
+                security_groups=[{"security_group_id": name, "status": "active"} for name in group.security_group_ids])
+        return group
+
+    @functools.wraps(delete)
+    def deleted(self, replication_group_id, **kwargs):
+        group = delete(self, replication_group_id, **kwargs)
+        for name in group.member_clusters:
+            del self.cache_clusters[name]
+        return self.replication_groups.pop(replication_group_id)
+
+    def delete_cache_subnet_group(self):
+        if not self.elasticache_backend.cache_subnet_groups.pop(self._get_param("CacheSubnetGroupName"), None):
+            raise CacheSubnetGroupNotFound(self._get_param("CacheSubnetGroupName"))
+        return EmptyResult()
+
+    ElastiCacheBackend.create_replication_group, ElastiCacheBackend.delete_replication_group = created, deleted
+    ElastiCacheResponse.delete_cache_subnet_group = delete_cache_subnet_group
+
+
 def correct_types_of_tags():
     """moto names two types of resources otherwise than AWS when it is asked for their tags."""
     ec2_utils.EC2_PREFIX_TO_RESOURCE.update(eipalloc="elastic-ip", nat="natgateway")
@@ -100,6 +135,7 @@ if __name__ == "__main__":
     correct_missing_parameter_group()
     correct_parameters()
     correct_database()
+    correct_caches()
     correct_types_of_tags()
     correct_removal_of_nat_gateways()
     correct_conditions()

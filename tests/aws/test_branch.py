@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, Result, json_of
+from conftest import ROOT, json_of
 
 BRANCH, ENVIRONMENT = "feature/new-report", "b-feature-new-43c20f"
 
@@ -25,10 +25,7 @@ class Branch:
                        "aws_instances_image: /aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64\n")
 
     def play(self, name, *arguments):
-        process = self.account.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", *arguments, inventory=str(self.directory / "groups.yml"),
-                                       AIRFLOW_BRANCH=BRANCH)
-        text = process.communicate(timeout=300)[0]
-        return Result(process.returncode, text)
+        return self.account.play(name, *arguments, inventory=self.directory / "groups.yml", AIRFLOW_BRANCH=BRANCH)
 
     def hosts(self, branch):
         process = self.account.command("ansible-inventory", "--list", inventory=str(self.directory), AIRFLOW_BRANCH=branch)

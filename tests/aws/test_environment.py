@@ -1,6 +1,7 @@
 """The life of an environment, from an empty account to an account that is as empty again. Tests are in the order of that life."""
 
 import json
+import re
 
 import pytest
 from botocore.exceptions import ClientError
@@ -18,9 +19,18 @@ def empty(account):
 
 @pytest.fixture(scope="module")
 def provisioned(account, empty):
-    """An environment whose first run was killed. Returns what that run, the next one and one after it said."""
+    """An environment whose first run was killed. Returns what that run and the next one said."""
     killed = account.play_and_kill("provision", "TASK [aws_iam : provision | Make the role of the hosts")
-    return killed, account.play("provision"), account.play("provision")
+    # With all that Ansible tells, so that a secret would be seen.
+    return killed, account.play("provision", "-vvv")
+
+
+@pytest.fixture(scope="module")
+def repeated(account, provisioned):
+    """What a further run says, and two dry runs beside it, as none has anything to change; and the account before and after them."""
+    before = account.content()
+    results = account.play_together(("provision",), ("provision", "--check", "--diff"), ("teardown", "--check"))
+    return *results, before, account.content()
 
 
 @pytest.fixture(scope="module")
@@ -42,29 +52,40 @@ def test_dry_run_on_an_empty_account(account, empty):
 
 
 def test_a_killed_run_is_completed_by_the_next(provisioned):
-    killed, completed, _again = provisioned
+    killed, completed = provisioned
     assert killed.count("changed: ") >= 10, "it was killed before it had made something"
     assert completed.code == 0, completed.text
     assert completed.changed > 10, "it was killed after it had made everything"
 
 
-def test_again_changes_nothing(provisioned):
-    _killed, _completed, again = provisioned
+def test_again_changes_nothing(repeated):
+    again, *_others, before, after = repeated
     assert again.code == 0 and again.changed == 0, again.text
+    assert before == after
 
 
-def test_dry_run_on_the_environment_predicts_no_change(account, provisioned):
-    before = account.content()
-    result = account.play("provision", "--check", "--diff")
-    assert result.code == 0 and result.changed == 0, result.text
-    assert account.content() == before
+def test_dry_run_on_the_environment_predicts_no_change(repeated):
+    dry_run = repeated[1]
+    assert dry_run.code == 0 and dry_run.changed == 0, dry_run.text
 
 
-def test_no_run_says_the_password(account, provisioned):
-    password = json.loads(account.client("secretsmanager").get_secret_value(SecretId=f"{NAME}/database")["SecretString"])["password"]
-    assert len(password) == 40
-    killed, completed, again = provisioned
-    assert password not in killed + completed.text + again.text
+def test_dry_run_of_teardown_shows_what_would_go(repeated):
+    dry_run = repeated[2]
+    assert dry_run.code == 0, dry_run.text
+    gone = dict(re.findall(r"^TASK \[(aws_\w+) : teardown\w* \| Remove .+\] \*+\n(changed)", dry_run.text, re.MULTILINE))
+    assert set(gone) == {"aws_observability", "aws_instances", "aws_rds", "aws_elasticache", "aws_iam", "aws_security_groups", "aws_network"}, dry_run.text
+
+
+def secret(account, name):
+    return account.client("secretsmanager").get_secret_value(SecretId=f"{NAME}/{name}")["SecretString"]
+
+
+def test_no_run_says_a_secret(account, provisioned, repeated):
+    password, token = json.loads(secret(account, "database"))["password"], json.loads(secret(account, "cache"))["token"]
+    assert (len(password), len(token)) == (40, 64)
+    killed, completed = provisioned
+    said = killed + completed.text + "".join(result.text for result in repeated[:3])
+    assert password not in said and token not in said
 
 
 def test_instances_are_closed(account, instance):
@@ -98,11 +119,12 @@ def rules(group):
 
 def test_only_what_is_declared_comes_in(account, provisioned):
     found = {group["GroupName"]: group for group in account.client("ec2").describe_security_groups()["SecurityGroups"]}
-    hosts, database, endpoints = (found[f"{NAME}-{name}"] for name in ("hosts", "database", "endpoints"))
+    hosts, database, cache, endpoints = (found[f"{NAME}-{name}"] for name in ("hosts", "database", "cache", "endpoints"))
     assert rules(hosts) == [(22, 22, "203.0.113.7/32"), (443, 443, "0.0.0.0/0"), (8080, 8080, hosts["GroupId"])]
     assert rules(database) == [(5432, 5432, hosts["GroupId"])]
+    assert rules(cache) == [(6379, 6379, hosts["GroupId"])]
     assert rules(endpoints) == [(443, 443, "10.64.0.0/22")]
-    assert not database["IpPermissionsEgress"] and not endpoints["IpPermissionsEgress"]
+    assert not database["IpPermissionsEgress"] and not cache["IpPermissionsEgress"] and not endpoints["IpPermissionsEgress"]
 
 
 def test_private_subnets_leave_through_the_nat_gateway(account, provisioned):
@@ -156,11 +178,38 @@ def test_the_database_is_closed(account, provisioned):
 
 
 def test_airflow_finds_its_connection_string(account, provisioned):
-    secrets = account.client("secretsmanager")
-    login = json.loads(secrets.get_secret_value(SecretId=f"{NAME}/database")["SecretString"])
+    login = json.loads(secret(account, "database"))
     (database,) = account.client("rds").describe_db_instances()["DBInstances"]
-    assert secrets.get_secret_value(SecretId=f"{NAME}/config/sql_alchemy_conn")["SecretString"] == (
+    assert secret(account, "config/sql_alchemy_conn") == (
         f"postgresql+psycopg2://airflow:{login['password']}@{database['Endpoint']['Address']}:5432/airflow?sslmode=verify-full")
+
+
+def test_the_cache_is_closed(account, provisioned):
+    cache, ec2 = account.client("elasticache"), account.client("ec2")
+    (group,) = cache.describe_replication_groups()["ReplicationGroups"]
+    expected = {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthTokenEnabled": True, "AutomaticFailover": "enabled",
+                "MultiAZ": "enabled", "SnapshotRetentionLimit": 1, "CacheNodeType": "cache.t4g.micro", "Engine": "valkey",
+                "MemberClusters": [f"{NAME}-001", f"{NAME}-002"]}
+    assert {key: group[key] for key in expected} == expected
+    assert tags({"Tags": cache.list_tags_for_resource(ResourceName=group["ARN"])["TagList"]}) == {"airflow_environment": "test", "team": "data"}
+    (guard,) = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{NAME}-cache"]}])["SecurityGroups"]
+    for node in cache.describe_cache_clusters()["CacheClusters"]:
+        assert [item["SecurityGroupId"] for item in node["SecurityGroups"]] == [guard["GroupId"]]
+        assert (node["CacheSubnetGroupName"], node["EngineVersion"]) == (NAME, "8.0.1")
+    (subnets,) = cache.describe_cache_subnet_groups()["CacheSubnetGroups"]
+    private = [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=[{"Name": "tag:Name", "Values": [f"{NAME}-private-*"]}])["Subnets"]]
+    assert sorted(subnet["SubnetIdentifier"] for subnet in subnets["Subnets"]) == sorted(private) and len(private) == 2
+
+
+def test_the_inventory_finds_the_connection_string_of_the_cache(account, provisioned):
+    (group,) = account.client("elasticache").describe_replication_groups()["ReplicationGroups"]
+    host = group["NodeGroups"][0]["PrimaryEndpoint"]["Address"]
+    expected = f"rediss://:{json.loads(secret(account, 'cache'))['token']}@{host}:6379/0?ssl_check_hostname=true"
+    assert secret(account, "cache_url") == expected
+    shipped = (ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8")
+    (lookup,) = re.findall(r"^# airflow_auth_rate_limit_storage: \"(.+)\"$", shipped, re.MULTILINE)
+    process = account.command("ansible", "localhost", "-m", "debug", "-a", f"msg={lookup}")
+    assert expected in process.communicate(timeout=60)[0]
 
 
 def test_logs_have_a_retention(account, provisioned):

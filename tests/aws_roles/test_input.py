@@ -49,6 +49,9 @@ def test_all_roles_are_judged():
     {"aws_instances_ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJb7bX2Z0J9cYb1c2Xq0J0b8c9d0e1f2 ops@example.com"]},
     {"aws_buckets_declared": [{"name": "example-airflow", "expire": {"logs/": 1}}]},
     {"aws_rds_enabled": True},
+    {"aws_elasticache_enabled": True, "aws_elasticache_replicas": 5, "aws_elasticache_snapshot_days": 35},
+    {"aws_elasticache_enabled": True, "aws_elasticache_engine": "redis", "aws_elasticache_version": "7.1"},
+    {"aws_elasticache_replicas": 9},
     {"aws_iam_ecs": ECS},
 ])
 def test_what_is_meant_passes(settings):
@@ -90,6 +93,12 @@ def test_what_is_meant_passes(settings):
     ({"aws_iam_ecs": ECS | {"roles": ["*"]}}, ["aws_iam_ecs.roles", "the ARN of one role"]),
     ({"aws_rds_enabled": True, "aws_network_zones": ["a"]}, ["two zones"]),
     ({"aws_rds_enabled": True, "aws_rds_backup_days": 0}, ["aws_rds_backup_days is 0"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_version": "7.1"}, ['"7.1"', "valkey", "7.2 or higher"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_version": "8"}, ['"8"']),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_engine": "redis"}, ['"8.0"', "6.0 to 7.1"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_node_type": "db.t4g.micro"}, ['"db.t4g.micro"', "cache.t4g.micro"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_replicas": 6}, ["aws_elasticache_replicas is 6", "0 to 5"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_snapshot_days": 36}, ["is 36", "0 to 35"]),
     ({"aws_observability_retention_days": 45}, ["is 45"]),
     ({"aws_observability_queued_minutes": 240}, ["is 240", "1 to 180"]),
 ])

@@ -125,6 +125,24 @@ def database(values):
         yield "aws_rds_backup_days is %s; valid is 1 to 35." % values["aws_rds_backup_days"]
 
 
+# Since when ElastiCache offers a token with Valkey, and where it ends with Redis OSS.
+CACHE_VERSIONS = {"valkey": ((7, 2), (99, 9), "7.2 or higher, such as 8.0"), "redis": ((6, 0), (7, 1), "6.0 to 7.1")}
+
+
+def cache(values):
+    """Yield what is wrong with the cache."""
+    if not values["aws_elasticache_enabled"]:
+        return
+    version, (lowest, highest, valid) = str(values["aws_elasticache_version"]), CACHE_VERSIONS[values["aws_elasticache_engine"]]
+    if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", version) or not lowest <= tuple(map(int, version.split("."))) <= highest:
+        yield 'aws_elasticache_version is "%s"; valid with %s is %s.' % (version, values["aws_elasticache_engine"], valid)
+    if not re.fullmatch(r"cache\.[a-z0-9]+\.[a-z0-9]+", values["aws_elasticache_node_type"]):
+        yield 'aws_elasticache_node_type is "%s"; valid is a type such as cache.t4g.micro.' % values["aws_elasticache_node_type"]
+    for name, highest in (("aws_elasticache_replicas", 5), ("aws_elasticache_snapshot_days", 35)):
+        if not 0 <= values[name] <= highest:
+            yield "%s is %s; valid is 0 to %d." % (name, values[name], highest)
+
+
 # What CloudWatch accepts and module cloudwatchlogs_log_group knows.
 RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 
@@ -142,7 +160,7 @@ def observability(values):
 def aws_problems(values, specs):
     """Return a sentence for each thing that is wrong. Variables without a value are judged by their default."""
     unknown = list(names(values, specs))
-    checks = (common, network, ingress, instances, storage, database, observability)
+    checks = (common, network, ingress, instances, storage, database, cache, observability)
     return unknown + [problem for check in checks for problem in check(values)]
 
 
