@@ -1,4 +1,4 @@
-"""Run Ansible's modules as forks of one process that has boto3 and what it knows of AWS's services loaded: that is most of what a module does.
+"""Run Ansible's modules as forks of one process that has compiled and loaded what each would: that is most of what a module does.
 
 Ansible pipes a module into its interpreter. Here that is <directory>/python, which hands the module, its environment and its output over to this process,
 and ends with it. A module that waits for AWS waits for a moment only: the emulator is never behind.
