@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import multiprocessing
 import os
 import socket
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 
@@ -31,6 +33,14 @@ def token(host, pid, start):
     return f"{host}:{pid}:{start}"
 
 
+def controller():
+    """Return the process of ansible-playbook. Tasks run in its children, and where it is killed one of them goes on for a moment."""
+    pid = multiprocessing.parent_process().pid
+    if os.getppid() != pid:
+        raise AnsibleActionFail(f"ansible-playbook, process {pid}, was killed. The lock is not for what it has left.")
+    return pid
+
+
 class ActionModule(ActionBase):
     """The action."""
 
@@ -39,8 +49,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Run the module, and once more where the holder is a dead process of this machine."""
         result = super().run(tmp, task_vars)
-        # Tasks run in children of ansible-playbook.
-        host, pid = socket.gethostname(), os.getppid()
+        host, pid = socket.gethostname(), controller()
         holder = {"by": f"{getpass.getuser()}@{host}", "host": host, "pid": pid, "token": token(host, pid, started(pid))}
         arguments = {**self._task.args, "holder": holder}
         answer = self._execute_module("airflow_dag_lock", arguments, task_vars=task_vars)

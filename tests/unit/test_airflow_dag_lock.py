@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -90,3 +93,33 @@ def test_a_process_has_a_start_until_it_is_gone():
     process.kill()
     process.wait()
     assert action.started(process.pid) == ""
+
+
+def task(answer, killed):
+    """What a task asks, in a child of what stands for ansible-playbook."""
+    parent = os.getppid()
+    while killed and os.getppid() == parent:
+        time.sleep(0.01)
+    try:
+        answer.put(action.controller() == parent)
+    except AnsibleActionFail as error:
+        answer.put(str(error))
+
+
+def playbook(answer, killed):
+    child = multiprocessing.get_context("fork").Process(target=task, args=(answer, killed))
+    child.start()
+    if killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    child.join()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_task_takes_no_lock_once_its_playbook_was_killed(killed):
+    fork = multiprocessing.get_context("fork")
+    answer = fork.SimpleQueue()
+    process = fork.Process(target=playbook, args=(answer, killed))
+    process.start()
+    said = answer.get()
+    process.join()
+    assert f"process {process.pid}, was killed" in said if killed else said is True
