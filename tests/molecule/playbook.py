@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 
+import pytest
 from conftest import LOG_PATH, ROOT
 from killed import run_until
 
@@ -49,3 +50,14 @@ def kill(playbook, task, delay=0.0, after="", **variables):
     with prepared(playbook, (), variables) as (command, options):
         reached, said = run_until(command, task, delay, after, **options)
     assert reached, f"never came to {task!r}\n{said[-6000:]}"
+
+
+def look(runbook, *arguments):
+    """Return the exit code of a runbook that only looks, and what it says as JSON."""
+    done = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/runbooks/{runbook}.yml", "-e", "format=json", *arguments], cwd=ROOT,
+        env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
+    try:
+        return done.returncode, json.loads(done.stdout)
+    except ValueError:
+        pytest.fail(f"{runbook}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

@@ -15,7 +15,7 @@ import time
 
 import pytest
 from conftest import ROOT
-from playbook import SETTINGS, play
+from playbook import SETTINGS, look, play
 
 # Seconds for a host that was mended to be well: components that lost their database start anew.
 WELL = 60
@@ -199,17 +199,6 @@ def run(*command):
     begun = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
     return done.returncode, done.stdout + done.stderr, time.monotonic() - begun
-
-
-def look(runbook, *arguments):
-    """Return the exit code of a runbook that only looks, and what it says as JSON."""
-    done = subprocess.run(
-        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/runbooks/{runbook}.yml", "-e", "format=json", *arguments], cwd=ROOT,
-        env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
-    try:
-        return done.returncode, json.loads(done.stdout)
-    except ValueError:
-        pytest.fail(f"{runbook}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
 def until_well(host):
