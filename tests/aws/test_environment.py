@@ -5,7 +5,7 @@ import re
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ROOT, json_of
+from conftest import REGION, ROOT, json_of
 
 NAME = "airflow-test"
 
@@ -175,6 +175,19 @@ def test_the_database_is_closed(account, provisioned):
     assert [group["DBParameterGroupName"] for group in database["DBParameterGroups"]] == [f"{NAME}-postgres16"]
     parameters = rds.describe_db_parameters(DBParameterGroupName=f"{NAME}-postgres16")["Parameters"]
     assert [p["ParameterValue"] for p in parameters if p["ParameterName"] == "rds.force_ssl"] == ["1"]
+
+
+def test_a_backup_takes_a_snapshot_of_it(account, provisioned):
+    rds = account.client("rds")
+    variables = {"airflow_backup_rds_instance": NAME, "airflow_backup_rds_region": REGION, "__airflow_backup_made": "/backups/Airflow-20260131T000000Z.tar"}
+    process = account.command(
+        "ansible", "localhost", "-m", "ansible.builtin.include_role", "-a", "name=airflow_backup tasks_from=snapshot.yml", "-e", json.dumps(variables))
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, text
+    (snapshot,) = rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
+    rds.delete_db_snapshot(DBSnapshotIdentifier=snapshot["DBSnapshotIdentifier"])
+    assert (snapshot["DBSnapshotIdentifier"], snapshot["DBInstanceIdentifier"]) == (f"{NAME}-airflow-20260131t000000z", NAME)
+    assert snapshot["Encrypted"] is True
 
 
 def test_airflow_finds_its_connection_string(account, provisioned):
