@@ -1096,7 +1096,7 @@ class ActionModule(ActionBase):
         address = database_address(get)
         ports = {}
         for rule in rules["ports"]:
-            if host in task_vars["groups"].get(rule["group"], []):
+            if host in task_vars["groups"].get(rule["group"], []) and str(get("airflow_version")).startswith(str(rule.get("major", ""))):
                 number = port_of(rule, get)
                 if number and not (rule["group"] == "airflow_postgres" and address):
                     ports[number] = rule

@@ -392,11 +392,10 @@ def test_a_port_that_an_option_moves(action, rules, config, port):
     (rule,) = [rule for rule in rules["ports"] if "option" in rule]
     assert action.port_of(rule, getter(airflow_config=config)) == port
     variables = {"airflow_config": config}
-    for name in ("main", "airflow_2", "airflow_3"):
+    for name in ("main", "airflow_3"):
         variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
-        if name != "main":
-            url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
-            assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
+    url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
+    assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
     found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},
                    database="", time=time.time())
     facts = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
