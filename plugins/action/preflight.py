@@ -57,6 +57,11 @@ def numbers(version):
     return tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
 
 
+def major_of(get):
+    """The major of airflow_version as a number; that of the default where it is not known yet."""
+    return (numbers(maybe(get, "airflow_version") or "") or (3,))[0]
+
+
 def in_range(version, limits):
     """Compares as many numbers as the limit has: 3.12.4 is at most 3.12."""
     low, high, below = (numbers(limits.get(key, "")) for key in ("at_least", "at_most", "below"))
@@ -303,8 +308,7 @@ def check_together(get, where, rules, is_file):
 
 def check_executor(get, where, rules):
     """Names of executors. Import paths are tried by Airflow itself, before anything is switched to it."""
-    major = ".".join(map(str, numbers(maybe(get, "airflow_version") or "")[:1]))
-    known = rules["executors"].get(major)
+    known = rules["executors"].get(str(major_of(get)))
     # A team's executors follow its name and =, a single one may follow an alias and a colon.
     for name in re.split(r"[,;]", str(maybe(get, "airflow_executor") or "")) if known else []:
         name = re.split(r"[=:]", name)[-1].strip()
@@ -441,7 +445,7 @@ def check_secrets_source(get, where, rules):
         needless = set()
         if maybe(get, "airflow_database_url"):
             needless.add("airflow_database_password")
-        if numbers(maybe(get, "airflow_version") or "3")[:1] == (2,):
+        if major_of(get) == 2:
             needless.add("airflow_jwt_secret")
         for secret in rules["secrets_with_source"]:
             if secret not in needless and maybe(get, secret) == "":
@@ -486,7 +490,7 @@ def check_secrets_elsewhere(get, where, rules):
 
 def check_secrets_in_config(get, where, rules):
     """airflow.cfg, and what changes in it, is shown by --diff."""
-    known = rules["config_secrets"].get(str((numbers(maybe(get, "airflow_version") or "3") or (3,))[0]), [])
+    known = rules["config_secrets"].get(str(major_of(get)), [])
     for section, option, value in options_of(maybe(get, "airflow_config")):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
@@ -1067,12 +1071,10 @@ class ActionModule(ActionBase):
                 problems += check_proxy(unspoilt, where)
             getters[host] = unspoilt
         get = getters[next(iter(getters))]
-        version = maybe(get, "airflow_version")
-        major = numbers(version or "3")[:1]
+        major = major_of(get)
         external = bool(maybe(get, "airflow_database_url") or maybe(get, "airflow_database_host"))
         source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
                            for s in scope.inventory._sources)
-        major = major[0] if major else 3
         problems += check_groups(groups, source, rules, major, external, major == 2 and standalone_dag_processor(get))
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
@@ -1096,7 +1098,7 @@ class ActionModule(ActionBase):
         address = database_address(get)
         ports = {}
         for rule in rules["ports"]:
-            if host in task_vars["groups"].get(rule["group"], []) and str(get("airflow_version")).startswith(str(rule.get("major", ""))):
+            if host in task_vars["groups"].get(rule["group"], []) and rule.get("major") in (None, major_of(get)):
                 number = port_of(rule, get)
                 if number and not (rule["group"] == "airflow_postgres" and address):
                     ports[number] = rule
@@ -1132,8 +1134,7 @@ class ActionModule(ActionBase):
 
     def components(self, get):
         """Names of the components that this Airflow has; none where the version is not one."""
-        major = str(maybe(get, "airflow_version")).split(".")[0]
-        path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(major))
+        path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(major_of(get)))
         data = self.scope.read(path) if os.path.exists(path) else {}
         return list(data.get("__airflow_components", {})) + list(data["__airflow_components_optional"] if data and standalone_dag_processor(get) else [])
 

@@ -12,7 +12,7 @@ module: cloudwatch_dashboard
 short_description: Make, change or remove a CloudWatch dashboard
 version_added: 0.1.0
 description:
-  - For this alone there is no module in amazon.aws or community.aws.
+  - For this there is no module in amazon.aws or community.aws.
   - Dashboards are compared by their content, whatever the order of keys and the blanks between them.
 options:
   name:
