@@ -5,14 +5,16 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 import ssl
+import subprocess
 import threading
 import urllib.request
 
 import oidc_provider_mock
 import pytest
 from airflow_api import Api
-from conftest import ROOT
+from conftest import ROOT, host_name
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,12 +44,23 @@ def api(host, setting, major):
 
 
 @pytest.fixture(scope="module")
-def chromium(host, url):
-    """The distribution's browser, which knows the name of the site as that of the host."""
+def chromium(host, url, tmp_path_factory):
+    """The distribution's browser, which knows the name of the site as that of the host.
+
+    It gives up what it loads (ERR_NETWORK_CHANGED) as often as its machine gets or loses an address, which every container that starts or stops
+    brings. So it has the host's network in place of this machine's, which root may give it.
+    """
     address = host.check_output("hostname -I").split()[0]
+    command = [os.environ.get("CHROMIUM", "/usr/bin/chromium")]
+    if os.geteuid() == 0:
+        process = subprocess.check_output(["docker", "inspect", "--format", "{{.State.Pid}}", host_name(host)], text=True).strip()
+        command = ["nsenter", f"--net=/proc/{process}/ns/net", *command]
+    wrapper = tmp_path_factory.mktemp("browser") / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    wrapper.chmod(0o755)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+            executable_path=wrapper,
             args=[f"--host-resolver-rules=MAP {url.removeprefix('https://')} {address}", "--no-proxy-server"],
         )
         yield browser
