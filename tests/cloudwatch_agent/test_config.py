@@ -50,6 +50,12 @@ def violations():
     return lambda config: [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(config)]
 
 
+def test_a_file_is_read_by_the_pattern_of_its_first_lines():
+    collected = build({**BASE, "log_source": "files", "log_directory": "/logs/", "multi_line_start_pattern": "^BEGIN"})["logs"]["logs_collected"]["files"]
+    assert [(entry["file_path"], entry["multi_line_start_pattern"]) for entry in collected["collect_list"]] == [
+        ("/logs/api-server.log", "^BEGIN"), ("/logs/scheduler.log", "^BEGIN")]
+
+
 def keys(value):
     if isinstance(value, dict):
         yield from value

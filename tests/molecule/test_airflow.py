@@ -72,6 +72,12 @@ def test_only_the_target_is_enabled_and_it_brings_the_components(host, major):
     assert set(wanted) == {f"{unit}.service" for unit in UNITS[major]}
 
 
+@pytest.mark.parametrize("name", ["backup", "clean_database"])
+def test_the_database_is_backed_up_and_cleaned_by_a_timer_where_it_is_wanted(host, setting, name):
+    timer = host.service(f"airflow-{name.replace('_', '-')}.timer")
+    assert timer.is_enabled == timer.is_running == setting(f"airflow_{name}_enabled")
+
+
 @pytest.mark.major(3)
 def test_api_server_has_the_name_of_the_webserver_too(host):
     assert host.check_output("systemctl show airflow-webserver --property=Id --value") == "airflow-api-server.service"

@@ -2,6 +2,8 @@
 
 import json
 
+from playbook import look
+
 
 def python(host, setting, script):
     """Run a script with the virtualenv's Python as Airflow's user, in Airflow's environment."""
@@ -48,6 +50,21 @@ asyncio.run(main())
     assert asyncio.splitlines()[-1] == "True"
 
 
+def test_the_server_has_the_settings_that_it_was_given(host, setting):
+    shown = python(host, setting, """
+import json, os, psycopg2
+url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
+cursor = psycopg2.connect(url).cursor()
+cursor.execute("SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('shared_buffers', 'effective_cache_size', 'work_mem', "
+               "'maintenance_work_mem', 'max_connections', 'log_min_duration_statement')")
+print(json.dumps(dict(cursor.fetchall())))
+""")
+    assert json.loads(shown.splitlines()[-1]) == {
+        "shared_buffers": "96MB", "effective_cache_size": "333MB", "work_mem": "5MB", "maintenance_work_mem": "65MB", "max_connections": "160",
+        "log_min_duration_statement": "5s",
+    }
+
+
 def test_a_server_with_another_certificate_is_refused(host, setting):
     config = setting("airflow_config_dir")
     run = host.run(
@@ -77,3 +94,9 @@ def test_options_and_packages_of_the_site_are_there(host, setting):
 def test_log_server_and_old_paths_are_not_there(host):
     for path in ("/opt/airflow", "/etc/airflow", "/var/lib/airflow"):
         assert not host.file(path).exists
+
+
+def test_limits_of_the_site_decide_what_is_called_a_fault():
+    code, said = look("check_health")
+    assert code != 0
+    assert {cause["cause"] for cause in said["causes"]} == {"disk_full", "memory_used_up", "database_full"}

@@ -1,5 +1,6 @@
 """The CloudWatch agent, by a stand-in: configured, run as its own user, and fed by Airflow."""
 
+import configparser
 import json
 import os
 import pathlib
@@ -59,6 +60,25 @@ def test_it_runs_as_its_user_in_the_groups_that_it_needs(host, setting, status):
 
 def test_it_has_loaded_the_configuration_of_now(host, config):
     assert json.loads(host.file(f"{AGENT}/var/loaded-config.json").content_string) == config
+
+
+def test_it_measures_and_names_what_it_was_told(host, setting, config):
+    metrics_of_host = config["metrics"]["metrics_collected"]
+    assert config["metrics"]["namespace"] == setting("cloudwatch_agent_namespace")
+    assert {"cpu", "mem", "disk", "net", "swap"} & metrics_of_host.keys() == set(setting("cloudwatch_agent_host_metrics"))
+    if "disk" in metrics_of_host:
+        assert metrics_of_host["disk"]["resources"] == setting("cloudwatch_agent_disk_paths")
+    if "net" in metrics_of_host:
+        assert metrics_of_host["net"]["resources"] == setting("cloudwatch_agent_net_interfaces")
+    assert config["agent"]["metrics_collection_interval"] == setting("cloudwatch_agent_metrics_interval")
+    assert config["agent"].items() >= setting("cloudwatch_agent_config").get("agent", {}).items()
+    if setting("cloudwatch_agent_common_config"):
+        common = configparser.ConfigParser()
+        common.read_string(host.file(f"{AGENT}/etc/common-config.toml").content_string)
+        found = {section: {key: json.loads(value) for key, value in common[section].items()} for section in common.sections()}
+        assert found == setting("cloudwatch_agent_common_config")
+    for entry in config["logs"]["logs_collected"].get(setting("cloudwatch_agent_log_source"), {}).get("collect_list", []):
+        assert entry["log_group_name"].startswith(setting("cloudwatch_agent_log_group_prefix") + "/")
 
 
 def test_its_own_schema_accepts_the_configuration(config):
@@ -138,14 +158,14 @@ print(*[listener.recv(100).decode() for _ in range(3)])'
     assert 0 <= values["b.never"] < 0.1
 
 
-def test_the_unit_of_the_timer_succeeds_and_reaches_the_agent(host, agent):
+def test_the_unit_of_the_timer_succeeds_and_reaches_the_agent(host, setting, agent):
     """With all of its sandbox: a file that only root may read is measured."""
     host.check_output("install -d -m 0700 /var/lib/airflow-backup && systemctl start cloudwatch-agent-gauges.service")
     try:
         for _second in range(10):
-            if "airflow.backup.hours" in host.file(f"{AGENT}/var/statsd-metrics.txt").content_string:
+            if setting("cloudwatch_agent_file_ages").keys() <= set(host.file(f"{AGENT}/var/statsd-metrics.txt").content_string.split()):
                 return
             time.sleep(1)
         raise AssertionError(host.check_output("journalctl --unit cloudwatch-agent-gauges --lines 20 --no-pager"))
     finally:
-        host.check_output("rmdir /var/lib/airflow-backup")
+        host.check_output("rmdir --ignore-fail-on-non-empty /var/lib/airflow-backup")

@@ -54,7 +54,7 @@ def test_each_component_has_a_log_that_is_its_owners(host, setting, files, log_d
         assert (log.user, log.group, log.mode) == (setting("airflow_user"), setting("airflow_group"), 0o640)
 
 
-def test_no_line_is_lost_when_files_rotate(host, files, log_dir, tag):
+def test_no_line_is_lost_when_files_rotate(host, setting, files, log_dir, tag):
     """20000 lines in some 10 s, and meanwhile rotations, a rotation of the journal and a restart of the writer."""
     script = f"for i in $(seq 40); do seq -f '{tag} %.0f' $((i * 500 - 499)) $((i * 500)); sleep 0.2; done | systemd-cat -t airflow-scheduler"
     host.check_output(f"systemd-run --quiet --unit log-{tag} sh -c \"{script}\"".replace("$", "\\$"))
@@ -64,6 +64,7 @@ def test_no_line_is_lost_when_files_rotate(host, files, log_dir, tag):
     assert len(found) == 20000 and len(set(found)) == 20000
     rotated = host.check_output(f"ls {log_dir} | grep '^scheduler.log-'").splitlines()
     assert len(rotated) >= 6 and not [name for name in rotated if name.endswith(".log")]
+    assert any(name.endswith(".gz") for name in rotated) == setting("logrotate_compress")
 
 
 def test_lines_from_while_the_writer_was_away_are_written_later(host, files, log_dir, tag):
@@ -108,9 +109,17 @@ def test_lines_are_not_kept_in_syslog_too(host, files, log_dir, tag):
         assert [line.split()[-1] for line in host.check_output(f"sleep 1; grep {tag} /var/log/syslog").splitlines()] == [f"other-{tag}"]
 
 
-def test_logrotate_finds_no_fault(host, files):
+def test_logrotate_finds_no_fault_and_keeps_what_it_was_told(host, setting, files, log_dir):
     done = host.run("logrotate --debug /etc/logrotate.conf")
     assert done.rc == 0 and "error:" not in done.stderr
+    said = done.stderr.split(f"rotating pattern: {log_dir}/")[1]
+    assert f"({setting('logrotate_rotate')} rotations)" in said
+    assert f"log files >= {setting('logrotate_maxsize_mb') << 20} are rotated earlier" in said
+
+
+def test_limits_are_looked_at_when_it_was_said(host, setting):
+    normal = host.check_output("systemd-analyze calendar %s", setting("logrotate_schedule")).split("Normalized form: ")[1].splitlines()[0]
+    assert f"OnCalendar={normal} ;" in host.check_output(f"systemctl show --property TimersCalendar --value {GROOMER}.timer")
 
 
 def test_without_component_files_nothing_writes_them(host, setting):

@@ -57,8 +57,11 @@ def rendered(request, tmp_path_factory):
             "scheduler": {"standalone_dag_processor": True} if request.param == "2.11.2" else {},
         },
         "airflow_environment": {"NASTY": NASTY},
+        "airflow_dags_folder": "/srv/dags",
+        "airflow_dags_commit_url": "https://git.example.com/commit/{commit}",
         "airflow_secrets_backend": {"backend": "hashicorp_vault", "backend_kwargs": {"token": "marker-of-the-vault"}},
         "airflow_remote_base_log_folder": "s3://example-airflow/logs",
+        "airflow_remote_log_conn_id": "logs" if request.param == "2.11.2" else "",
         "airflow_ecs": {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow",
                         "subnets": ["subnet-1", "subnet-2"], "security_groups": ["sg-1"]},
         "airflow_services_unit_overrides": {
@@ -123,10 +126,17 @@ def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, con
     assert "Environment" not in unit(rendered / "airflow-scheduler.service")["Service"]
 
 
-def test_task_logs_and_containers_are_where_the_site_says(config):
+def test_dags_are_where_the_site_says(rendered, config):
+    assert config["core"]["dags_folder"] == "/srv/dags"
+    if rendered.name.startswith("3"):
+        (bundle,) = json.loads(config["dag_processor"]["dag_bundle_config_list"])
+        assert bundle["kwargs"]["view_url_template"] == "https://git.example.com/commit/{version:.12}"
+
+
+def test_task_logs_and_containers_are_where_the_site_says(rendered, config):
     logs = config["logging"]
     assert (logs["remote_logging"], logs["remote_base_log_folder"]) == ("True", "s3://example-airflow/logs")
-    assert "remote_log_conn_id" not in logs and "delete_local_logs" not in logs
+    assert logs.get("remote_log_conn_id") == ("logs" if rendered.name.startswith("2.11") else None) and "delete_local_logs" not in logs
     assert dict(config["aws_ecs_executor"]) == {
         "region_name": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": "subnet-1,subnet-2",
         "security_groups": "sg-1", "launch_type": "FARGATE", "conn_id": ""}

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import pathlib
 import shutil
 import subprocess
@@ -287,3 +288,13 @@ def test_only_a_table_that_could_not_be_cleaned_is_a_failure():
     logger.warning("Table %s not found.  Skipping.", "celery_taskmeta")
     logger.warning("Encountered error when attempting to clean table '%s'. ", "log")
     assert failures.messages == ["Encountered error when attempting to clean table 'log'."]
+
+
+def test_files_of_the_archive_go_after_archive_days(tmp_path):
+    now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    kept, old, others = (tmp_path / name for name in ("_airflow_deleted__log__1.csv.gz", "_airflow_deleted__log__2.csv.gz", "others.csv.gz"))
+    for path, age in ((kept, 9), (old, 11), (others, 11)):
+        path.touch()
+        os.utime(path, (now - age * 86400,) * 2)
+    clean_database.forget(str(tmp_path), 10)
+    assert set(tmp_path.iterdir()) == {kept, others}

@@ -1,0 +1,64 @@
+"""Every public variable of a role is at work somewhere: with another value than its default, in a scenario or in a test that runs the role."""
+
+import re
+
+import pytest
+from repository import ROLES, ROOT, load
+
+# What brings a variable to a running host: Molecule's scenarios, their preparation, the tests that run there, and what the playbooks derive from others.
+HOSTS = [*ROOT.glob("molecule/*/*.yml"), ROOT / ".config/molecule/config.yml", *ROOT.glob("tests/molecule/*.py"), *ROOT.glob("playbooks/group_vars/all/*.yml")]
+# The AWS side has its own tests, against an emulator.
+VARIABLES = [(role.name, name) for role in ROLES if not role.name.startswith("aws_") for name in load(role / "defaults/main.yml") or {}]
+
+# Those that are flipped on no host: where their effect is tested instead, and by which words.
+ELSEWHERE = {
+    "airflow_backup_rds_instance": ("tests/aws/test_environment.py", "airflow_backup_rds_instance"),
+    "airflow_backup_rds_region": ("tests/aws/test_environment.py", "airflow_backup_rds_region"),
+    "airflow_clean_database_archive_days": ("tests/unit/test_backup.py", "archive_days"),
+    "airflow_dags_commit_url": ("tests/templates/test_airflow.py", "airflow_dags_commit_url"),
+    "airflow_dags_folder": ("tests/templates/test_airflow.py", "airflow_dags_folder"),
+    "airflow_dags_ref": ("tests/unit/test_airflow_dag_archive.py", "ref="),
+    "airflow_dags_subdirectory": ("tests/unit/test_airflow_dag_archive.py", "subdirectory="),
+    "airflow_database_url": ("tests/templates/test_database_url.py", "airflow_database_url"),
+    "airflow_remote_log_conn_id": ("tests/templates/test_airflow.py", "airflow_remote_log_conn_id"),
+    "airflow_webserver_config_file": ("tests/templates/test_webserver_config.py", "airflow_webserver_config_file"),
+    "airflow_wheel_dir": ("tests/templates/test_build.py", "airflow_wheel_dir"),
+    "cloudwatch_agent_log_source": ("tests/cloudwatch_agent/test_config.py", "log_source"),
+    "cloudwatch_agent_multi_line_start_pattern": ("tests/cloudwatch_agent/test_config.py", "multi_line_start_pattern"),
+    "cloudwatch_agent_user": ("tests/cloudwatch_agent/test_config.py", "user"),
+    "postgresql_max_connections": ("tests/templates/test_postgresql.py", "postgresql_max_connections"),
+    "postgresql_pgdg_key_checksum": ("tests/templates/test_postgresql.py", "postgresql_pgdg_key_checksum"),
+    "postgresql_pgdg_key_url": ("tests/templates/test_postgresql.py", "postgresql_pgdg_key_url"),
+    "postgresql_version": ("tests/templates/test_postgresql.py", "postgresql_version"),
+    "reverse_proxy_http_port": ("tests/templates/test_reverse_proxy.py", "reverse_proxy_http_port"),
+    "reverse_proxy_https_port": ("tests/templates/test_reverse_proxy.py", "reverse_proxy_https_port"),
+    "reverse_proxy_listen_addresses": ("tests/templates/test_reverse_proxy.py", "reverse_proxy_listen_addresses"),
+}
+# Those whose effect no test shows, and why.
+NOWHERE = {
+    "airflow_secure_logging": "false prints secrets, which every scenario searches its log for",
+    "postgresql_secure_logging": "false prints secrets, which every scenario searches its log for",
+    "cloudwatch_agent_package_checksum": "Amazon's bucket can't be reached by the tests; a package file is installed in place of it",
+    "cloudwatch_agent_package_url": "Amazon's bucket can't be reached by the tests; a package file is installed in place of it",
+    "postgresql_pgdg_url": "the PostgreSQL project's repository can't be reached by the tests",
+}
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("role", "name"), VARIABLES, ids=lambda value: value)
+def test_a_variable_is_flipped_on_a_host_or_it_is_known_why_not(role, name):
+    # As a key, or as an argument.
+    given = any(re.search(rf"""\b{name}["']?\s*[:=](?!=)""", text(path)) for path in HOSTS)
+    assert given != (name in ELSEWHERE or name in NOWHERE), f"{name} of role {role} is " + ("flipped: take it out of the lists" if given else "set nowhere")
+
+
+@pytest.mark.parametrize(("name", "test", "words"), [(name, *where) for name, where in ELSEWHERE.items()])
+def test_what_is_tested_elsewhere_is_tested_there(name, test, words):
+    assert words in text(ROOT / test)
+
+
+def test_the_lists_have_no_variable_that_is_gone():
+    assert {*ELSEWHERE, *NOWHERE} <= {name for _role, name in VARIABLES}
