@@ -10,8 +10,10 @@ import tarfile
 
 import boto3
 import pytest
+from playbook import play
 from test_alternative import python
 
+TIMER = "/etc/systemd/system/airflow-backup.timer"
 LAST = "/var/lib/airflow-backup/last_success.json"
 # Makes events of that many days ago; says how many of them are in the database.
 EVENTS = """
@@ -60,6 +62,13 @@ def test_who_was_named_can_open_the_keys_in_it(setting, backup):
 def test_it_is_made_and_the_database_cleaned_when_it_was_said(host, setting):
     for timer, schedule in (("airflow-backup", "airflow_backup_schedule"), ("airflow-clean-database", "airflow_clean_database_schedule")):
         assert f"OnCalendar={setting(schedule)} ;" in host.check_output("systemctl show --property TimersCalendar --value %s.timer", timer)
+
+
+def test_a_time_that_systemd_does_not_know_is_refused_before_the_timer_is_replaced(host):
+    before = host.file(TIMER).sha256sum
+    done = play("backup", airflow_backup_schedule="soon")
+    assert done.failed and f"{TIMER} was left as it is" in done.text and "Failed to parse calendar specification, ignoring: soon" in done.text
+    assert host.file(TIMER).sha256sum == before
 
 
 def test_what_is_older_than_it_was_said_goes_without_a_file(host, setting):
