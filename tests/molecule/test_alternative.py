@@ -99,4 +99,4 @@ def test_log_server_and_old_paths_are_not_there(host):
 def test_limits_of_the_site_decide_what_is_called_a_fault():
     code, said = look("check_health")
     assert code != 0
-    assert {cause["cause"] for cause in said["causes"]} == {"disk_full", "memory_used_up", "database_full"}
+    assert {cause["cause"] for cause in said["causes"]} >= {"disk_full", "memory_used_up", "database_full"}

@@ -21,7 +21,7 @@ def test_systemd_is_pid_1_and_no_unit_failed(host):
 
 def test_host_is_not_privileged(container):
     assert container["HostConfig"]["Privileged"] is False
-    assert sorted(name.removeprefix("CAP_") for name in container["HostConfig"]["CapAdd"]) == ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]
+    assert sorted(name.removeprefix("CAP_") for name in container["HostConfig"]["CapAdd"]) == ["DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]
 
 
 def test_ports_are_published_on_loopback_only(container):
