@@ -1,4 +1,4 @@
-"""What only the scenario with every variable flipped can show."""
+"""What only the scenario with most variables flipped can show."""
 
 import json
 
@@ -14,23 +14,28 @@ def python(host, setting, script):
     )
 
 
+def ask_database(host, setting, *statements):
+    """The rows of the last statement, asked with the URL that the components have."""
+    said = python(host, setting, f"""
+import json, os, psycopg2
+url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
+connection = psycopg2.connect(url)
+connection.autocommit = True
+cursor = connection.cursor()
+for statement in {statements!r}:
+    cursor.execute(statement)
+print(json.dumps(cursor.fetchall()))
+""")
+    return json.loads(said.splitlines()[-1])
+
+
 def test_no_database_server_is_installed(host):
     assert not host.package("postgresql-common").is_installed
 
 
 def test_both_engines_talk_to_the_external_server_over_verified_tls(host, setting):
-    shown = python(
-        host,
-        setting,
-        """
-import json, os, psycopg2
-url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
-cursor = psycopg2.connect(url).cursor()
-cursor.execute("select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = current_user")
-print(json.dumps(cursor.fetchone()))
-""",
-    )
-    number, encrypted = json.loads(shown.splitlines()[-1])
+    ((number, encrypted),) = ask_database(
+        host, setting, "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = current_user")
     assert number > 1
     assert encrypted
     asyncio = python(
@@ -51,15 +56,8 @@ asyncio.run(main())
 
 
 def test_the_server_has_the_settings_that_it_was_given(host, setting):
-    shown = python(host, setting, """
-import json, os, psycopg2
-url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
-cursor = psycopg2.connect(url).cursor()
-cursor.execute("SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('shared_buffers', 'effective_cache_size', 'work_mem', "
-               "'maintenance_work_mem', 'max_connections', 'log_min_duration_statement')")
-print(json.dumps(dict(cursor.fetchall())))
-""")
-    assert json.loads(shown.splitlines()[-1]) == {
+    names = "'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem', 'max_connections', 'log_min_duration_statement'"
+    assert dict(ask_database(host, setting, f"SELECT name, current_setting(name) FROM pg_settings WHERE name IN ({names})")) == {
         "shared_buffers": "96MB", "effective_cache_size": "333MB", "work_mem": "5MB", "maintenance_work_mem": "65MB", "max_connections": "160",
         "log_min_duration_statement": "5s",
     }

@@ -11,22 +11,10 @@ import tarfile
 import boto3
 import pytest
 from playbook import play
-from test_alternative import python
+from test_alternative import ask_database
 
 TIMER = "/etc/systemd/system/airflow-backup.timer"
 LAST = "/var/lib/airflow-backup/last_success.json"
-# Makes events of that many days ago; says how many of them are in the database.
-EVENTS = """
-import os, psycopg2
-url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
-connection = psycopg2.connect(url)
-cursor = connection.cursor()
-for days in {days}:
-    cursor.execute("INSERT INTO log (dttm, event) SELECT now() - make_interval(days => %s), 'flow-' || %s FROM generate_series(1, 10)", (days, days))
-connection.commit()
-cursor.execute("SELECT event, count(*) FROM log WHERE event LIKE 'flow-%%' GROUP BY 1 ORDER BY 1", ())
-print(cursor.fetchall())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +60,11 @@ def test_a_time_that_systemd_does_not_know_is_refused_before_the_timer_is_replac
 
 
 def test_what_is_older_than_it_was_said_goes_without_a_file(host, setting):
-    old = setting("airflow_clean_database_keep_days")
-    assert python(host, setting, EVENTS.format(days=[old - 1, old + 1])).splitlines()[-1] == f"[('flow-{old - 1}', 10), ('flow-{old + 1}', 10)]"
+    days = setting("airflow_clean_database_keep_days")
+    kept, old = (f"INSERT INTO log (dttm, event) SELECT now() - interval '{age} days', 'flow-{age}' FROM generate_series(1, 10)"
+                 for age in (days - 1, days + 1))
+    count = "SELECT event, count(*) FROM log WHERE event LIKE 'flow-%' GROUP BY 1 ORDER BY 1"
+    assert ask_database(host, setting, kept, old, count) == [[f"flow-{days - 1}", 10], [f"flow-{days + 1}", 10]]
     host.check_output("systemctl start airflow-clean-database.service")
-    assert python(host, setting, EVENTS.format(days=[])).splitlines()[-1] == f"[('flow-{old - 1}', 10)]"
+    assert ask_database(host, setting, count) == [[f"flow-{days - 1}", 10]]
     assert not host.run("ls -A /var/lib/airflow-archive").stdout

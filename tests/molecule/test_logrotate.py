@@ -12,9 +12,9 @@ GROOMER = "airflow-groom-logs"
 KEYS = {"timestamp", "level", "event", "logger"}
 # A record of a log that is no object: its level, as Airflow, gunicorn and Python write it, or the first line of a traceback.
 IN_CLEAR = re.compile(r"\[(debug|info|warning|error|critical) *\]|\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|^Traceback \(most recent call last\)", re.MULTILINE)
-# The last words of an interpreter, of a program or of a child that it has forked. Nobody logs them: Airflow 2's webserver, for one, ends like this where it is
-# told to stop in the moment in which it asks whether its gunicorn is alive.
-LAST_WORDS = re.compile(r"^Traceback \(most recent call last\):\n  File \"[^\"]*\", line \d+, in (<module>|_bootstrap)\n", re.MULTILINE)
+# What no logging has written: Airflow 2's webserver, told to stop in the moment in which it asks whether its gunicorn is alive, waits for half a minute and
+# dies of it (webserver_command.py, kill_proc).
+LAST_WORDS = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)*? .* in kill_proc\n(?: .*\n)*subprocess\.TimeoutExpired: .*", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
