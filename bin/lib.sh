@@ -130,7 +130,8 @@ ensure_docker() {
   docker_answers && return
   [ -z "${DOCKER_HOST:-}" ] || die "the Docker Engine at DOCKER_HOST=$DOCKER_HOST does not answer" \
     "start it, or unset DOCKER_HOST to use the one on this machine"
-  command -v dockerd >/dev/null || command -v docker >/dev/null || apt_install "to run the test hosts" docker.io
+  # A client alone is no engine. Debian keeps dockerd where an ordinary user's PATH does not look.
+  PATH=$PATH:/usr/sbin:/sbin command -v dockerd >/dev/null || apt_install "to run the test hosts" docker.io
   docker_answers && return
   need_root "Starting the Docker Engine"
   as_root docker version >/dev/null 2>&1 || step "Start the Docker Engine" \
