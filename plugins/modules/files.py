@@ -201,13 +201,12 @@ class Host:
     def validate(self, item: dict, wanted: bytes) -> None:
         """Stop where the file's own checker refuses the content."""
         # Some checkers look at the name: systemd-analyze wants that of a unit.
-        directory = tempfile.mkdtemp(dir=self.module.tmpdir)
-        copy = os.path.join(directory, os.path.basename(item["path"]))
-        with open(copy, "wb") as file:
-            file.write(wanted)
-        command = [word.replace("%s", copy) for word in shlex.split(item["validate"])]
-        rc, out, err = self.module.run_command(command)
-        shutil.rmtree(directory)
+        with tempfile.TemporaryDirectory() as directory:
+            copy = os.path.join(directory, os.path.basename(item["path"]))
+            with open(copy, "wb") as file:
+                file.write(wanted)
+            command = [word.replace("%s", copy) for word in shlex.split(item["validate"])]
+            rc, out, err = self.module.run_command(command)
         if rc:
             said = "" if item["secret"] else f" It said: {(out + err).strip()[-2000:]}"
             self.fail(item, f"was left as it is: {command[0]} refused the new content (exit code {rc}).{said}")

@@ -88,9 +88,10 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
     of_installer, *asked = build.run()
 
     places = ["--no-index", "--find-links", "/srv/wheels"] if wheels else []
-    assert of_installer == ["pip", "install", "--quiet", "--require-hashes", *places, "-r", f"{build.installers}/installer.txt"]
+    assert of_installer == ["python", "-m", "pip", "install", "--quiet", "--ignore-installed", "--require-hashes", *places,
+                            "-r", f"{build.installers}/installer.txt"]
     python = ["--python", f"{build.release}/bin/python"]
-    begin = ["uv", "pip", "install", *python] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
+    begin = ["uv", "pip", "install", "--compile-bytecode", *python] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
     constraint = ["--constraint", {"version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt",
                                    "URL": "https://example.com/c.txt"}.get(pin, f"{build.installers}/constraints.txt")]
     main = asked.pop(0)

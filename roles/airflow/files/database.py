@@ -3,16 +3,21 @@
 status ADMIN TIMEOUT prints {"present": ..., "migrate": ..., "admin": ...} as JSON and changes nothing in the database:
 present: it holds a schema; migrate: the schema is not the one that this Airflow expects; admin: the user exists.
 
-update ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
-none of this name. One process does both, because importing Airflow takes seconds.
+begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
+none of this name. One process does both, because importing Airflow takes seconds. It goes on when begin has ended; wait waits for its end,
+and fails with its last words where it failed.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
+
+# The last line of the log of an update that has not failed.
+DONE = "The database is up to date."
 
 
 def cache():
@@ -82,10 +87,9 @@ def status(admin, timeout):
         print(json.dumps({"present": present, "migrate": migrate, "admin": bool(rows("ab_user", "id", "username = %s", admin))}))
 
 
-def update(admin, email):
+def update(admin, email, password):
     """Migrate the schema and create the administrator."""
-    password = sys.stdin.read()
-    # Held until this process ends: what a killed run left running is waited for.
+    # Held until this process ends: another host's is waited for.
     lock = connect(0)
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
     from airflow.cli.cli_parser import get_parser
@@ -102,5 +106,34 @@ def update(admin, email):
                 sys.exit(f"Airflow refused to create the user {admin!r}: see the lines above.")
 
 
+def open_log():
+    """Return the log of the update, once no process is at it any more."""
+    log = os.open(Path(os.environ["AIRFLOW_HOME"], "database-update.log"), os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(log, fcntl.LOCK_EX)
+    return log
+
+
+def begin(admin, email):
+    """Update in a process of its own, which holds the log until it ends."""
+    password = sys.stdin.read()
+    log = open_log()
+    os.ftruncate(log, 0)
+    if os.fork():
+        return
+    os.setsid()
+    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+        os.dup2(file, number)
+    update(admin, email, password)
+    print(f"\n{DONE}")
+
+
+def wait():
+    """Wait for the end of the update."""
+    with os.fdopen(open_log()) as file:
+        said = file.read().splitlines()
+    if said[-1:] != [DONE]:
+        sys.exit("\n".join(["The database could not be brought up to date:", *said[-15:]]))
+
+
 if __name__ == "__main__":
-    {"status": status, "update": update}[sys.argv[1]](*sys.argv[2:])
+    {"status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])

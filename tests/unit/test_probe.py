@@ -1,0 +1,68 @@
+"""Action probe: questions to a host, with and without pipelining, as Ansible runs them."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=["pipelining", "module"])
+def ask(request, tmp_path):
+    """Run one task on this machine, by each of the two ways, and return its result."""
+
+    def call(task, check_mode=False):
+        playbook = [{"hosts": "localhost", "gather_facts": False, "tasks": [
+            {"register": "answer", "ignore_errors": True, **task},
+            {"ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(tmp_path / "answer.json")}, "check_mode": False}]}]
+        (tmp_path / "playbook.yml").write_text(yaml.safe_dump(playbook), encoding="utf-8")
+        # Files that are kept have to be written first, so nothing is piped.
+        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_KEEP_REMOTE_FILES": str(request.param == "module"),
+               "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote")}
+        argv = ["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", str(tmp_path / "playbook.yml"), *(["--check"] if check_mode else [])]
+        run = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
+        assert run.returncode == 0, run.stdout + run.stderr
+        answer = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
+        assert ("AnsiballZ_command.py" in run.stdout) is (request.param == "module" and "rc" in answer)
+        return answer
+
+    return call
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_script_is_answered_and_nothing_has_changed(ask, check_mode):
+    answer = ask({"probe": {"stdin": "echo \"one 'two'  ü\"\necho\necho three\necho aside >&2\n"}}, check_mode)
+    assert (answer["rc"], answer["changed"], answer.get("failed", False), answer.get("skipped", False)) == (0, False, False, False)
+    assert answer["stdout"] == "one 'two'  ü\n\nthree"
+    assert answer["stdout_lines"] == ["one 'two'  ü", "", "three"]
+    assert answer["stderr_lines"] == ["aside"]
+
+
+def test_a_program_has_its_arguments_its_input_and_its_environment(ask):
+    answer = ask({"probe": {"argv": ["sh", "-c", 'cat; printf "%s|" "$VALUE" "$@"', "sh", "a b", "", "$HOME", "it's"], "stdin": "no line break"},
+                  "environment": {"VALUE": "x y"}})
+    assert answer["stdout"] == "no line breakx y|a b||$HOME|it's|"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_run_where_what_is_to_be_asked_is_not_there(ask, tmp_path, there):
+    if there:
+        (tmp_path / "it is").touch()
+    answer = ask({"probe": {"argv": ["echo", "asked"], "removes": str(tmp_path / "it is")}})
+    assert (answer["rc"], "asked" in answer["stdout_lines"]) == (0, there)
+
+
+def test_an_exit_code_fails_the_task(ask):
+    answer = ask({"probe": {"stdin": "echo because >&2; exit 3"}})
+    assert (answer["failed"], answer["rc"], answer["stderr"], answer["msg"]) == (True, 3, "because", "non-zero return code")
+    answer = ask({"probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"})
+    assert (answer["failed"], answer["rc"]) == (False, 1)
+
+
+def test_an_option_that_there_is_not_is_refused(ask):
+    answer = ask({"probe": {"cmd": "true"}})
+    assert answer["failed"] and "Unsupported parameters" in answer["msg"] and "cmd" in answer["msg"]
