@@ -10,18 +10,21 @@ from killed import run_until
 HOST = "airflow-interrupted"
 # A task's name, the seconds after its start that the run is killed, and whether the host loses its power too.
 POINTS = [
+    # In the middle of the work of dpkg.
+    ("Install the system packages", 4, True),
     ("Begin to build the virtualenv", 4, True),
-    # In the middle of the work of dpkg, and of the build again.
+    # Of dpkg again, and of the build.
     ("Install PostgreSQL with apt", 8, True),
     ("Wait for the virtualenv", 1, False),
     ("Write the settings and who may connect", 0, False),
     ("Create the roles", 0, False),
     ("Write the secrets", 0, False),
     ("Write the configuration, once Airflow", 1, False),
-    ("Bring the schema up to date", 3, False),
+    # In the middle of the schema, which the next run makes, and the one after finds made.
+    ("Begin to bring the schema up to date", 3, True),
+    ("Wait until the database is up to date", 0, False),
     ("Write the units", 0, False),
     ("Start or restart them together", 3, False),
-    ("Install logrotate and rsyslog", 1, False),
 ]
 
 
