@@ -78,36 +78,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.facts import ansible_collector
-from ansible.module_utils.facts.hardware.linux import LinuxHardware
-from ansible.module_utils.facts.namespace import PrefixFactNamespace
-from ansible.module_utils.facts.system.distribution import DistributionFactCollector
-from ansible.module_utils.facts.system.pkg_mgr import PkgMgrFactCollector
-from ansible.module_utils.facts.system.platform import PlatformFactCollector
-from ansible.module_utils.facts.system.python import PythonFactCollector
-from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
-
-# By name: the list of all collectors would bring all of their files to the host.
-COLLECTORS = [DistributionFactCollector, PkgMgrFactCollector, PlatformFactCollector, PythonFactCollector, ServiceMgrFactCollector]
-
-
-def facts(module):
-    """Cheap facts only: all hardware facts would take 0.3 s, and minutes where a network file system hangs."""
-    collector = ansible_collector.get_ansible_collector(
-        all_collector_classes=COLLECTORS,
-        namespace=PrefixFactNamespace(namespace_name="ansible", prefix="ansible_"),
-        filter_spec=[],
-        gather_subset=["all"],
-        gather_timeout=10,
-        minimal_gather_subset=frozenset(),
-    )
-    found = collector.collect(module=module)
-    hardware = LinuxHardware(module)
-    some = hardware.get_memory_facts()
-    some.update(hardware.get_cpu_facts(collected_facts=found))
-    found.update({"ansible_" + name: value for name, value in some.items()})
-    return found
-
+from ansible.module_utils.host_facts import facts
 
 def filesystem(path):
     """Free space for the directory, or for its nearest parent that exists."""

@@ -95,7 +95,7 @@ def test_good_input_passes_and_brings_the_facts(site):
     """No later play has to gather facts, and those that a template needs are there."""
     site.write("later.yml", [
         {"import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/preflight.yml")},
-        {"hosts": "airflow", "gather_facts": True, "gather_subset": ["hardware"], "tasks": [{"ansible.builtin.debug": {"msg": (
+        {"hosts": "airflow", "gather_facts": True, "tasks": [{"ansible.builtin.debug": {"msg": (
             "facts: {{ ansible_facts['memtotal_mb'] }} {{ ansible_facts['processor_vcpus'] }} {{ ansible_facts['distribution_major_version'] }}"
             " {{ ansible_facts['pkg_mgr'] }} {{ ansible_facts['python']['version']['minor'] }} {{ ansible_facts['architecture'] }}")}}]}])
     run = site.run(playbook=site.directory / "later.yml")

@@ -4,4 +4,4 @@ import pathlib
 
 import ansible.module_utils
 
-ansible.module_utils.__path__.append(str(pathlib.Path(__file__).resolve().parents[2] / "plugins/module_utils"))
+ansible.module_utils.__path__.append(str(pathlib.Path(__file__).resolve().parents[1] / "plugins/module_utils"))
