@@ -80,6 +80,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_facts import facts
 
+
 def filesystem(path):
     """Free space for the directory, or for its nearest parent that exists."""
     while not os.path.isdir(path):
