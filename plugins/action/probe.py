@@ -23,8 +23,10 @@ class ActionModule(ActionBase):
         _validated, args = self.validate_argument_spec({
             "argv": {"type": "list", "elements": "str", "default": ["sh", "-s"]},
             "stdin": {"type": "str", "default": ""},
-            "removes": {"type": "path"},
+            "removes": {"type": "str"},
         })
+        if args["removes"]:
+            args["argv"] = ["sh", "-c", 'test -e "$0" || exit 0; exec "$@"', args["removes"], *args["argv"]]
         result.update(self.directly(args) if self._connection.is_pipelining_enabled() else self.by_module(args, task_vars))
         result["changed"] = False
         if result.get("rc"):
@@ -34,8 +36,6 @@ class ActionModule(ActionBase):
     def directly(self, args):
         """Run it as Ansible runs its own helpers."""
         command = f"{self._compute_environment_string()} {shlex.join(args['argv'])}".strip()
-        if args["removes"]:
-            command = f"if test -e {shlex.quote(args['removes'])}; then {command}; fi"
         # Never without input: with SSH there would be a terminal, which mixes output and errors.
         answer = self._low_level_execute_command(command, in_data=args["stdin"].encode() or b"\n")
         texts = {name: answer[name].rstrip("\r\n") for name in ("stdout", "stderr")}
@@ -44,4 +44,5 @@ class ActionModule(ActionBase):
     def by_module(self, args, task_vars):
         """Run it with the module that it stands for."""
         self._task.check_mode = False
-        return self._execute_module("ansible.builtin.command", {**args, "stdin_add_newline": False, "expand_argument_vars": False}, task_vars=task_vars)
+        return self._execute_module("ansible.builtin.command", {"argv": args["argv"], "stdin": args["stdin"], "stdin_add_newline": False,
+                                                               "expand_argument_vars": False}, task_vars=task_vars)

@@ -26,8 +26,8 @@ options:
     type: str
     default: ""
   removes:
-    description: Where this path is absent, nothing is run, and the answer is empty.
-    type: path
+    description: Where this path of the host is absent, nothing is run, and the answer is empty.
+    type: str
 attributes:
   check_mode:
     support: full
@@ -35,7 +35,7 @@ attributes:
   diff_mode:
     support: none
 notes:
-  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). Neither arguments nor input are written to the host's log.
+  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be reached. Neither arguments nor input are written to the host's log.
 author:
   - The Airflow installer's contributors
 """

@@ -63,8 +63,9 @@ def test_no_variable_belongs_to_two_roles():
 @pytest.mark.parametrize("family", ["Debian", "RedHat"])
 def test_the_first_run_of_the_package_manager_brings_what_other_roles_ask_for(family):
     first = load(ROOT / f"roles/airflow_common/vars/{family}.yml")
-    gpg = first["__airflow_backup_packages_default"][0]
-    for name in [gpg, *load(ROOT / f"roles/logrotate/vars/{family}.yml")["__logrotate_packages"]]:
+    # Amazon Linux comes with one of two packages of gpg.
+    gpg = first["__airflow_backup_packages_default"][:1] if family == "Debian" else []
+    for name in [*gpg, *load(ROOT / f"roles/logrotate/vars/{family}.yml")["__logrotate_packages"]]:
         assert f"'{name}'" in first["__airflow_packages"]
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-# The last line of the log of an update that has not failed.
+# A line of the log of an update that has not failed.
 DONE = "The database is up to date."
 
 
@@ -129,9 +129,9 @@ def begin(admin, email):
 
 def wait():
     """Wait for the end of the update."""
-    with os.fdopen(open_log()) as file:
+    with os.fdopen(open_log(), errors="replace") as file:
         said = file.read().splitlines()
-    if said[-1:] != [DONE]:
+    if DONE not in said:
         sys.exit("\n".join(["The database could not be brought up to date:", *said[-15:]]))
 
 
