@@ -35,7 +35,8 @@ attributes:
   diff_mode:
     support: none
 notes:
-  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be reached. Neither arguments nor input are written to the host's log.
+  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be
+    reached. Neither arguments nor input are written to the host's log.
 author:
   - The Airflow installer's contributors
 """
