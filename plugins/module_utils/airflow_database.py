@@ -10,6 +10,7 @@ something has to be written. All is written in one transaction.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -177,9 +179,18 @@ class Reader:
 
 
 def in_parallel(function, items):
-    """For password hashes, each of which takes a tenth of a second of one core, on purpose."""
-    with ThreadPoolExecutor() as threads:
+    """For password hashes, each of which takes a tenth of a second of one core and 32 MB, on purpose."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(function, items))
+
+
+def hashed_passwords(users, current):
+    """Return {name: hash} of the users whose password is to be written."""
+    from werkzeug.security import generate_password_hash
+
+    changes = objects.plan({"users": users}, current, {}, purge=False)
+    new = {item["name"]: item["after"]["password"] for item in changes if item["after"].get("password")}
+    return dict(zip(new, in_parallel(generate_password_hash, new.values())))
 
 
 def of_a_dag(resource):
@@ -286,16 +297,16 @@ def without_uris(connections):
 # ---- write -------------------------------------------------------------------------------------------------------------------------
 
 
-def write(changes, record):
-    """One transaction, with Airflow's own tables and encryption."""
+def write(changes, record, hashes):
+    """One transaction, with Airflow's own tables and encryption. hashes is the future of what hashed_passwords() returns."""
     from airflow.models.variable import Variable
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
 
-    hash_passwords([item["after"] for item in changes if item["kind"] == "users" and item["after"].get("password")])
+    writers = {**WRITERS, "users": partial(write_user, hashes)}
     with Session(create_engine(secret("sql_alchemy_conn"))) as session, session.begin():
         for item in changes:
-            WRITERS[item["kind"]](session, item)
+            writers[item["kind"]](session, item)
         if record is not None:
             # Names are no secret, and in clear they outlive every Fernet key.
             put(session, Variable, "key", {"name": objects.RECORD, "action": "update"}, {
@@ -373,14 +384,7 @@ def write_role(session, item):
     session.flush()
 
 
-def hash_passwords(users):
-    from werkzeug.security import generate_password_hash
-
-    for user, hashed in zip(users, in_parallel(generate_password_hash, [user["password"] for user in users])):
-        user["password"] = hashed
-
-
-def write_user(session, item):
+def write_user(hashes, session, item):
     from airflow.providers.fab.auth_manager.models import Role, User
 
     user = session.query(User).filter_by(username=item["name"]).one_or_none()
@@ -393,7 +397,7 @@ def write_user(session, item):
         if field == "roles":
             user.roles = session.query(Role).filter(Role.name.in_(value)).all()
         else:
-            setattr(user, field, value)
+            setattr(user, field, hashes.result()[item["name"]] if field == "password" else value)
     session.add(user)
     session.flush()
 
@@ -405,8 +409,7 @@ def write_dag_state(session, item):
 
 
 WRITERS = {
-    "connections": write_connection, "variables": write_variable, "pools": write_pool, "roles": write_role, "users": write_user,
-    "dag_state": write_dag_state,
+    "connections": write_connection, "variables": write_variable, "pools": write_pool, "roles": write_role, "dag_state": write_dag_state,
 }
 
 
@@ -431,17 +434,18 @@ def apply(reader, request):
         wait_for_dags(reader, declared, request["timeout"])
     made = reader.made()
     with ThreadPoolExecutor() as threads:
-        # Airflow is loaded while passwords are compared: seconds of one core, beside those of another.
+        # Airflow is loaded while passwords are compared and hashed: seconds of one core, beside those of another.
         reading = threads.submit(reader.read, declared, made)
+        hashes = None if check else threads.submit(lambda: hashed_passwords(declared.get("users", {}), reading.result()))
         declared["connections"], unreadable = without_uris(declared.get("connections", {}))
         current = reading.result()
-    changes = objects.plan(declared, current, made, request["purge"])
-    wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]
-    if wrong:
-        raise Refused(wrong)
-    record = objects.remembered(made, current, changes)
-    if (changes or record != made) and not check:
-        write(changes, record if record != made else None)
+        changes = objects.plan(declared, current, made, request["purge"])
+        wrong = [*request["problems"], *unreadable, *refusals(reader, changes, request["types"], request["role_names"])]
+        if wrong:
+            raise Refused(wrong)
+        record = objects.remembered(made, current, changes)
+        if (changes or record != made) and not check:
+            write(changes, record if record != made else None, hashes)
     return changes
 
 
@@ -460,6 +464,8 @@ def only_import_airflow():
 
 
 def main():
+    # This process lives for a second or two. Looking for garbage while Airflow is loaded, and in all of it when Python ends, would be a quarter of that.
+    gc.disable()
     # Airflow logs to standard output, which is for the answer alone.
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -483,3 +489,4 @@ def main():
         answer = {"error": "{0}: {1} ({2}, line {3})".format(type(error).__name__, text[0], os.path.basename(where.filename), where.lineno)}
     json.dump(answer, answer_to)
     answer_to.close()
+    gc.freeze()

@@ -70,7 +70,7 @@ def host(monkeypatch):
     providers.ProvidersManager = lambda: types.SimpleNamespace(hooks={"http": None, "postgres": None})
     monkeypatch.setitem(sys.modules, "airflow.providers_manager", providers)
     monkeypatch.setattr(airflow_state, "ask", ask)
-    monkeypatch.setattr(airflow_database, "write", lambda changes, record: here.written.append((changes, record)))
+    monkeypatch.setattr(airflow_database, "write", lambda changes, record, hashes: here.written.append((changes, record)))
     return here
 
 
@@ -193,6 +193,24 @@ def test_nothing_returned_holds_a_secret(host, run, diff):
     result = run("airflow_state", diff=diff, objects=json.dumps(declared))
     assert result["changed"] and ("diff" in result) is diff
     assert MARKER not in json.dumps(result)
+
+
+def test_only_passwords_that_are_written_are_hashed(monkeypatch):
+    security = types.ModuleType("werkzeug.security")
+    security.generate_password_hash = lambda password: f"hash of {password}"
+    monkeypatch.setitem(sys.modules, "werkzeug.security", security)
+    monkeypatch.setitem(sys.modules, "werkzeug", types.ModuleType("werkzeug"))
+    user = {"email": "a@b.c", "roles": ["Viewer"]}
+    there = airflow_objects.canonical("users", user)
+    users = {
+        "new": {**user, "password": "n"}, "changed": {**user, "password": "c"}, "same": {**user, "password": "s"},
+        "kept": {**user, "password": "k", "update_password": "on_create"}, "without": user, "gone": {"state": "absent"},
+    }
+    current = {"users": {
+        "changed": {**there, "password": airflow_objects.UNKNOWN}, "same": {**there, "password": "s"},
+        "kept": {**there, "password": airflow_objects.UNKNOWN}, "without": there, "gone": there,
+    }}
+    assert airflow_database.hashed_passwords(users, current) == {"new": "hash of n", "changed": "hash of c"}
 
 
 def test_a_dry_run_on_a_bare_host_starts_nothing(monkeypatch, run):
