@@ -800,6 +800,12 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
                     ", unit {0}".format(entry["unit"]) if entry.get("unit", "").endswith(".service") else "", key)
                 break
     yield from check_python(get, where, rules, locks, found["python"], will_install)
+    for name in rules["times"]:
+        if get(name) in found["unknown_times"]:
+            yield name, (
+                "{0} ({1}) is {2}, a time that systemd on the host does not know. Valid is a calendar expression (man systemd.time) such as "
+                "*-*-* 02:00 or hourly; systemd-analyze calendar tries one."
+            ).format(name, where(name), json.dumps(get(name)))
     if found["database"]:
         key = "airflow_database_url" if maybe(get, "airflow_database_url") else "airflow_database_host"
         host, port = database_address(get)
@@ -1108,6 +1114,7 @@ class ActionModule(ActionBase):
             "ports": list(ports),
             "python": maybe(get, "airflow_python") or "",
             "pythons": {family: data.get("__airflow_python_default", "") for family, data in systems.items()},
+            "times": sorted({get(name) for name in rules["times"]}),
             "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
         }
         result = self._execute_module(module_name="preflight", module_args={"stage": "host", "probe": probe}, task_vars=task_vars)

@@ -164,6 +164,12 @@ def python(module, path):
     }
 
 
+def unknown_times(module, expressions):
+    """Which calendar expressions systemd does not know. All of them pass where there is no systemd, which is a problem of its own."""
+    command = module.get_bin_path("systemd-analyze")
+    return [expression for expression in expressions if command and module.run_command([command, "calendar", "--", expression])[0]]
+
+
 def reach(address):
     """Why a TCP connection fails; empty where it doesn't."""
     try:
@@ -199,6 +205,7 @@ def main():
             "virtualenv": os.path.basename(os.path.realpath(probe["virtualenv"])) if os.path.exists(probe.get("virtualenv", "")) else "",
             "ports": {str(port): entries for port, entries in ports.items()},
             "python": python(module, executable),
+            "unknown_times": unknown_times(module, probe.get("times", [])),
             "database": reach(probe["database"]) if probe.get("database") else "",
             "time": time.time(),
         },

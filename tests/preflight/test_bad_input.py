@@ -3,8 +3,10 @@
 import os
 import pathlib
 import re
+import shutil
 import socket
 
+import pytest
 import yaml
 
 # The last line of the message is the file that a user has to edit.
@@ -70,6 +72,11 @@ def test_a_port_in_use_by_someone_else(site):
         listener.listen()
         port = listener.getsockname()[1]
         site.run(airflow_api_port=port).refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port", FILE)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
+def test_a_time_that_systemd_does_not_know(site):
+    site.run(airflow_backup_schedule="0 2 * * *").refuses("airflow_backup_schedule", FILE, '"0 2 * * *"', "calendar expression")
 
 
 def test_too_little_disk(site):

@@ -346,7 +346,8 @@ def test_controller(action, rules, changes, told):
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
-        "preflight_database_timeout": 5, "airflow_install_dir": "/opt/airflow", "airflow_log_dir": "/var/log/airflow"}
+        "preflight_database_timeout": 5, "airflow_install_dir": "/opt/airflow", "airflow_log_dir": "/var/log/airflow",
+        "airflow_backup_schedule": "*-*-* 02:00", "airflow_clean_database_schedule": "*-*-* 03:30", "logrotate_schedule": "hourly"}
 API = {8080: {"variable": "airflow_api_port", "units": "^airflow-"}}
 
 
@@ -372,11 +373,12 @@ def mounts(free, **values):
     ({"ports": listener()}, {}, "Its port 8080 is in use by nginx (pid 7, user root), unit nginx.service"),
     ({"ports": listener(unit="airflow-api-server.service")}, {}, None),
     ({"ports": {"8080": [{"inode": "1", "user": "root"}]}}, {}, "by a process of user root"), ({"ports": {"22": [{}]}}, {}, None),
+    ({"unknown_times": ["hourly"]}, {}, 'logrotate_schedule (f) is "hourly", a time that systemd on the host does not know'),
     ({"time": time.time() - 4000}, {}, "clock is"),
 ])
 def test_hosts(action, rules, found, facts, told):
     good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="",
-                  time=time.time())
+                  unknown_times=[], time=time.time())
     system = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
     problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
     texts = [text for _name, text in problems]
@@ -397,7 +399,7 @@ def test_a_port_that_an_option_moves(action, rules, config, port):
     url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
     assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
     found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},
-                   database="", time=time.time())
+                   database="", unknown_times=[], time=time.time())
     facts = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
     (told,) = [text for _name, text in action.check_host(found, facts, getter(**HOST), lambda name: "f", rules, LOCKS, {port: rule}, "", time.time())]
     assert f"Its port {port} is in use" in told and "airflow_config.scheduler.scheduler_health_check_server_port (f)" in told
