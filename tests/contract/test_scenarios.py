@@ -51,3 +51,9 @@ def test_hosts_have_the_name_of_their_scenario_and_an_image_that_can_be_built(pa
         assert platform["name"].startswith(f"airflow-{path.parent.name}".replace("_", "-"))
         assert platform["image"] in ("airflow-host:debian12", "airflow-host:debian13")
         assert "privileged" not in platform
+
+
+def test_tasks_at_which_runs_are_killed_exist():
+    names = re.findall(r"^\s*- name: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml")), re.MULTILINE)
+    points = re.findall(r'^    \("(.+)", \d+, (?:True|False)\),$', (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(points) > 5 and [point for point in points if not any(point in name for name in names)] == []

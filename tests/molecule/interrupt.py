@@ -14,7 +14,7 @@ POINTS = [
     ("Install the system packages", 4, True),
     ("Begin to build the virtualenv", 4, True),
     # Of dpkg again, and of the build.
-    ("Install PostgreSQL with apt", 8, True),
+    ("packages | Install PostgreSQL", 8, True),
     ("Wait for the virtualenv", 1, False),
     ("Write the settings and who may connect", 0, False),
     ("Create the roles", 0, False),
