@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         if done.get("failed") and not done.get("unreachable"):
             finished = self.module("command", {"argv": FINISH}, task_vars)
             # How old the lists look says nothing where an image was made without them.
-            done = finished if finished.get("failed") else self.apt(args["name"], 0, task_vars)
+            done = finished if finished.get("failed") else {**self.apt(args["name"], 0, task_vars), "changed": True}
         return {**result, **done}
 
     def apt(self, names, cache_valid_time, task_vars):

@@ -35,8 +35,9 @@ def test_apt_is_asked_once_where_it_can():
     assert {"name": ["a", "b"], "state": "present", "install_recommends": False, "cache_valid_time": 3600}.items() <= run[0][1].items()
 
 
-def test_an_install_that_was_cut_off_is_finished_and_apt_asked_again_with_new_lists():
-    result, run = install([FAILED, OK, OK])
+@pytest.mark.parametrize("last", [OK, {"changed": False}])
+def test_an_install_that_was_cut_off_is_finished_and_apt_asked_again_with_new_lists(last):
+    result, run = install([FAILED, OK, last])
     assert result["changed"] and not result.get("failed")
     assert [name for name, _args in run] == ["apt", "command", "apt"] and run[2][1]["cache_valid_time"] == 0
     assert run[1][1]["argv"][-2:] == ["--configure", "-a"]
