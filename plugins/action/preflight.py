@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.parse
 
+from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
@@ -116,8 +117,22 @@ def check_duplicates(settings, known):
         if other:
             yield setting.name, (
                 "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
-                "such as group_vars/airflow.yml of the inventory, wins over both."
+                "such as group_vars/airflow/main.yml of the inventory, wins over both."
             ).format(setting.name, setting.where, other.where)
+
+
+def check_layout(directory, entities, extensions, name_of):
+    """Ansible reads one of group_vars/X/, X, X.yml, X.yaml and X.json, and says nothing about the others. name_of makes paths short."""
+    for entity in entities:
+        beside = [os.path.join(directory, entity + extension) for extension in ("", *extensions)]
+        found = [path for path in beside if os.path.exists(path)]
+        if len(found) > 1:
+            kept, folder = found[0], os.path.join(directory, entity)
+            names = [name_of(path) + "/" * os.path.isdir(path) for path in found]
+            yield names[0], (
+                "{0}: Ansible reads only {1}, and silently ignores every variable in {0}. Move what is in {0} into {2}, then remove {3}."
+            ).format(" and ".join(names[1:]), names[0], name_of(os.path.join(folder, "main.yml")) if os.path.isdir(folder) else name_of(kept),
+                     "it" if len(names) == 2 else "them")
 
 
 # ---- types ------------------------------------------------------------------------------------------------------------------------
@@ -883,24 +898,33 @@ class Scope:
                 number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
         except (OSError, UnicodeDecodeError):
             number = 0
+        return self.short(path) + (":{0}".format(number) if number else "")
+
+    def short(self, path):
+        """The path, relative to the repository where it lies in there."""
         real = os.path.realpath(path)
         short = os.path.relpath(real, self.repository)
-        return (real if short.startswith("..") else short) + (":{0}".format(number) if number else "")
+        return real if short.startswith("..") else short
 
-    def find_settings(self):
+    def directories(self):
+        """(level, directory, groups or hosts) of each group_vars and host_vars, beside the inventory and beside the playbooks."""
         bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources if os.path.exists(s)]
         bases.append(("playbook", self.loader.get_basedir()))
         seen = set()
         for level, base in bases:
             for folder, entities in (("group_vars", self.inventory.groups), ("host_vars", self.inventory.hosts)):
                 directory = os.path.realpath(os.path.join(base, folder))
-                if not os.path.isdir(directory) or directory in seen:
-                    continue
-                seen.add(directory)
-                for entity in entities:
-                    for path in self.loader.find_vars_files(directory, entity) if not entity.startswith("/") else []:
-                        for name in self.read(path):
-                            yield Setting(name, self.place(path, name), entity, level)
+                if os.path.isdir(directory) and directory not in seen:
+                    seen.add(directory)
+                    # As Ansible does: a host that is a path names no file.
+                    yield level, directory, [entity for entity in entities if not entity.startswith("/")]
+
+    def find_settings(self):
+        for level, directory, entities in self.directories():
+            for entity in entities:
+                for path in self.loader.find_vars_files(directory, entity):
+                    for name in self.read(path):
+                        yield Setting(name, self.place(path, name), entity, level)
         for entities in (self.inventory.groups, self.inventory.hosts):
             for entity, item in entities.items():
                 for name in item.vars:
@@ -935,9 +959,9 @@ class Scope:
 
     def file_to_edit(self):
         source = next((s for s in self.inventory._sources if os.path.exists(s)), "")
-        base = os.path.realpath(os.path.dirname(source) if os.path.isfile(source) else source)
-        short = os.path.relpath(os.path.join(base, "group_vars", "all.yml"), self.repository)
-        return os.path.join(base, "group_vars", "all.yml") if short.startswith("..") else short
+        base = os.path.dirname(source) if os.path.isfile(source) else source
+        single = [path for path in (os.path.join(base, "group_vars", "all" + extension) for extension in C.YAML_FILENAME_EXTENSIONS) if os.path.isfile(path)]
+        return self.short(single[0] if single else os.path.join(base, "group_vars", "all", "main.yml"))
 
 
 class ActionModule(ActionBase):
@@ -1042,6 +1066,8 @@ class ActionModule(ActionBase):
                 allowed.update(self.allowed())
         problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
         problems += check_duplicates(scope.settings, scope.specs)
+        for _level, directory, entities in scope.directories():
+            problems += check_layout(directory, entities, C.YAML_FILENAME_EXTENSIONS, scope.short)
 
         groups = {name: [host.name for host in group.get_hosts()] for name, group in scope.inventory.groups.items()}
         ours = list(collections.OrderedDict.fromkeys(groups.get("airflow", []) + groups.get("airflow_postgres", [])))

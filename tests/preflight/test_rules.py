@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 KNOWN = ["airflow_version", "airflow_executor", "postgresql_port"]
 
 
-def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all.yml:1"):
+def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all/main.yml:1"):
     return action.Setting(name, where, entity, level)
 
 
