@@ -158,3 +158,18 @@ def test_a_sign_in_that_lets_in_everybody(site):
     assert "5 problems." in run.output and "horse-battery" not in run.output
     run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
     run.refuses("airflow_auth", FILE, "Did you mean")
+
+
+@pytest.mark.parametrize(("name", "text", "told"), [
+    ("group_vars/all/more.yml", "airflow_executor: [a\nairflow_log_format: : json\n", ":2:21: Ansible cannot read this file of variables: YAML parsing failed: Colons"),
+    ("host_vars/site.yml", "\tairflow_executor: a\n", ":1:1: Ansible cannot read this file of variables: YAML parsing failed: Tabs"),
+    ("group_vars/airflow/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3333\n", ": Ansible cannot read this file of variables: Attempting to decrypt but no vault"),
+    ("group_vars/airflow.yml", "- airflow_executor\n", ": this file of variables holds a list where names with values belong"),
+])
+def test_a_file_of_variables_that_cannot_be_read(site, name, text, told):
+    path = site.directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    run = site.run()
+    assert run.code != 0
+    assert f"[ERROR]: {path}{told}" in run.output, run.output
