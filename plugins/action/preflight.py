@@ -7,7 +7,6 @@ Messages never hold the value of a secret.
 from __future__ import annotations
 
 import collections
-import difflib
 import functools
 import glob
 import importlib.util
@@ -77,9 +76,13 @@ def range_text(limits):
     return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
 
 
-def did_you_mean(name, known, cutoff=0.7):
-    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return " Did you mean {0}?".format(near[0]) if near else ""
+def nearest(name, known, share=3):
+    return module_util("spelling").nearest(name, known, share)
+
+
+def did_you_mean(name, known):
+    near = nearest(name, known)
+    return " Did you mean {0}?".format(near) if near else ""
 
 
 # ---- names ------------------------------------------------------------------------------------------------------------------------
@@ -98,12 +101,12 @@ def check_names(settings, known, roles, renamed, allowed):
                 name, setting.where, "is called {0}".format(new) if new else "is gone", renamed[name].get("since"))
             continue
         mine = name.startswith(prefixes)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7 if mine else 0.9)
-        if mine or (near and near[0] not in name):
+        near = nearest(name, known, 3 if mine else 6)
+        if mine or (near and near not in name):
             yield name, (
                 "{0} ({1}): no role knows this variable.{2} All of them are listed in roles/*/README.md; "
                 "a variable of your own that is called so goes into preflight_allowed_variables."
-            ).format(name, setting.where, " Did you mean {0}?".format(near[0]) if near else "")
+            ).format(name, setting.where, " Did you mean {0}?".format(near) if near else "")
 
 
 def check_duplicates(settings, known):
@@ -346,7 +349,7 @@ def check_unit_overrides(get, where, components, sections):
         else:
             for section in sorted(set(body) - set(sections)):
                 yield "airflow_services_unit_overrides", named + "{0} has the section {1}; valid are {2}.{3}".format(
-                    component, section, ", ".join(sections), did_you_mean(str(section), sections, 0.6))
+                    component, section, ", ".join(sections), did_you_mean(str(section), sections))
 
 
 def check_auth(get, where, rules):
@@ -693,9 +696,9 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     """groups: {name: [hosts]}. standalone: DAG files are parsed outside of the scheduler."""
     for name in sorted(groups):
         if name not in rules["groups"]:
-            near = difflib.get_close_matches(name, rules["groups"], n=1, cutoff=0.88)
-            if near and not groups.get(near[0]):
-                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near[0])
+            near = nearest(name, rules["groups"], 4)
+            if near and not groups.get(near):
+                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near)
     if standalone and not groups.get("airflow_dag_processor"):
         yield "groups", (
             "The inventory ({0}) has no host in airflow_dag_processor, but airflow_config has scheduler.standalone_dag_processor, with which the "

@@ -21,6 +21,8 @@ def setting(action, name, level="inventory", entity="all", where="inv/group_vars
     ("airflow_version", None),
     ("airflow_vresion", "Did you mean airflow_version?"),
     ("airflow_zzzzzz", "no role knows"),
+    # Both begin with airflow_, which makes them alike for nobody.
+    ("airflow_exec", "no role knows this variable. All of them"),
     ("postgres_port", "Did you mean postgresql_port?"),
     ("vault_airflow_version", None),
     ("my_variable", None),
