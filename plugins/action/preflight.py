@@ -513,11 +513,12 @@ def check_secrets_in_config(get, where, rules):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
             continue
-        yield "airflow_config", (
-            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, "
-            "which is shown nowhere."
-        ).format(where("airflow_config"), name, "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
-                 re.sub(r"\W", "_", section.upper()), option.upper())
+        named = "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. ".format(where("airflow_config"), name)
+        if name in rules["config_secrets_elsewhere"]:
+            yield "airflow_config", named + rules["config_secrets_elsewhere"][name]
+            continue
+        yield "airflow_config", named + "Set {0}airflow_environment: AIRFLOW__{1}__{2}, which is shown nowhere.".format(
+            "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
 
 
 def holds_secret(name, value, sensitive, rules):
