@@ -19,6 +19,7 @@ import sys
 import time
 import urllib.parse
 
+import yaml
 from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
@@ -27,6 +28,7 @@ from ansible.release import __version__ as ansible_version
 
 # A variable, where it stands (file:line), for which host or group, and whether that is beside the playbook, the inventory, or on the command line.
 Setting = collections.namedtuple("Setting", "name where entity level")
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECRET_NAME = re.compile(r"password|secret|key|url|token")
 NOT_YET = re.compile(r"ansible_|__|role_path")
 
@@ -122,6 +124,22 @@ def check_duplicates(settings, known):
                 "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
                 "such as group_vars/airflow/main.yml of the inventory, wins over both."
             ).format(setting.name, setting.where, other.where)
+
+
+def check_twice(node, known, file, below=()):
+    """Keys that occur twice in a mapping of YAML: the last one silently wins. In what the product knows, and in all that lies below it."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(None, child) for child in node.value] if isinstance(node, yaml.SequenceNode) else []
+    lines = {}
+    for key, value in pairs:
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        path = (*below, name) if below or name in known else ()
+        if path and name:
+            line = key.start_mark.line + 1
+            if name in lines:
+                yield path[0], "{0} ({1}:{2}): line {3} sets it too, and Ansible silently ignores that line. Keep one of the two.".format(
+                    ".".join(path), file, line, lines[name])
+            lines[name] = line
+        yield from check_twice(value, known, file, path if name else below)
 
 
 def check_layout(directory, entities, extensions, name_of):
@@ -868,12 +886,20 @@ def message(problems, title):
 # ---- Ansible ----------------------------------------------------------------------------------------------------------------------
 
 
+def keys_of(node, above=()):
+    """(keys from the root to it, line) of every key below a node of YAML."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            yield (*above, key.value), key.start_mark.line + 1
+            yield from keys_of(value, (*above, key.value))
+
+
 class Scope:
     """All variables that are set anywhere, where they stand, and what the roles know."""
 
     def __init__(self, loader, manager, repository):
         self.loader, self.manager, self.inventory = loader, manager, manager._inventory
-        self.repository = repository
+        self.repository, self.nodes = repository, {}
         self.specs, self.defaults, self.roles, self.home = {}, {}, [], {}
         for role in sorted(glob.glob(os.path.join(repository, "roles", "*", ""))):
             self.read_role(os.path.normpath(role))
@@ -894,15 +920,31 @@ class Scope:
         options = self.read(file).get("argument_specs", {}).get("main", {}).get("options", {}) if os.path.exists(file) else {}
         self.specs.update({name: options.get(name, {"type": "raw"}) for name in list(defaults) + list(options)})
 
-    def place(self, path, name):
-        """path:line, short where it lies below the current directory."""
-        try:
-            with open(path, encoding="utf-8") as lines:
-                hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
-                number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
-        except (OSError, UnicodeDecodeError):
-            number = 0
-        return self.short(path) + (":{0}".format(number) if number else "")
+    def node(self, path):
+        """The file as YAML has it, with lines; None for what is not YAML, such as an inventory in the INI format."""
+        if path not in self.nodes:
+            try:
+                # As bytes: YAML takes no string that Ansible has tagged.
+                self.nodes[path] = yaml.compose(self.loader.get_text_file_contents(path).encode(), Loader=SafeLoader)
+            except (yaml.YAMLError, AnsibleError, OSError, UnicodeError):
+                self.nodes[path] = None
+        return self.nodes[path]
+
+    def place(self, path, name, entity=None):
+        """path:line, short where it lies below the current directory. entity: the host or group whose variable it is, in an inventory."""
+        node = self.node(path)
+        if isinstance(node, yaml.MappingNode):
+            lines = [line for keys, line in keys_of(node)
+                     if keys[-1] == name and (len(keys) == 1 if entity is None else keys[-3:-1] in ((entity, "vars"), ("hosts", entity)))]
+        else:
+            try:
+                with open(path, encoding="utf-8") as text:
+                    hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
+                    lines = [number for number, line in enumerate(text, 1) if not line.lstrip().startswith(("#", ";")) and hit.search(line)]
+            except (OSError, UnicodeDecodeError):
+                lines = []
+        # Of a key that occurs twice, the last one counts.
+        return self.short(path) + (":{0}".format(lines[-1]) if lines else "")
 
     def short(self, path):
         """The path, relative to the repository where it lies in there."""
@@ -932,14 +974,14 @@ class Scope:
         for entities in (self.inventory.groups, self.inventory.hosts):
             for entity, item in entities.items():
                 for name in item.vars:
-                    yield Setting(name, self.inline(name), entity, "inline")
+                    yield Setting(name, self.inline(name, entity), entity, "inline")
         for name in self.manager.extra_vars:
             yield Setting(name, self.command_line(name), "all", "command line")
 
-    def inline(self, name):
+    def inline(self, name, entity):
         files = [path for source in self.inventory._sources
                  for path in ([source] if os.path.isfile(source) else sorted(glob.glob(os.path.join(source, "*")))) if os.path.isfile(path)]
-        places = [self.place(path, name) for path in files]
+        places = [self.place(path, name, entity) for path in files]
         return next((place for place in places if re.search(r":\d+$", place)), "inventory " + ", ".join(places))
 
     def command_line(self, name):
@@ -1070,6 +1112,8 @@ class ActionModule(ActionBase):
                 allowed.update(self.allowed())
         problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
         problems += check_duplicates(scope.settings, scope.specs)
+        for path, node in scope.nodes.items():
+            problems += check_twice(node, scope.specs, scope.short(path)) if node else []
         for _level, directory, entities in scope.directories():
             problems += check_layout(directory, entities, C.YAML_FILENAME_EXTENSIONS, scope.short)
 
