@@ -37,6 +37,17 @@ def test_a_misspelt_variable_on_the_command_line(site):
     assert "airflow_team_name" not in run.output
 
 
+def test_options_that_airflow_does_not_have(site):
+    """Before a virtualenv is built. What depends on facts is judged on the host; a section of the site's own is left to Airflow."""
+    run = site.run(airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}}, airflow_timezone="UTC")
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    run.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
+    assert "2 problems." in run.output and "no host was contacted" in run.output
+    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}})
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    assert "Nothing was changed on site" in run.output
+
+
 def test_a_string_where_a_number_belongs_and_a_unit_that_is_not_there(site):
     run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}})
     run.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
