@@ -453,7 +453,8 @@ def statements(manifest, fate, keep):
 
 def refuse_unfit(connection, manifest):
     """Stop where this server can't take the backup, before anything is changed."""
-    major, made_with = server_major(connection), int(manifest["postgresql"].split(".")[0])
+    # pg_dump is never older than its server.
+    major, made_with = server_major(connection), int(str(manifest.get("postgresql") or manifest.get("pg_dump") or 0).split(".")[0])
     if made_with > major:
         raise Problem(
             f"The backup is of PostgreSQL {made_with} and this server is {major}, which can't read it. Set postgresql_version: "
@@ -476,7 +477,7 @@ def restore(path_of_config, path, fate):
         keep = f"{REPLACED}{time.strftime('%Y%m%dt%H%M%Sz', time.gmtime())}" if there.get("dag_run") or there.get("connection") else ""
     before, after = statements(manifest, fate, keep)
     with service(config) as environment, tempfile.TemporaryFile() as said:
-        reader, _major = client("pg_restore", manifest["pg_dump"])
+        reader, _major = client("pg_restore", manifest.get("pg_dump") or 0)
         put = [str(Path(reader).with_name("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"]
         with subprocess.Popen(put, stdin=subprocess.PIPE, stderr=said, env=environment) as database:
             try:

@@ -1,0 +1,73 @@
+"""Which PostgreSQL a restored database will have, and whether it can read the backup: rendered by Ansible without a host."""
+
+import pathlib
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+init_plugin_loader()
+
+
+def load(name):
+    return DataLoader().load_from_file(str(ROLES / name), trusted_as_template=True)
+
+
+def facts(distribution, major):
+    return {"ansible_facts": {"distribution": distribution, "distribution_major_version": major}}
+
+
+def refused(manifest, *, now="", clients="", **given):
+    """The message that stops a restore; nothing where none does."""
+    variables = {name: value for file in ("airflow_backup/defaults/main.yml", "airflow_backup/vars/main.yml") for name, value in load(file).items()}
+    variables |= {"role_path": str(ROLES / "airflow_backup"), "airflow_database_url": "", "airflow_database_host": "", "__airflow_database_external": False,
+                  "groups": {"airflow_scheduler": ["a"], "airflow_postgres": ["a"]}, "hostvars": {"a": facts("Debian", "12"), "db": facts("Debian", "13")}}
+    variables |= {"__airflow_backup_manifest": manifest, "__airflow_backup_asked_now": {"stdout": now}, "__airflow_backup_clients": {"stdout": clients}} | given
+    templar = Templar(loader=DataLoader(), variables=variables)
+    for task in load("airflow_backup/tasks/restore_postgresql.yml"):
+        asserted = task.get("ansible.builtin.assert")
+        if asserted and not templar.evaluate_conditional(asserted["that"]):
+            return templar.template(asserted["fail_msg"])
+    return ""
+
+
+NEWER, SAME = {"postgresql": "17.6 (Debian 17.6-1)", "pg_dump": 17}, {"postgresql": "15.4", "pg_dump": 15}
+BESIDE = {"groups": {"airflow_scheduler": ["a"], "airflow_postgres": ["db"]}}
+EXTERNAL = {"__airflow_database_external": True, "airflow_database_host": "rds"}
+HAS = "pg_restore (PostgreSQL) {0}.1 (Debian {0}.1-1)"
+
+
+@pytest.mark.parametrize(("manifest", "given", "told"), [
+    (SAME, {}, None),
+    (NEWER, {}, 'a will have PostgreSQL 15, which can\'t read it. Nothing was changed. Set postgresql_version: "17" in group_vars'),
+    (NEWER, {"hostvars": {"a": {**facts("Debian", "12"), "postgresql_version": "17"}}}, None),
+    (SAME, {"hostvars": {"a": {**facts("Ubuntu", "24"), "postgresql_version": "14"}}}, "a will have PostgreSQL 14, which"),
+    # What answers counts, whatever the inventory asks for.
+    (NEWER, {"now": '{"postgresql": 15}', "hostvars": {"a": {**facts("Debian", "12"), "postgresql_version": "17"}}},
+     "a has PostgreSQL 15, which can't read it. Nothing was changed. Move the databases of this host to PostgreSQL 17 first, or restore onto a new host"),
+    (NEWER, {"now": '{"postgresql": 17}', "clients": HAS.format(17)}, None),
+    # A database host of its own.
+    ({"postgresql": "17.6", "pg_dump": 15}, BESIDE, None),
+    ({"postgresql": "18.1", "pg_dump": 18}, BESIDE, 'db will have PostgreSQL 17, which can\'t read it. Nothing was changed. Set postgresql_version: "18"'),
+    # An external server is asked by an Airflow that is there; nobody can ask it from a bare host.
+    (NEWER, {**EXTERNAL, "now": '{"postgresql": 15}'}, "the external server has PostgreSQL 15, which can't read it. Nothing was changed. Name a server"),
+    (SAME, EXTERNAL, None),
+    # A manifest without the version: it is pg_dump's at most.
+    ({"pg_dump": 17}, {}, "The backup is of PostgreSQL 17 and a will have PostgreSQL 15"), ({"pg_dump": 15}, {}, None), ({}, {}, None),
+    # Archives of a newer pg_dump.
+    ({"postgresql": "15.4", "pg_dump": 17}, {}, "The backup was made by pg_dump 17, and a will have pg_restore 15, which can't read it."),
+    ({"postgresql": "15.4", "pg_dump": 17}, {"clients": HAS.format(15) + "\n" + HAS.format(17)}, None),
+    ({"postgresql": "15.4", "pg_dump": 17}, {"airflow_backup_packages": ["gpg", "postgresql-client-17"]}, None),
+    ({"postgresql": "15.4", "pg_dump": 17}, {**EXTERNAL, "airflow_backup_packages": ["gpg", "postgresql-client"]}, "a will have pg_restore 15"),
+    ({"postgresql": "15.4", "pg_dump": 17}, EXTERNAL, "a will have pg_restore 15"),
+    ({"postgresql": "15.4", "pg_dump": 17}, {**EXTERNAL, "clients": HAS.format(17)}, None),
+    # Without facts, nothing is judged by them.
+    (NEWER, {"hostvars": {"a": {"ansible_facts": {}}}, "airflow_backup_packages": ["gpg", "postgresql-client-17"]}, None),
+    (NEWER, {"hostvars": {"a": {"ansible_facts": {}}}}, None),
+])
+def test_what_is_refused(manifest, given, told):
+    message = refused(manifest, **given)
+    assert told in message if told else message == ""
+    assert "  " not in message and "\n" not in message
