@@ -1,11 +1,13 @@
-"""A real PostgreSQL for the tests that need one, where the machine has its programs."""
+"""Shared fixtures: a real PostgreSQL, where the machine has its programs, and a record of how files come into being."""
 
 import glob
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import tempfile
+import types
 
 import pytest
 
@@ -39,3 +41,40 @@ def postgresql():
             run("pg_ctl", "--pgdata", directory / "data", "--mode=immediate", "stop")
         shutil.rmtree(directory)
         (directory.parent / f"{directory.name}.log").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def files_seen(monkeypatch):
+    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was synced) at its rename}."""
+    seen, synced = types.SimpleNamespace(created={}, named={}), set()
+    system = types.SimpleNamespace(open=os.open, mkdir=os.mkdir, fsync=os.fsync, rename=os.rename, replace=os.replace)
+
+    def create(path, flags, mode=0o777, **options):
+        new = flags & os.O_CREAT and not os.path.lexists(path)
+        handle = system.open(path, flags, mode, **options)
+        if new:
+            seen.created[os.path.basename(path)] = stat.S_IMODE(os.fstat(handle).st_mode)
+        return handle
+
+    def mkdir(path, mode=0o777, **options):
+        system.mkdir(path, mode, **options)
+        seen.created[os.path.basename(path)] = stat.S_IMODE(os.lstat(path).st_mode)
+
+    def fsync(handle):
+        system.fsync(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    def name_with(function):
+        def name(source, target, **options):
+            state = os.lstat(source)
+            seen.named[os.path.basename(target)] = (stat.S_IMODE(state.st_mode), state.st_ino in synced)
+            function(source, target, **options)
+
+        return name
+
+    monkeypatch.setattr(os, "open", create)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "fsync", fsync)
+    for function in ("rename", "replace"):
+        monkeypatch.setattr(os, function, name_with(getattr(system, function)))
+    return seen

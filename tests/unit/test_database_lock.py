@@ -139,7 +139,8 @@ def test_the_lock_is_taken_before_the_migration_and_held_until_all_is_done(hosts
 @pytest.fixture
 def free(postgresql):
     """Tell whether the lock of a real database is free."""
-    psycopg2 = pytest.importorskip("psycopg2")
+    import psycopg2
+
     connection = psycopg2.connect(postgresql.replace("+psycopg2", ""))
     connection.autocommit = True
 
