@@ -1,6 +1,8 @@
 """Shared fixtures: a real PostgreSQL, where the machine has its programs, and a record of how files come into being."""
 
+import fcntl
 import glob
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -78,3 +80,24 @@ def files_seen(monkeypatch):
     for function in ("rename", "replace"):
         monkeypatch.setattr(os, function, name_with(getattr(system, function)))
     return seen
+
+
+@pytest.fixture
+def waits_for_lock():
+    """waits_for_lock(path, function): prove that the function, in a process of its own, begins its work only when nobody else holds the file's lock."""
+
+    def prove(path, function):
+        with open(path, "a", encoding="utf-8") as file:
+            # A shared lock, so that a function that takes only a shared one does not wait.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            process = multiprocessing.get_context("fork").Process(target=function)
+            process.start()
+            try:
+                process.join(0.5)
+                assert process.is_alive(), f"nothing waited for the lock of {path}"
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+                process.join(20)
+        assert process.exitcode == 0
+
+    return prove

@@ -258,17 +258,17 @@ def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tm
 
 
 @pytest.fixture
-def small_pages(monkeypatch):
-    """S3 answers a list in pages of two keys."""
+def small_pages(bucket):
+    """The bucket, of which S3 answers lists in pages of two keys."""
     import boto3
 
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     boto3.setup_default_session()
     boto3.DEFAULT_SESSION.events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_other: {**params, "MaxKeys": 2})
+    return bucket
 
 
-def test_old_backups_on_every_page_of_the_bucket_go(small_pages, bucket, tmp_path):
-    client, config = bucket
+def test_old_backups_on_every_page_of_the_bucket_go(small_pages, tmp_path):
+    client, config = small_pages
     now = datetime.datetime.now(datetime.timezone.utc)
     times = [f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (19, 18, 17, 16, 15, 1)]
     for name in times:
