@@ -10,6 +10,7 @@ import collections
 import difflib
 import functools
 import glob
+import hashlib
 import importlib.util
 import json
 import os
@@ -740,11 +741,16 @@ def check_peers(groups, source, major, executor, getters, where):
 # ---- controller -------------------------------------------------------------------------------------------------------------------
 
 
-def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None):
+def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None, prefix=sys.prefix):
     if not in_range(version, rules["ansible_core"]):
         yield "ansible-core", (
-            "The controller runs ansible-core {0}; valid is {1}. Use the environment of this repository (bin/sandbox makes it): . .venv/bin/activate"
-        ).format(version, range_text(rules["ansible_core"]))
+            "The controller runs ansible-core {0} of {1}; valid is {2}. Use the environment of this repository: {3}/bin/setup, then: . {3}/.venv/bin/activate"
+        ).format(version, prefix, range_text(rules["ansible_core"]), repository)
+    elif outdated(repository, prefix):
+        yield "environment", (
+            "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
+            "Run: {1}/bin/setup"
+        ).format(prefix, repository)
     if not in_range(".".join(map(str, python)), rules["python"]):
         yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
     mode = os.stat(repository).st_mode if mode is None else mode
@@ -752,7 +758,23 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
         yield "repository", "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
     missing = [name for name in collections_needed if not has_collection(name)]
     if missing:
-        yield "collections", "The controller lacks the collections {0}. Run: ansible-galaxy collection install -r requirements.yml".format(", ".join(missing))
+        yield "collections", (
+            "The controller lacks the collections {0}. Use the environment of this repository: {1}/bin/setup, then: . {1}/.venv/bin/activate. "
+            "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
+
+
+def outdated(repository, prefix):
+    """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
+    path = os.path.join(prefix, ".stamp")
+    if not os.path.exists(path):
+        # Environments of other makers have no stamp.
+        return os.path.realpath(prefix) == os.path.realpath(os.path.join(repository, ".venv"))
+    wanted = hashlib.sha256()
+    for name in ("uv.txt", "controller.txt"):
+        with open(os.path.join(repository, "requirements", name), "rb") as file:
+            wanted.update(file.read())
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip() != wanted.hexdigest()
 
 
 def has_collection(name):
@@ -948,6 +970,11 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         self.rules = self._task.args["rules"]
+        if not in_range(ansible_version, self.rules["ansible_core"]):
+            # The rest calls functions that another Ansible may not have.
+            problems = list(check_controller(self.rules, self._task.args["repository"]))
+            result.update(failed=True, msg=message(problems, "Nothing was changed and no host was contacted"))
+            return result
         self.scope = Scope(self._loader, self._task.get_variable_manager(), self._task.args["repository"])
         self.locks = find_locks(self._task.args["repository"])
         self.lookups = {}

@@ -3,6 +3,7 @@
 import base64
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -340,9 +341,37 @@ def test_hosts_that_need_each_other(action):
     ({"mode": 0o40777}, "chmod o-w"), ({"mode": 0o41777}, None), ({"collections_needed": ["no.such"]}, "no.such"),
 ])
 def test_controller(action, rules, changes, told):
-    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, **changes}
+    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, "prefix": "/usr", **changes}
     texts = [text for _name, text in action.check_controller(rules, "/repo", **arguments)]
     assert [told in text for text in texts] == ([True] if told else [])
+
+
+def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
+    """The operating system's own, for one."""
+    (name, text), = action.check_controller(rules, "/repo", version="2.14.18", python=(3, 11), mode=0o40755, prefix="/usr")
+    assert name == "ansible-core"
+    assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
+
+
+@pytest.mark.parametrize("stamp, told", [("new", True), ("right", False), (None, True)])
+def test_an_environment_from_before_a_pull_is_refused(action, rules, tmp_path, stamp, told):
+    """The hash is the one that bin/setup writes."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("uv.txt", "controller.txt"):
+        (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
+    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
+                           capture_output=True, text=True, check=True).stdout
+    if stamp:
+        (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
+    texts = [text for _name, text in action.check_controller(
+        rules, str(tmp_path), version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path / ".venv"))]
+    assert bool(texts) == told
+    assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
+
+
+def test_an_environment_of_another_maker_has_no_stamp(action, rules, tmp_path):
+    assert not list(action.check_controller(rules, "/repo", version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path)))
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
