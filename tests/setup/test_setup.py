@@ -65,7 +65,7 @@ def test_it_makes_the_environment_once_and_names_the_next_commands(machine):
     code, output = machine.run()
     assert code == 0, output
     assert f"venv {machine.root}/.venv" in machine.did()
-    for text in (f"cd {machine.root} && . .venv/bin/activate", "bin/new-site ~/airflow-site", "ansible-playbook -i ~/airflow-site/hosts.yml site.yml", "bin/sandbox"):
+    for text in (f"cd {machine.root} && . .venv/bin/activate", "bin/new-site ~/airflow-site", "-i ~/airflow-site/hosts.yml site.yml -K", "bin/sandbox"):
         assert text in output
     before = machine.did()
     code, output = machine.run("--quiet")
