@@ -276,6 +276,7 @@ def check_together(get, where, rules, is_file):
                 "airflow_database_url ({0}): has the option {1}; valid are {2}. Certificates are files on the hosts: authorities go into "
                 "airflow_database_sslrootcert, the client's own into airflow_environment, as PGSSLCERT and PGSSLKEY."
             ).format(where("airflow_database_url"), ", ".join(foreign), ", ".join(rules["database_url_options"]))
+    yield from check_site_id(get, where)
     yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
@@ -305,6 +306,24 @@ def check_together(get, where, rules, is_file):
         yield "airflow_python", (
             "airflow_python ({0}): is {1}; valid is an absolute path that ends in the version, such as /usr/bin/python3.12."
         ).format(where("airflow_python"), json.dumps(python))
+
+
+def check_site_id(get, where):
+    """The name of a directory on the controller, and what tells two sites apart."""
+    value = maybe(get, "airflow_site_id")
+    if value and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(value)):
+        yield "airflow_site_id", (
+            "airflow_site_id ({0}): is {1}; valid is a UUID in lower case, such as {2}. bin/new-site writes one. If the site had another id before, "
+            "put that one back: the controller finds its copy of the secrets by it."
+        ).format(where("airflow_site_id"), json.dumps(value), "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11")
+
+
+def check_one_site(getters, where):
+    """All hosts of an inventory have the same secrets."""
+    ids = {host: maybe(get, "airflow_site_id") or "" for host, get in getters.items()}
+    if len(set(ids.values())) > 1:
+        yield "airflow_site_id", "airflow_site_id differs between the hosts: {0}. Set it once, in group_vars/all/main.yml.".format(
+            "; ".join("{0} has {1} ({2})".format(host, json.dumps(value), where("airflow_site_id", host)) for host, value in ids.items()))
 
 
 def check_executor(get, where, rules):
@@ -1109,6 +1128,7 @@ class ActionModule(ActionBase):
         source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
                            for s in scope.inventory._sources)
         problems += check_groups(groups, source, rules, major, external, major == 2 and standalone_dag_processor(get))
+        problems += check_one_site(getters, scope.where)
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
             return {"failed": True, "msg": message(problems, "Nothing was changed and no host was contacted")}

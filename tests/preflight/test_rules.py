@@ -159,6 +159,26 @@ def test_executors(action, rules, executor, told):
     assert [told in text for text in found] == ([True] if told else [])
 
 
+@pytest.mark.parametrize("value, told", [
+    ("", None), ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", None), ("production", 'is "production"; valid is a UUID in lower case'),
+    ("0D4B3F6E-6C39-4F0E-9F0A-5F1C1F0C8F11", "lower case"), ("../0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", "valid is a UUID"),
+    ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11\n", "valid is a UUID"),
+])
+def test_the_id_of_the_site(action, value, told):
+    texts = [text for _name, text in action.check_site_id(getter(airflow_site_id=value), lambda name: "group_vars/all/main.yml:7")]
+    assert [told in text and "group_vars/all/main.yml:7" in text for text in texts] == ([True] if told else [])
+
+
+def test_hosts_of_one_inventory_are_one_site(action):
+    def problems(**ids):
+        return [text for _name, text in action.check_one_site(
+            {host: getter(airflow_site_id=value) for host, value in ids.items()}, lambda name, host: f"host_vars/{host}.yml:1")]
+
+    assert problems(a="x", b="x") == problems(a="", b="") == []
+    (text,) = problems(a="x", b="")
+    assert 'a has "x" (host_vars/a.yml:1); b has "" (host_vars/b.yml:1)' in text
+
+
 def test_airflow_2_has_executors_of_its_own(action, rules):
     def problems(executor):
         return [text for _name, text in action.check_together(
