@@ -93,8 +93,9 @@ def compare(directory: str, former: str) -> None:
     names = [name for name in sorted(os.listdir(former)) if content(os.path.join(former, name)) != content(os.path.join(directory, name))]
     if names:
         raise Foreign(
-            f"The controller has two copies of the secrets of this site: {former}, from before it had an id, and {directory}. They differ in {', '.join(names)}."
-            " Compare them with /etc/airflow/secrets on the first host in group airflow; keep the copy that has the host's fernet_key, and backup_key from"
+            f"The controller has two copies of the secrets of this site: {former}, from before it had an id, and {directory}."
+            f" They differ in {', '.join(names)}. Compare them with /etc/airflow/secrets on the first host in group airflow."
+            " Keep the copy that has the host's fernet_key, and backup_key from"
             " the one that the backups were made with. Move the other directory away, then run this again. Nothing was changed."
         )
 
