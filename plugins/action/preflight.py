@@ -7,6 +7,7 @@ Messages never hold the value of a secret.
 from __future__ import annotations
 
 import collections
+import configparser
 import difflib
 import functools
 import glob
@@ -21,6 +22,7 @@ import sys
 import time
 import urllib.parse
 
+from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
@@ -316,6 +318,12 @@ def check_site_id(get, where):
             "airflow_site_id ({0}): is {1}; valid is a UUID in lower case, such as {2}. bin/new-site writes one. If the site had another id before, "
             "put that one back: the controller finds its copy of the secrets by it."
         ).format(where("airflow_site_id"), json.dumps(value), "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11")
+
+
+def check_address(host, address, place):
+    """The shipped inventories have an address that no host has (RFC 5737). SSH would wait for it for a minute."""
+    if str(address).startswith("192.0.2."):
+        yield "ansible_host", "ansible_host of {0} ({1}): is {2}, an address of examples. Put the address of your host there.".format(host, place, address)
 
 
 def check_one_site(getters, where):
@@ -782,6 +790,37 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
             "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
 
 
+def check_config(repository, path):
+    """path: the ansible.cfg in use. That of a site is a copy, which an update of the repository leaves behind."""
+    wanted, found = configparser.RawConfigParser(), configparser.RawConfigParser()
+    main = os.path.join(repository, "ansible.cfg")
+    if not path or os.path.realpath(path) == os.path.realpath(main):
+        return
+    wanted.read(main, encoding="utf-8")
+    found.read(path, encoding="utf-8")
+    wrong = []
+    for section in wanted.sections():
+        for name, value in wanted.items(section):
+            below, mine = os.path.join(repository, value), found.get(section, name, fallback=None)
+            if name != "inventory" and (mine is None or os.path.exists(below) and os.path.realpath(
+                    os.path.join(os.path.dirname(path), os.path.expanduser(mine))) != os.path.realpath(below)):
+                wrong.append(name)
+    if wrong:
+        yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
+            path, main, ", ".join(wrong), repository, os.path.dirname(path))
+
+
+def check_sandbox(repository, sources, named):
+    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
+    sandbox = os.path.join(repository, "inventories", "sandbox")
+    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
+            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
+        yield "inventory", (
+            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
+            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
+        )
+
+
 def outdated(repository, prefix):
     """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
     path = os.path.join(prefix, ".stamp")
@@ -1081,6 +1120,10 @@ class ActionModule(ActionBase):
         needed = scope.read(os.path.join(scope.repository, "requirements.yml")).get("collections", []) if os.path.exists(
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
+        problems += check_config(scope.repository, C.CONFIG_FILE)
+        # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
+        named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+        problems += check_sandbox(scope.repository, scope.inventory._sources, named)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:
@@ -1096,6 +1139,7 @@ class ActionModule(ActionBase):
         for host in ours or [None]:
             variables = scope.manager.get_vars(host=scope.inventory.get_host(host)) if host else dict(scope.manager.extra_vars)
             getters[host] = get = self.getter(variables)
+            problems += check_address(host, variables.get("ansible_host"), scope.where("ansible_host", host))
             mine = {name for name in set_names if name in variables}
             found = self.check_values(host, get, mine, deferred)
             problems += found

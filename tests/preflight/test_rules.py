@@ -390,6 +390,36 @@ def test_an_environment_from_before_a_pull_is_refused(action, rules, tmp_path, s
     assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
 
 
+def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(action, tmp_path):
+    repository, site = tmp_path / "repository", tmp_path / "site"
+    for directory in (repository / "roles", repository / "plugins", site):
+        directory.mkdir(parents=True)
+    main = "[defaults]\ninventory = x\nroles_path = roles\nforks = 20\n[connection]\npipelining = True\n"
+    (repository / "ansible.cfg").write_text(main, encoding="utf-8")
+
+    def problems(text, path=site / "ansible.cfg"):
+        (site / "ansible.cfg").write_text(text, encoding="utf-8")
+        return [text for _name, text in action.check_config(str(repository), path and str(path))]
+
+    good = f"[defaults]\nroles_path = {repository}/roles\nforks = 50\n[connection]\npipelining = True\n"
+    assert problems(good) == problems("", path=None) == problems("", path=repository / "ansible.cfg") == []
+    (text,) = problems(good.replace("[connection]\npipelining = True\n", "vars_plugins = x\n"))
+    assert "ansible.cfg has: pipelining." in text and f"Run: {repository}/bin/new-site --ansible-cfg {site}" in text
+    (text,) = problems(good.replace(f"{repository}/roles", "/elsewhere/roles"))
+    assert "has: roles_path." in text
+
+
+@pytest.mark.parametrize("named, there, told", [(None, False, True), (("x",), False, False), (None, True, False)])
+def test_a_command_without_a_site_needs_the_sandbox(action, tmp_path, named, there, told):
+    (tmp_path / "inventories/sandbox/host_vars").mkdir(parents=True)
+    if there:
+        (tmp_path / "inventories/sandbox/host_vars/airflow-sandbox.yml").write_text("", encoding="utf-8")
+    texts = [text for _name, text in action.check_sandbox(str(tmp_path), [str(tmp_path / "inventories/sandbox/hosts.yml")], named)]
+    assert bool(texts) == told
+    assert not texts or "Name your site: -i ~/airflow-site/hosts.yml" in texts[0]
+    assert not list(action.check_sandbox(str(tmp_path), [str(tmp_path / "elsewhere/hosts.yml")], None))
+
+
 def test_an_environment_of_another_maker_has_no_stamp(action, rules, tmp_path):
     assert not list(action.check_controller(rules, "/repo", version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path)))
 
