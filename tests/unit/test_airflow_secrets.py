@@ -208,7 +208,7 @@ def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
     play.write_text(json.dumps([{
         "hosts": "localhost", "gather_facts": False, "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
         "vars": {
-            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False,
+            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False, "airflow_site_id": "",
             "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_secrets_in_aws": False, "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
         },
         "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/keep.yml")}],
