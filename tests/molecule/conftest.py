@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 
+import long_run
 import pytest
 import testinfra
 import yaml
@@ -89,3 +90,35 @@ def airflow_version(setting):
 def major(airflow_version):
     """2 or 3."""
     return int(airflow_version.split(".", maxsplit=1)[0])
+
+
+# ---- long tests: bin/test --long ----------------------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests that are marked long("part"), or run those of one part alone.
+
+    A part that marks no test differs in what its scenario does before the tests, so the ordinary ones follow.
+    """
+
+    def ordinary(item):
+        marker = item.get_closest_marker("long")
+        return not marker or marker.kwargs.get("ordinary", False)
+
+    chosen = [item for item in items if any(marker.args == (long_run.PART,) for marker in item.iter_markers("long"))]
+    chosen = chosen or [item for item in items if ordinary(item)]
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def seed():
+    """0 in an ordinary run."""
+    return long_run.SEED
+
+
+@pytest.fixture
+def delay(seed):
+    """delay(2): the seconds to wait before a kill, of at most 2."""
+    return long_run.delays(seed)
