@@ -151,8 +151,7 @@ def test_no_secret_is_in_the_tree():
 
 
 def test_yaml_files_end_in_yml():
-    allowed = {".yamllint", ".yamllint.yaml"}
-    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml" and path.name not in allowed]
+    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml"]
 
 
 def test_links_of_the_documentation_lead_somewhere():
