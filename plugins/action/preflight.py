@@ -7,9 +7,10 @@ Messages never hold the value of a secret.
 from __future__ import annotations
 
 import collections
-import difflib
+import configparser
 import functools
 import glob
+import hashlib
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ import sys
 import time
 import urllib.parse
 
+from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
@@ -76,9 +78,13 @@ def range_text(limits):
     return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
 
 
-def did_you_mean(name, known, cutoff=0.7):
-    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return " Did you mean {0}?".format(near[0]) if near else ""
+def nearest(name, known, share=3):
+    return module_util("spelling").nearest(name, known, share)
+
+
+def did_you_mean(name, known):
+    near = nearest(name, known)
+    return " Did you mean {0}?".format(near) if near else ""
 
 
 # ---- names ------------------------------------------------------------------------------------------------------------------------
@@ -97,12 +103,12 @@ def check_names(settings, known, roles, renamed, allowed):
                 name, setting.where, "is called {0}".format(new) if new else "is gone", renamed[name].get("since"))
             continue
         mine = name.startswith(prefixes)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7 if mine else 0.9)
-        if mine or (near and near[0] not in name):
+        near = nearest(name, known, 3 if mine else 6)
+        if mine or (near and near not in name):
             yield name, (
                 "{0} ({1}): no role knows this variable.{2} All of them are listed in roles/*/README.md; "
                 "a variable of your own that is called so goes into preflight_allowed_variables."
-            ).format(name, setting.where, " Did you mean {0}?".format(near[0]) if near else "")
+            ).format(name, setting.where, " Did you mean {0}?".format(near) if near else "")
 
 
 def check_duplicates(settings, known):
@@ -116,8 +122,22 @@ def check_duplicates(settings, known):
         if other:
             yield setting.name, (
                 "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
-                "such as group_vars/airflow.yml of the inventory, wins over both."
+                "such as group_vars/airflow/main.yml of the inventory, wins over both."
             ).format(setting.name, setting.where, other.where)
+
+
+def check_layout(directory, entities, extensions, name_of):
+    """Ansible reads one of group_vars/X/, X, X.yml, X.yaml and X.json, and says nothing about the others. name_of makes paths short."""
+    for entity in entities:
+        beside = [os.path.join(directory, entity + extension) for extension in ("", *extensions)]
+        found = [path for path in beside if os.path.exists(path)]
+        if len(found) > 1:
+            kept, folder = found[0], os.path.join(directory, entity)
+            names = [name_of(path) + "/" * os.path.isdir(path) for path in found]
+            yield names[0], (
+                "{0}: Ansible reads only {1}, and silently ignores every variable in {0}. Move what is in {0} into {2}, then remove {3}."
+            ).format(" and ".join(names[1:]), names[0], name_of(os.path.join(folder, "main.yml")) if os.path.isdir(folder) else name_of(kept),
+                     "it" if len(names) == 2 else "them")
 
 
 # ---- types ------------------------------------------------------------------------------------------------------------------------
@@ -275,6 +295,7 @@ def check_together(get, where, rules, is_file):
                 "airflow_database_url ({0}): has the option {1}; valid are {2}. Certificates are files on the hosts: authorities go into "
                 "airflow_database_sslrootcert, the client's own into airflow_environment, as PGSSLCERT and PGSSLKEY."
             ).format(where("airflow_database_url"), ", ".join(foreign), ", ".join(rules["database_url_options"]))
+    yield from check_site_id(get, where)
     yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
@@ -306,6 +327,30 @@ def check_together(get, where, rules, is_file):
         ).format(where("airflow_python"), json.dumps(python))
 
 
+def check_site_id(get, where):
+    """The name of a directory on the controller, and what tells two sites apart."""
+    value = maybe(get, "airflow_site_id")
+    if value and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(value)):
+        yield "airflow_site_id", (
+            "airflow_site_id ({0}): is {1}; valid is a UUID in lower case, such as {2}. bin/new-site writes one. If the site had another id before, "
+            "put that one back: the controller finds its copy of the secrets by it."
+        ).format(where("airflow_site_id"), json.dumps(value), "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11")
+
+
+def check_address(host, address, place):
+    """The shipped inventories have an address that no host has (RFC 5737). SSH would wait for it for a minute."""
+    if str(address).startswith("192.0.2."):
+        yield "ansible_host", "ansible_host of {0} ({1}): is {2}, an address of examples. Put the address of your host there.".format(host, place, address)
+
+
+def check_one_site(getters, where):
+    """All hosts of an inventory have the same secrets."""
+    ids = {host: maybe(get, "airflow_site_id") or "" for host, get in getters.items()}
+    if len(set(ids.values())) > 1:
+        yield "airflow_site_id", "airflow_site_id differs between the hosts: {0}. Set it once, in group_vars/all/main.yml.".format(
+            "; ".join("{0} has {1} ({2})".format(host, json.dumps(value), where("airflow_site_id", host)) for host, value in ids.items()))
+
+
 def check_executor(get, where, rules):
     """Names of executors. Import paths are tried by Airflow itself, before anything is switched to it."""
     known = rules["executors"].get(str(major_of(get)))
@@ -331,7 +376,7 @@ def check_unit_overrides(get, where, components, sections):
         else:
             for section in sorted(set(body) - set(sections)):
                 yield "airflow_services_unit_overrides", named + "{0} has the section {1}; valid are {2}.{3}".format(
-                    component, section, ", ".join(sections), did_you_mean(str(section), sections, 0.6))
+                    component, section, ", ".join(sections), did_you_mean(str(section), sections))
 
 
 def check_auth(get, where, rules):
@@ -495,11 +540,12 @@ def check_secrets_in_config(get, where, rules):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
             continue
-        yield "airflow_config", (
-            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, "
-            "which is shown nowhere."
-        ).format(where("airflow_config"), name, "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
-                 re.sub(r"\W", "_", section.upper()), option.upper())
+        named = "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. ".format(where("airflow_config"), name)
+        if name in rules["config_secrets_elsewhere"]:
+            yield "airflow_config", named + rules["config_secrets_elsewhere"][name]
+            continue
+        yield "airflow_config", named + "Set {0}airflow_environment: AIRFLOW__{1}__{2}, which is shown nowhere.".format(
+            "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
 
 
 def holds_secret(name, value, sensitive, rules):
@@ -678,9 +724,9 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     """groups: {name: [hosts]}. standalone: DAG files are parsed outside of the scheduler."""
     for name in sorted(groups):
         if name not in rules["groups"]:
-            near = difflib.get_close_matches(name, rules["groups"], n=1, cutoff=0.88)
-            if near and not groups.get(near[0]):
-                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near[0])
+            near = nearest(name, rules["groups"], 4)
+            if near and not groups.get(near):
+                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near)
     if standalone and not groups.get("airflow_dag_processor"):
         yield "groups", (
             "The inventory ({0}) has no host in airflow_dag_processor, but airflow_config has scheduler.standalone_dag_processor, with which the "
@@ -740,11 +786,16 @@ def check_peers(groups, source, major, executor, getters, where):
 # ---- controller -------------------------------------------------------------------------------------------------------------------
 
 
-def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None):
+def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None, prefix=sys.prefix):
     if not in_range(version, rules["ansible_core"]):
         yield "ansible-core", (
-            "The controller runs ansible-core {0}; valid is {1}. Use the environment of this repository (bin/sandbox makes it): . .venv/bin/activate"
-        ).format(version, range_text(rules["ansible_core"]))
+            "The controller runs ansible-core {0} of {1}; valid is {2}. Use the environment of this repository: {3}/bin/setup, then: . {3}/.venv/bin/activate"
+        ).format(version, prefix, range_text(rules["ansible_core"]), repository)
+    elif outdated(repository, prefix):
+        yield "environment", (
+            "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
+            "Run: {1}/bin/setup"
+        ).format(prefix, repository)
     if not in_range(".".join(map(str, python)), rules["python"]):
         yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
     mode = os.stat(repository).st_mode if mode is None else mode
@@ -752,7 +803,54 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
         yield "repository", "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
     missing = [name for name in collections_needed if not has_collection(name)]
     if missing:
-        yield "collections", "The controller lacks the collections {0}. Run: ansible-galaxy collection install -r requirements.yml".format(", ".join(missing))
+        yield "collections", (
+            "The controller lacks the collections {0}. Use the environment of this repository: {1}/bin/setup, then: . {1}/.venv/bin/activate. "
+            "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
+
+
+def check_config(repository, path):
+    """path: the ansible.cfg in use. That of a site is a copy, which an update of the repository leaves behind."""
+    wanted, found = configparser.RawConfigParser(), configparser.RawConfigParser()
+    main = os.path.join(repository, "ansible.cfg")
+    if not path or os.path.realpath(path) == os.path.realpath(main):
+        return
+    wanted.read(main, encoding="utf-8")
+    found.read(path, encoding="utf-8")
+    wrong = []
+    for section in wanted.sections():
+        for name, value in wanted.items(section):
+            below, mine = os.path.join(repository, value), found.get(section, name, fallback=None)
+            if name != "inventory" and (mine is None or os.path.exists(below) and os.path.realpath(
+                    os.path.join(os.path.dirname(path), os.path.expanduser(mine))) != os.path.realpath(below)):
+                wrong.append(name)
+    if wrong:
+        yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
+            path, main, ", ".join(wrong), repository, os.path.dirname(path))
+
+
+def check_sandbox(repository, sources, named):
+    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
+    sandbox = os.path.join(repository, "inventories", "sandbox")
+    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
+            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
+        yield "inventory", (
+            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
+            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
+        )
+
+
+def outdated(repository, prefix):
+    """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
+    path = os.path.join(prefix, ".stamp")
+    if not os.path.exists(path):
+        # Environments of other makers have no stamp.
+        return os.path.realpath(prefix) == os.path.realpath(os.path.join(repository, ".venv"))
+    wanted = hashlib.sha256()
+    for name in ("uv.txt", "controller.txt"):
+        with open(os.path.join(repository, "requirements", name), "rb") as file:
+            wanted.update(file.read())
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip() != wanted.hexdigest()
 
 
 def has_collection(name):
@@ -883,24 +981,33 @@ class Scope:
                 number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
         except (OSError, UnicodeDecodeError):
             number = 0
+        return self.short(path) + (":{0}".format(number) if number else "")
+
+    def short(self, path):
+        """The path, relative to the repository where it lies in there."""
         real = os.path.realpath(path)
         short = os.path.relpath(real, self.repository)
-        return (real if short.startswith("..") else short) + (":{0}".format(number) if number else "")
+        return real if short.startswith("..") else short
 
-    def find_settings(self):
+    def directories(self):
+        """(level, directory, groups or hosts) of each group_vars and host_vars, beside the inventory and beside the playbooks."""
         bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources if os.path.exists(s)]
         bases.append(("playbook", self.loader.get_basedir()))
         seen = set()
         for level, base in bases:
             for folder, entities in (("group_vars", self.inventory.groups), ("host_vars", self.inventory.hosts)):
                 directory = os.path.realpath(os.path.join(base, folder))
-                if not os.path.isdir(directory) or directory in seen:
-                    continue
-                seen.add(directory)
-                for entity in entities:
-                    for path in self.loader.find_vars_files(directory, entity) if not entity.startswith("/") else []:
-                        for name in self.read(path):
-                            yield Setting(name, self.place(path, name), entity, level)
+                if os.path.isdir(directory) and directory not in seen:
+                    seen.add(directory)
+                    # As Ansible does: a host that is a path names no file.
+                    yield level, directory, [entity for entity in entities if not entity.startswith("/")]
+
+    def find_settings(self):
+        for level, directory, entities in self.directories():
+            for entity in entities:
+                for path in self.loader.find_vars_files(directory, entity):
+                    for name in self.read(path):
+                        yield Setting(name, self.place(path, name), entity, level)
         for entities in (self.inventory.groups, self.inventory.hosts):
             for entity, item in entities.items():
                 for name in item.vars:
@@ -935,9 +1042,9 @@ class Scope:
 
     def file_to_edit(self):
         source = next((s for s in self.inventory._sources if os.path.exists(s)), "")
-        base = os.path.realpath(os.path.dirname(source) if os.path.isfile(source) else source)
-        short = os.path.relpath(os.path.join(base, "group_vars", "all.yml"), self.repository)
-        return os.path.join(base, "group_vars", "all.yml") if short.startswith("..") else short
+        base = os.path.dirname(source) if os.path.isfile(source) else source
+        single = [path for path in (os.path.join(base, "group_vars", "all" + extension) for extension in C.YAML_FILENAME_EXTENSIONS) if os.path.isfile(path)]
+        return self.short(single[0] if single else os.path.join(base, "group_vars", "all", "main.yml"))
 
 
 class ActionModule(ActionBase):
@@ -948,6 +1055,11 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         self.rules = self._task.args["rules"]
+        if not in_range(ansible_version, self.rules["ansible_core"]):
+            # The rest calls functions that another Ansible may not have.
+            problems = list(check_controller(self.rules, self._task.args["repository"]))
+            result.update(failed=True, msg=message(problems, "Nothing was changed and no host was contacted"))
+            return result
         self.scope = Scope(self._loader, self._task.get_variable_manager(), self._task.args["repository"])
         self.locks = find_locks(self._task.args["repository"])
         self.lookups = {}
@@ -1035,6 +1147,10 @@ class ActionModule(ActionBase):
         needed = scope.read(os.path.join(scope.repository, "requirements.yml")).get("collections", []) if os.path.exists(
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
+        problems += check_config(scope.repository, C.CONFIG_FILE)
+        # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
+        named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+        problems += check_sandbox(scope.repository, scope.inventory._sources, named)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:
@@ -1042,6 +1158,8 @@ class ActionModule(ActionBase):
                 allowed.update(self.allowed())
         problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
         problems += check_duplicates(scope.settings, scope.specs)
+        for _level, directory, entities in scope.directories():
+            problems += check_layout(directory, entities, C.YAML_FILENAME_EXTENSIONS, scope.short)
 
         groups = {name: [host.name for host in group.get_hosts()] for name, group in scope.inventory.groups.items()}
         ours = list(collections.OrderedDict.fromkeys(groups.get("airflow", []) + groups.get("airflow_postgres", [])))
@@ -1050,6 +1168,7 @@ class ActionModule(ActionBase):
         for host in ours or [None]:
             variables = scope.manager.get_vars(host=scope.inventory.get_host(host)) if host else dict(scope.manager.extra_vars)
             getters[host] = get = self.getter(variables)
+            problems += check_address(host, variables.get("ansible_host"), scope.where("ansible_host", host))
             mine = {name for name in set_names if name in variables}
             found = self.check_values(host, get, mine, deferred)
             problems += found
@@ -1082,6 +1201,7 @@ class ActionModule(ActionBase):
         source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
                            for s in scope.inventory._sources)
         problems += check_groups(groups, source, rules, major, external, major == 2 and standalone_dag_processor(get))
+        problems += check_one_site(getters, scope.where)
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
             return {"failed": True, "msg": message(problems, "Nothing was changed and no host was contacted")}

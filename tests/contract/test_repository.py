@@ -62,7 +62,15 @@ def test_playbooks_see_the_group_vars(directory):
 def test_site_only_imports():
     for play in load(ROOT / "site.yml"):
         assert set(play) - {"vars"} == {"name", "import_playbook"}
-        assert (ROOT / play["import_playbook"]).exists()
+        # The first path is a template that refuses another Ansible or directory.
+        (path,) = re.findall(r"playbooks/\w+\.yml", play["import_playbook"])
+        assert (ROOT / path).exists()
+
+
+def test_site_refuses_the_ansible_that_preflight_refuses():
+    rules = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
+    (limit,) = re.findall(r"version\('([0-9.]+)', '<'\)", load(ROOT / "site.yml")[0]["import_playbook"])
+    assert limit == rules["ansible_core"]["at_least"]
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
@@ -150,8 +158,7 @@ def test_no_secret_is_in_the_tree():
 
 
 def test_yaml_files_end_in_yml():
-    allowed = {".yamllint", ".yamllint.yaml"}
-    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml" and path.name not in allowed]
+    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml"]
 
 
 def test_links_of_the_documentation_lead_somewhere():

@@ -3,6 +3,7 @@
 import base64
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -13,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 KNOWN = ["airflow_version", "airflow_executor", "postgresql_port"]
 
 
-def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all.yml:1"):
+def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all/main.yml:1"):
     return action.Setting(name, where, entity, level)
 
 
@@ -21,6 +22,8 @@ def setting(action, name, level="inventory", entity="all", where="inv/group_vars
     ("airflow_version", None),
     ("airflow_vresion", "Did you mean airflow_version?"),
     ("airflow_zzzzzz", "no role knows"),
+    # Both begin with airflow_, which makes them alike for nobody.
+    ("airflow_exec", "no role knows this variable. All of them"),
     ("postgres_port", "Did you mean postgresql_port?"),
     ("vault_airflow_version", None),
     ("my_variable", None),
@@ -158,6 +161,26 @@ def test_executors(action, rules, executor, told):
     assert [told in text for text in found] == ([True] if told else [])
 
 
+@pytest.mark.parametrize("value, told", [
+    ("", None), ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", None), ("production", 'is "production"; valid is a UUID in lower case'),
+    ("0D4B3F6E-6C39-4F0E-9F0A-5F1C1F0C8F11", "lower case"), ("../0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", "valid is a UUID"),
+    ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11\n", "valid is a UUID"),
+])
+def test_the_id_of_the_site(action, value, told):
+    texts = [text for _name, text in action.check_site_id(getter(airflow_site_id=value), lambda name: "group_vars/all/main.yml:7")]
+    assert [told in text and "group_vars/all/main.yml:7" in text for text in texts] == ([True] if told else [])
+
+
+def test_hosts_of_one_inventory_are_one_site(action):
+    def problems(**ids):
+        return [text for _name, text in action.check_one_site(
+            {host: getter(airflow_site_id=value) for host, value in ids.items()}, lambda name, host: f"host_vars/{host}.yml:1")]
+
+    assert problems(a="x", b="x") == problems(a="", b="") == []
+    (text,) = problems(a="x", b="")
+    assert 'a has "x" (host_vars/a.yml:1); b has "" (host_vars/b.yml:1)' in text
+
+
 def test_airflow_2_has_executors_of_its_own(action, rules):
     def problems(executor):
         return [text for _name, text in action.check_together(
@@ -239,9 +262,9 @@ def test_what_belongs_together(action, rules, values, told):
     ("3.3.2", {"celery": {"broker_url": "redis://:horse@r:6379/0"}}, "celery.broker_url_cmd to a command that prints it, or airflow_environment: AIRFLOW__C"),
     ("3.3.2", {"celery": {"broker_url": "redis://r:6379/0"}}, None), ("3.3.2", {"celery": {"broker_url_cmd": "cat /etc/horse"}}, None),
     ("3.3.2", {"sentry": {"sentry_dsn": "https://horse@sentry.io/1", "sentry_dsn_secret": "dsn"}}, "has sentry.sentry_dsn, a secret that --diff"),
-    ("2.11.2", {"smtp": {"smtp_password": "horse"}}, "smtp.smtp_password_cmd"),
+    ("2.11.2", {"smtp": {"smtp_password": "horse"}}, "put both into connection smtp_default"),
     # Airflow 3 has no such option, so reads it by no command.
-    ("3.3.2", {"smtp": {"smtp_password": "horse"}}, "Set airflow_environment: AIRFLOW__SMTP__SMTP_PASSWORD"),
+    ("3.3.2", {"smtp": {"smtp_password": "horse"}}, "put both into connection smtp_default"),
     ("3.3.2", {"our.team": {"api_token": "horse"}}, "Set airflow_environment: AIRFLOW__OUR_TEAM__API_TOKEN"),
     ("3.3.2", {"database": {"sql_alchemy_engine_args": {"connect_args": {"password": "horse"}}}}, "database.sql_alchemy_engine_args_cmd"),
     ("3.3.2", {"logging": {"remote_task_handler_kwargs": '{"secret_key": "horse"}'}}, "logging.remote_task_handler_kwargs_cmd"),
@@ -340,9 +363,67 @@ def test_hosts_that_need_each_other(action):
     ({"mode": 0o40777}, "chmod o-w"), ({"mode": 0o41777}, None), ({"collections_needed": ["no.such"]}, "no.such"),
 ])
 def test_controller(action, rules, changes, told):
-    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, **changes}
+    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, "prefix": "/usr", **changes}
     texts = [text for _name, text in action.check_controller(rules, "/repo", **arguments)]
     assert [told in text for text in texts] == ([True] if told else [])
+
+
+def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
+    """The operating system's own, for one."""
+    (name, text), = action.check_controller(rules, "/repo", version="2.14.18", python=(3, 11), mode=0o40755, prefix="/usr")
+    assert name == "ansible-core"
+    assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
+
+
+@pytest.mark.parametrize("stamp, told", [("new", True), ("right", False), (None, True)])
+def test_an_environment_from_before_a_pull_is_refused(action, rules, tmp_path, stamp, told):
+    """The hash is the one that bin/setup writes."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("uv.txt", "controller.txt"):
+        (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
+    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
+                           capture_output=True, text=True, check=True).stdout
+    if stamp:
+        (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
+    texts = [text for _name, text in action.check_controller(
+        rules, str(tmp_path), version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path / ".venv"))]
+    assert bool(texts) == told
+    assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
+
+
+def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(action, tmp_path):
+    repository, site = tmp_path / "repository", tmp_path / "site"
+    for directory in (repository / "roles", repository / "plugins", site):
+        directory.mkdir(parents=True)
+    main = "[defaults]\ninventory = x\nroles_path = roles\nforks = 20\n[connection]\npipelining = True\n"
+    (repository / "ansible.cfg").write_text(main, encoding="utf-8")
+
+    def problems(text, path=site / "ansible.cfg"):
+        (site / "ansible.cfg").write_text(text, encoding="utf-8")
+        return [text for _name, text in action.check_config(str(repository), path and str(path))]
+
+    good = f"[defaults]\nroles_path = {repository}/roles\nforks = 50\n[connection]\npipelining = True\n"
+    assert problems(good) == problems("", path=None) == problems("", path=repository / "ansible.cfg") == []
+    (text,) = problems(good.replace("[connection]\npipelining = True\n", "vars_plugins = x\n"))
+    assert "ansible.cfg has: pipelining." in text and f"Run: {repository}/bin/new-site --ansible-cfg {site}" in text
+    (text,) = problems(good.replace(f"{repository}/roles", "/elsewhere/roles"))
+    assert "has: roles_path." in text
+
+
+@pytest.mark.parametrize("named, there, told", [(None, False, True), (("x",), False, False), (None, True, False)])
+def test_a_command_without_a_site_needs_the_sandbox(action, tmp_path, named, there, told):
+    (tmp_path / "inventories/sandbox/host_vars").mkdir(parents=True)
+    if there:
+        (tmp_path / "inventories/sandbox/host_vars/airflow-sandbox.yml").write_text("", encoding="utf-8")
+    texts = [text for _name, text in action.check_sandbox(str(tmp_path), [str(tmp_path / "inventories/sandbox/hosts.yml")], named)]
+    assert bool(texts) == told
+    assert not texts or "Name your site: -i ~/airflow-site/hosts.yml" in texts[0]
+    assert not list(action.check_sandbox(str(tmp_path), [str(tmp_path / "elsewhere/hosts.yml")], None))
+
+
+def test_an_environment_of_another_maker_has_no_stamp(action, rules, tmp_path):
+    assert not list(action.check_controller(rules, "/repo", version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path)))
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
