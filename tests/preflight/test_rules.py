@@ -1,6 +1,7 @@
 """The functions that judge, on plain data."""
 
 import base64
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -72,8 +73,8 @@ def test_a_number_in_quotes_is_told_how_to_write_it(action):
     assert """-e '{"airflow_x": true}'""" in action.type_problem("airflow_x", {"type": "bool"}, "yes")
 
 
-# The same in every process of pytest-xdist, which compares the names of the tests.
-KEY = base64.urlsafe_b64encode(bytes(range(200, 232))).decode()
+# The same in each process: with pytest-xdist, the names of tests may not differ between them.
+KEY = base64.urlsafe_b64encode(hashlib.sha256(b"a key of the tests").digest()).decode()
 
 
 @pytest.mark.parametrize("value", [
