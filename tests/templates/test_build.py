@@ -132,3 +132,19 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
         wheel.writestr("ours-1.dist-info/RECORD", "")
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "target")]
     assert "Would install ours-1" in subprocess.run([*pip, "ours", "--constraint", str(constraints)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({}, "come from https://pypi.org/simple (airflow_index_url), whose certificate is verified with the authorities that the installer brings (airflow_ca_b"),
+    ({"airflow_index_url": "https://me:horse@pypi.example.com/simple", "airflow_ca_bundle": "/etc/ca.pem"},
+     "come from https://pypi.example.com/simple (airflow_index_url), whose certificate is verified with /etc/ca.pem (airflow_ca_bundle)"),
+    ({"airflow_wheel_dir": "/srv/wheels"}, "come from /srv/wheels (airflow_wheel_dir)."),
+])
+def test_a_build_that_failed_names_where_the_packages_come_from(tmp_path, given, told):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    build.templar.available_variables |= given
+    (wait,) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/wait.yml"), trusted_as_template=True)
+    (build.installers / "build.log").write_text("no route to host\n", encoding="utf-8")
+    done = subprocess.run(["sh", "-c", build.templar.template(trust_as_template(wait["probe"]["stdin"]))], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("no route to host\n")
+    assert told in done.stderr and "horse" not in done.stderr
