@@ -1,10 +1,13 @@
 """Action probe: questions to a host, with and without pipelining, as Ansible runs them."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import re
 import subprocess
+import types
+from unittest import mock
 
 import pytest
 import yaml
@@ -78,3 +81,29 @@ def test_an_exit_code_fails_the_task(answers):
 def test_an_option_that_there_is_not_is_refused(answers):
     answer = answers["no such option"]
     assert answer["failed"] and "Unsupported parameters" in answer["msg"] and "cmd" in answer["msg"]
+
+
+def test_what_is_not_yet_done_is_asked_again(ask, tmp_path):
+    script = f'echo x >> {tmp_path}/asked; [ "$(wc -l < {tmp_path}/asked)" -lt 3 ] || {{ echo done; exit 0; }}; echo waiting; exit 75'
+    answer = ask({"probe": {"stdin": script, "wait": 60}})
+    assert (answer["rc"], answer["stdout"], answer.get("failed", False)) == (0, "done", False)
+
+
+def test_what_is_never_done_fails(ask):
+    answer = ask({"probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}})
+    assert answer["failed"] and (answer["rc"], answer["stdout"]) == (75, "waiting")
+    assert ask({"probe": {"stdin": "exit 75"}})["failed"]
+
+
+def test_the_last_line_is_shown_while_it_is_waited_for(monkeypatch):
+    spec = importlib.util.spec_from_file_location("probe_action", ROOT / "plugins/action/probe.py")
+    probe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(probe)
+    clock, shown, answers = [0], [], [75] * 8 + [0]
+    monkeypatch.setattr(probe, "time", types.SimpleNamespace(monotonic=lambda: sum(clock)))
+    monkeypatch.setattr(probe.Display, "display", lambda self, line, *args, **kwargs: shown.append(line))
+    task = mock.MagicMock(args={"stdin": "x", "wait": 100}, async_val=0, check_mode=False)
+    action = probe.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=False), mock.MagicMock(), mock.MagicMock(), None)
+    action.directly = lambda args: clock.append(10) or {"rc": answers.pop(0), "stdout": "", "stdout_lines": ["first", f"at {sum(clock)}"]}
+    assert action.run(task_vars={"inventory_hostname": "one"})["rc"] == 0
+    assert shown == ["  one: at 30 (30 s of at most 100 s)", "  one: at 60 (60 s of at most 100 s)"]
