@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import configparser
-import difflib
 import functools
 import glob
 import hashlib
@@ -79,9 +78,13 @@ def range_text(limits):
     return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
 
 
-def did_you_mean(name, known, cutoff=0.7):
-    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return " Did you mean {0}?".format(near[0]) if near else ""
+def nearest(name, known, share=3):
+    return module_util("spelling").nearest(name, known, share)
+
+
+def did_you_mean(name, known):
+    near = nearest(name, known)
+    return " Did you mean {0}?".format(near) if near else ""
 
 
 # ---- names ------------------------------------------------------------------------------------------------------------------------
@@ -100,12 +103,12 @@ def check_names(settings, known, roles, renamed, allowed):
                 name, setting.where, "is called {0}".format(new) if new else "is gone", renamed[name].get("since"))
             continue
         mine = name.startswith(prefixes)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7 if mine else 0.9)
-        if mine or (near and near[0] not in name):
+        near = nearest(name, known, 3 if mine else 6)
+        if mine or (near and near not in name):
             yield name, (
                 "{0} ({1}): no role knows this variable.{2} All of them are listed in roles/*/README.md; "
                 "a variable of your own that is called so goes into preflight_allowed_variables."
-            ).format(name, setting.where, " Did you mean {0}?".format(near[0]) if near else "")
+            ).format(name, setting.where, " Did you mean {0}?".format(near) if near else "")
 
 
 def check_duplicates(settings, known):
@@ -119,8 +122,22 @@ def check_duplicates(settings, known):
         if other:
             yield setting.name, (
                 "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
-                "such as group_vars/airflow.yml of the inventory, wins over both."
+                "such as group_vars/airflow/main.yml of the inventory, wins over both."
             ).format(setting.name, setting.where, other.where)
+
+
+def check_layout(directory, entities, extensions, name_of):
+    """Ansible reads one of group_vars/X/, X, X.yml, X.yaml and X.json, and says nothing about the others. name_of makes paths short."""
+    for entity in entities:
+        beside = [os.path.join(directory, entity + extension) for extension in ("", *extensions)]
+        found = [path for path in beside if os.path.exists(path)]
+        if len(found) > 1:
+            kept, folder = found[0], os.path.join(directory, entity)
+            names = [name_of(path) + "/" * os.path.isdir(path) for path in found]
+            yield names[0], (
+                "{0}: Ansible reads only {1}, and silently ignores every variable in {0}. Move what is in {0} into {2}, then remove {3}."
+            ).format(" and ".join(names[1:]), names[0], name_of(os.path.join(folder, "main.yml")) if os.path.isdir(folder) else name_of(kept),
+                     "it" if len(names) == 2 else "them")
 
 
 # ---- types ------------------------------------------------------------------------------------------------------------------------
@@ -359,7 +376,7 @@ def check_unit_overrides(get, where, components, sections):
         else:
             for section in sorted(set(body) - set(sections)):
                 yield "airflow_services_unit_overrides", named + "{0} has the section {1}; valid are {2}.{3}".format(
-                    component, section, ", ".join(sections), did_you_mean(str(section), sections, 0.6))
+                    component, section, ", ".join(sections), did_you_mean(str(section), sections))
 
 
 def check_auth(get, where, rules):
@@ -523,11 +540,12 @@ def check_secrets_in_config(get, where, rules):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known, rules) or re.fullmatch(rules["secrets_elsewhere"], option, re.IGNORECASE):
             continue
-        yield "airflow_config", (
-            "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. Set {2}airflow_environment: AIRFLOW__{3}__{4}, "
-            "which is shown nowhere."
-        ).format(where("airflow_config"), name, "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
-                 re.sub(r"\W", "_", section.upper()), option.upper())
+        named = "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. ".format(where("airflow_config"), name)
+        if name in rules["config_secrets_elsewhere"]:
+            yield "airflow_config", named + rules["config_secrets_elsewhere"][name]
+            continue
+        yield "airflow_config", named + "Set {0}airflow_environment: AIRFLOW__{1}__{2}, which is shown nowhere.".format(
+            "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
 
 
 def holds_secret(name, value, sensitive, rules):
@@ -706,9 +724,9 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     """groups: {name: [hosts]}. standalone: DAG files are parsed outside of the scheduler."""
     for name in sorted(groups):
         if name not in rules["groups"]:
-            near = difflib.get_close_matches(name, rules["groups"], n=1, cutoff=0.88)
-            if near and not groups.get(near[0]):
-                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near[0])
+            near = nearest(name, rules["groups"], 4)
+            if near and not groups.get(near):
+                yield name, "Group {0} ({1}): no role knows it. Did you mean {2}?".format(name, source, near)
     if standalone and not groups.get("airflow_dag_processor"):
         yield "groups", (
             "The inventory ({0}) has no host in airflow_dag_processor, but airflow_config has scheduler.standalone_dag_processor, with which the "
@@ -963,24 +981,33 @@ class Scope:
                 number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
         except (OSError, UnicodeDecodeError):
             number = 0
+        return self.short(path) + (":{0}".format(number) if number else "")
+
+    def short(self, path):
+        """The path, relative to the repository where it lies in there."""
         real = os.path.realpath(path)
         short = os.path.relpath(real, self.repository)
-        return (real if short.startswith("..") else short) + (":{0}".format(number) if number else "")
+        return real if short.startswith("..") else short
 
-    def find_settings(self):
+    def directories(self):
+        """(level, directory, groups or hosts) of each group_vars and host_vars, beside the inventory and beside the playbooks."""
         bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources if os.path.exists(s)]
         bases.append(("playbook", self.loader.get_basedir()))
         seen = set()
         for level, base in bases:
             for folder, entities in (("group_vars", self.inventory.groups), ("host_vars", self.inventory.hosts)):
                 directory = os.path.realpath(os.path.join(base, folder))
-                if not os.path.isdir(directory) or directory in seen:
-                    continue
-                seen.add(directory)
-                for entity in entities:
-                    for path in self.loader.find_vars_files(directory, entity) if not entity.startswith("/") else []:
-                        for name in self.read(path):
-                            yield Setting(name, self.place(path, name), entity, level)
+                if os.path.isdir(directory) and directory not in seen:
+                    seen.add(directory)
+                    # As Ansible does: a host that is a path names no file.
+                    yield level, directory, [entity for entity in entities if not entity.startswith("/")]
+
+    def find_settings(self):
+        for level, directory, entities in self.directories():
+            for entity in entities:
+                for path in self.loader.find_vars_files(directory, entity):
+                    for name in self.read(path):
+                        yield Setting(name, self.place(path, name), entity, level)
         for entities in (self.inventory.groups, self.inventory.hosts):
             for entity, item in entities.items():
                 for name in item.vars:
@@ -1015,9 +1042,9 @@ class Scope:
 
     def file_to_edit(self):
         source = next((s for s in self.inventory._sources if os.path.exists(s)), "")
-        base = os.path.realpath(os.path.dirname(source) if os.path.isfile(source) else source)
-        short = os.path.relpath(os.path.join(base, "group_vars", "all.yml"), self.repository)
-        return os.path.join(base, "group_vars", "all.yml") if short.startswith("..") else short
+        base = os.path.dirname(source) if os.path.isfile(source) else source
+        single = [path for path in (os.path.join(base, "group_vars", "all" + extension) for extension in C.YAML_FILENAME_EXTENSIONS) if os.path.isfile(path)]
+        return self.short(single[0] if single else os.path.join(base, "group_vars", "all", "main.yml"))
 
 
 class ActionModule(ActionBase):
@@ -1131,6 +1158,8 @@ class ActionModule(ActionBase):
                 allowed.update(self.allowed())
         problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
         problems += check_duplicates(scope.settings, scope.specs)
+        for _level, directory, entities in scope.directories():
+            problems += check_layout(directory, entities, C.YAML_FILENAME_EXTENSIONS, scope.short)
 
         groups = {name: [host.name for host in group.get_hosts()] for name, group in scope.inventory.groups.items()}
         ours = list(collections.OrderedDict.fromkeys(groups.get("airflow", []) + groups.get("airflow_postgres", [])))

@@ -123,6 +123,10 @@ class Problem(Exception):
     """What is wrong with the source, as an instruction."""
 
 
+class GitProblem(Problem):
+    """What git itself says."""
+
+
 class Entry(NamedTuple):
     """A file (content) or a symbolic link (its target)."""
 
@@ -218,7 +222,8 @@ def git(*arguments: str, **options) -> bytes:
     except FileNotFoundError:
         raise Problem("git is not installed on the controller.") from None
     except subprocess.CalledProcessError as error:
-        raise Problem(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
+        said = " ".join(line.strip() for line in error.stderr.decode(errors="replace").splitlines() if line.strip())
+        raise GitProblem(f"git says: {said.rstrip('.')}") from None
 
 
 def from_directory(source: str) -> tuple:
@@ -253,12 +258,32 @@ def from_git(source: str, ref: str, subdirectory: str) -> tuple:
     """Return the files of a commit of a repository, without a work tree."""
     if re.match(r"\w+://[^/@]*:[^/@]*@", source):
         raise Problem("airflow_dags_source: the address holds a password. Leave it out and use an SSH key or git's credential helper on the controller.")
+    # Where a name is, some put a token.
+    address = re.sub(r"^(https?://)[^/@]*@", r"\1***@", source)
     with tempfile.TemporaryDirectory() as directory:
         git("init", "--quiet", "--bare", directory)
-        git("-C", directory, "fetch", "--quiet", "--depth", "1", source, ref)
+        try:
+            git("-C", directory, "fetch", "--quiet", "--depth", "1", source, ref)
+        except GitProblem as problem:
+            said = str(problem).replace(source, address)
+            if re.search("find remote ref|invalid refspec", said):
+                raise Problem(
+                    f"airflow_dags_ref: {ref} is no branch, tag or commit of {address} (airflow_dags_source); {said}. "
+                    f"To see what there is: git ls-remote {address}"
+                ) from None
+            raise Problem(
+                f"airflow_dags_source: git on the controller cannot read {address}; {said}. Valid is an address such as "
+                f"https://github.com/example/pipelines.git or git@github.com:example/pipelines.git. To try one: git ls-remote {address}"
+            ) from None
         commit = git("-C", directory, "rev-parse", "FETCH_HEAD^{commit}").decode().strip()
         tree = f"FETCH_HEAD:{subdirectory.strip('/')}" if subdirectory.strip("/") else "FETCH_HEAD"
-        archive = git("-C", directory, "archive", "--format=tar", tree)
+        try:
+            archive = git("-C", directory, "archive", "--format=tar", tree)
+        except GitProblem as problem:
+            raise Problem(
+                f"airflow_dags_subdirectory: {subdirectory} is no directory of {address} at {ref}; {problem}. "
+                "Valid is a path below the root of the repository, such as airflow; empty is the root itself."
+            ) from None
     entries = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for info in tar:

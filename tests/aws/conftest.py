@@ -79,11 +79,11 @@ class Account:
             "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true",
             "no_proxy": "127.0.0.1",
         }
-        self.directory.joinpath("inventories/aws/group_vars").mkdir(parents=True)
+        self.directory.joinpath("inventories/aws/group_vars/all").mkdir(parents=True)
         for name in ("aws_ec2.yml", "groups.yml"):
             shutil.copy(ROOT / "inventories/aws" / name, self.directory / "inventories/aws")
-        shipped = yaml.safe_load((ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8"))
-        (self.directory / "inventories/aws/group_vars/all.yml").write_text(yaml.safe_dump(shipped | SETTINGS), encoding="utf-8")
+        shipped = yaml.safe_load((ROOT / "inventories/aws/group_vars/all/main.yml").read_text(encoding="utf-8"))
+        (self.directory / "inventories/aws/group_vars/all/main.yml").write_text(yaml.safe_dump(shipped | SETTINGS), encoding="utf-8")
 
     def client(self, service, role=None):
         """A client of the service: the account's administrator, or who has assumed the role."""

@@ -20,7 +20,7 @@ class Branch:
         ec2 = account.client("ec2")
         (vpc,) = ec2.describe_vpcs()["Vpcs"]
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-        with open(self.directory / "group_vars/all.yml", "a", encoding="utf-8") as file:
+        with open(self.directory / "group_vars/all/main.yml", "a", encoding="utf-8") as file:
             file.write(f"aws_network_vpc_id: {vpc['VpcId']}\naws_network_subnet_ids: [{subnet}]\n"
                        "aws_instances_image: /aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64\n")
 

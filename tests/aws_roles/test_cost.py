@@ -18,9 +18,9 @@ def inventory(tmp_path):
     """inventory(line...): an inventory with these lines added to those of the shipped one."""
 
     def made(*lines):
-        (tmp_path / "group_vars").mkdir(exist_ok=True)
-        text = (ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8")
-        (tmp_path / "group_vars/all.yml").write_text("\n".join([text, *lines]) + "\n", encoding="utf-8")
+        (tmp_path / "group_vars/all").mkdir(parents=True, exist_ok=True)
+        text = (ROOT / "inventories/aws/group_vars/all/main.yml").read_text(encoding="utf-8")
+        (tmp_path / "group_vars/all/main.yml").write_text("\n".join([text, *lines]) + "\n", encoding="utf-8")
         return tmp_path
 
     return made

@@ -119,7 +119,7 @@ def test_subnets_do_not_overlap_and_lie_in_the_vpc():
 
 def test_hosts_send_where_their_policy_lets_them():
     """The agent's variables of the inventory and the names that the AWS roles derive are the same."""
-    agent = yaml.safe_load((ROOT / "inventories/aws/group_vars/all.yml").read_text(encoding="utf-8"))
+    agent = yaml.safe_load((ROOT / "inventories/aws/group_vars/all/main.yml").read_text(encoding="utf-8"))
     derived = yaml.safe_load((ROOT / "roles/aws_common/vars/main.yml").read_text(encoding="utf-8"))
     assert agent["cloudwatch_agent_log_group_prefix"] == derived["__aws_log_group_prefix"]
     assert agent["cloudwatch_agent_namespace"] == derived["__aws_namespace"]

@@ -60,7 +60,6 @@ class Site:
     def __init__(self, directory, system):
         self.directory, self.systems = directory, {system[0]: [system[1]]}
         host = {"site": None}
-        (directory / "group_vars").mkdir()
         self.write("hosts.yml", {"all": {
             "hosts": {"site": {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}},
             "children": {"airflow_postgres": {"hosts": host}, "airflow": {"children": {group: {"hosts": host} for group in GROUPS}}}}})
@@ -69,10 +68,11 @@ class Site:
                      "airflow_database_port": free_port()}
 
     def write(self, name, data):
+        (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (self.directory / name).write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
     def run(self, *arguments, playbook="playbooks/preflight.yml", **variables):
-        self.write("group_vars/all.yml", {**self.base, **variables})
+        self.write("group_vars/all/main.yml", {**self.base, **variables})
         # What this machine can't be: of a supported system, started by systemd, free from what listens on fixed ports.
         init = pathlib.Path("/proc/1/comm").read_text(encoding="utf-8").strip()
         rules = {**RULES, "systems": self.systems, "init": init, "ports": [rule for rule in RULES["ports"] if "variable" in rule]}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 # The last line of the message is the file that a user has to edit.
-FILE = "group_vars/all.yml:"
+FILE = "group_vars/all/main.yml:"
 
 
 def test_an_airflow_version_without_lock_and_constraints(site):
@@ -66,6 +66,20 @@ def test_the_same_key_beside_playbook_and_inventory(site):
     site.run(postgresql_memory_percent=30).refuses("postgresql_memory_percent", FILE, "group_vars/all/postgresql.yml:", "silently wins")
 
 
+def test_files_of_variables_that_ansible_ignores(site):
+    """For every group and host, and whatever the file's suffix."""
+    pairs = {"group_vars/all/": "group_vars/all.yml", "group_vars/airflow_scheduler/": "group_vars/airflow_scheduler.yaml",
+             "host_vars/site/": "host_vars/site.json", "group_vars/airflow_postgres": "group_vars/airflow_postgres.yml",
+             "group_vars/airflow.yml": "group_vars/airflow.yaml"}
+    for kept, ignored in pairs.items():
+        site.write(kept + ("main.yml" if kept.endswith("/") else ""), {"airflow_log_format": "json"})
+        site.write(ignored, {"airflow_version": "2.11.2", "airflow_database_host": "db.example.com"})
+    run = site.run()
+    for kept, ignored in pairs.items():
+        run.refuses("{0}/{1}: Ansible reads only {0}/{2}, and silently ignores".format(site.directory, ignored, kept), "Move what is in")
+    assert "5 problems." in run.output
+
+
 def test_a_port_in_use_by_someone_else(site):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -117,7 +131,7 @@ def test_a_proxy_without_a_name(site):
     inventory["all"]["children"]["airflow_proxy"] = {"hosts": {"site": None}}
     site.write("hosts.yml", inventory)
     run = site.run(airflow_api_host="0.0.0.0")
-    run.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all.yml", "such as https://airflow.example.com")
+    run.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all/main.yml", "such as https://airflow.example.com")
     run.refuses("airflow_api_host", FILE, "Valid is 127.0.0.1")
     assert "2 problems." in run.output
 
@@ -144,3 +158,18 @@ def test_a_sign_in_that_lets_in_everybody(site):
     assert "5 problems." in run.output and "horse-battery" not in run.output
     run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
     run.refuses("airflow_auth", FILE, "Did you mean")
+
+
+@pytest.mark.parametrize(("name", "text", "told"), [
+    ("group_vars/all/more.yml", "airflow_executor: [a\nairflow_log_format: : json\n", ":2:21: Ansible cannot read this file of variables: YAML parsing failed: Colons"),
+    ("host_vars/site.yml", "\tairflow_executor: a\n", ":1:1: Ansible cannot read this file of variables: YAML parsing failed: Tabs"),
+    ("group_vars/airflow/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3333\n", ": Ansible cannot read this file of variables: Attempting to decrypt but no vault"),
+    ("group_vars/airflow.yml", "- airflow_executor\n", ": this file of variables holds a list where names with values belong"),
+])
+def test_a_file_of_variables_that_cannot_be_read(site, name, text, told):
+    path = site.directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    run = site.run()
+    assert run.code != 0
+    assert f"[ERROR]: {path}{told}" in run.output, run.output

@@ -183,8 +183,19 @@ def test_a_work_tree_has_a_commit_while_it_is_clean(run, repository):
     assert run(repository)["revision"]["commit"] == ""
 
 
-def test_a_ref_that_is_not_there_is_gits_own_message(run, repository):
-    assert "v9" in run(f"file://{repository}", ref="v9")["msg"]
+@pytest.mark.parametrize(("source", "arguments", "told"), [
+    ("file://{0}", {"ref": "v9"}, "airflow_dags_ref: v9 is no branch, tag or commit of file://{0} (airflow_dags_source); git says: fatal: couldn't find"),
+    ("file://{0}", {"ref": "a b"}, "airflow_dags_ref: a b is no branch, tag or commit"),
+    ("file://{0}", {"subdirectory": "iner"}, "airflow_dags_subdirectory: iner is no directory of file://{0} at HEAD; git says: fatal: "),
+    ("file://{0}x", {}, "airflow_dags_source: git on the controller cannot read file://{0}x; git says: fatal: "),
+    ("git@127.0.0.1:{0}", {}, "airflow_dags_source: git on the controller cannot read git@127.0.0.1:{0}; git says: "),
+    ("gti://127.0.0.1{0}", {}, "To try one: git ls-remote gti://127.0.0.1{0}"),
+    ("https://hunter2@127.0.0.1:1/x.git", {}, "airflow_dags_source: git on the controller cannot read https://***@127.0.0.1:1/x.git; git says: fatal: "),
+])
+def test_what_git_refuses_names_the_variable(run, repository, source, arguments, told):
+    result = run(source.format(repository), **arguments)
+    assert told.format(repository) in result["msg"]
+    assert "hunter2" not in result["msg"] and "\n" not in result["msg"]
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(run):

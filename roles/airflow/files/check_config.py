@@ -39,7 +39,7 @@ except ImportError:
 problems = []
 for section in file.sections():
     if section not in known:
-        near = difflib.get_close_matches(section, known, 1)
+        near = difflib.get_close_matches(section, known, 1, 0.8)
         problems.append(f"airflow_config.{section}: no section of this Airflow" + (f"; did you mean {near[0]}?" if near else ""))
         continue
     for key, value in file[section].items():
@@ -48,7 +48,7 @@ for section in file.sections():
         if renamed:
             problems.append(f"airflow_config.{section}.{key}: now called {renamed[0]}.{renamed[1]}")
         elif name not in known[section]:
-            near = difflib.get_close_matches(key, known[section], 1)
+            near = difflib.get_close_matches(key, known[section], 1, 0.8)
             problems.append(f"airflow_config.{section}.{key}: no option of this Airflow" + (f"; did you mean {near[0]}?" if near else ""))
         elif name == key:
             kind = known[section][key].get("type")

@@ -1,7 +1,8 @@
 """Judge the variables of all AWS roles before anything is made."""
 
-import difflib
+import importlib.util
 import ipaddress
+import os
 import re
 
 # A host of this product needs 2 GiB; the sizes below have less in every family.
@@ -10,11 +11,20 @@ SMALLEST_VOLUME_GB = 20
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
+def spelling():
+    """The code that finds the name that was meant."""
+    repository = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+    spec = importlib.util.spec_from_file_location("spelling", os.path.join(repository, "plugins", "module_utils", "spelling.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def names(values, specs):
     """Yield what is wrong with names of variables."""
     for name in sorted(set(values) - set(specs)):
-        near = difflib.get_close_matches(name, specs, n=1, cutoff=0.7)
-        yield "No role knows %s.%s" % (name, " Did you mean %s?" % near[0] if near else "")
+        near = spelling().nearest(name, specs)
+        yield "No role knows %s.%s" % (name, " Did you mean %s?" % near if near else "")
 
 
 def common(values):

@@ -1,0 +1,36 @@
+"""Which known name somebody meant who wrote another one."""
+
+from __future__ import annotations
+
+
+def distance(one, other):
+    """Return how many letters were added, left out, replaced or swapped with their neighbour."""
+    before, last = [], list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        now = [row]
+        for column, against in enumerate(other, 1):
+            cost = min(last[column] + 1, now[-1] + 1, last[column - 1] + (letter != against))
+            if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == against:
+                cost = min(cost, before[column - 2] + 1)
+            now.append(cost)
+        before, last = last, now
+    return last[-1]
+
+
+def differing(one, other):
+    """Return both names without the words that both begin with: airflow_ must not make every two variables alike."""
+    words, others = one.split("_"), other.split("_")
+    while len(words) > 1 and len(others) > 1 and words[0] == others[0]:
+        del words[0], others[0]
+    return "_".join(words), "_".join(others)
+
+
+def nearest(name, known, share=3):
+    """Return the known name that differs in at most one letter of so many, or nothing."""
+    found = []
+    for candidate in known:
+        one, other = differing(str(name).lower(), str(candidate).lower())
+        wrong = distance(one, other)
+        if wrong <= max(len(one), len(other)) // share:
+            found.append((wrong, str(candidate)))
+    return min(found)[1] if found else ""

@@ -1,0 +1,22 @@
+"""Variables of a site lie in one layout: group_vars/<group>/<name>.yml. Ansible ignores group_vars/<group>.yml beside such a directory."""
+
+import re
+
+import pytest
+from repository import ROOT, source_files
+
+READ_BY_PEOPLE = ["README.md", "CONTRIBUTING.md", "docs", "roles", "playbooks", "inventories", "bin", "plugins"]
+
+
+@pytest.mark.parametrize("kind", ["group_vars", "host_vars"])
+def test_inventories_have_directories_only(kind):
+    assert not [path for path in ROOT.glob(f"inventories/*/{kind}/*") if path.is_file()]
+
+
+def test_no_document_and_no_message_names_the_other_layout():
+    named = []
+    for path in source_files():
+        if path.relative_to(ROOT).parts[0] in READ_BY_PEOPLE:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            named += [f"{path.relative_to(ROOT)}: {match[0]}" for match in re.finditer(r"group_vars/[\w<>-]+\.(yml|yaml|json)", text)]
+    assert not named

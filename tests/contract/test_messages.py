@@ -1,0 +1,37 @@
+"""Texts that people read."""
+
+import re
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from repository import ROOT
+
+FILES = sorted(path for pattern in ("roles/*/*/*.yml", "roles/*/*/*/*.yml", "playbooks/**/*.yml", "group_vars/*/*.yml") for path in ROOT.glob(pattern))
+
+
+def strings(node):
+    """The scalars below a node, as YAML reads them."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node.value
+    for child in node.value if isinstance(node, yaml.CollectionNode) else []:
+        for one in child if isinstance(child, tuple) else [child]:
+            yield from strings(one)
+
+
+def test_no_message_shows_a_line_break_as_two_characters():
+    r"""Ansible hands '\n' to Jinja as two characters, unless YAML has made a line break of it: so the text around it is in double quotes."""
+    literal = re.compile(r"""(join\(|~ ?)(['"])[^'"]*\\n[^'"]*\2(?!\)\s*\|\s*hash)""")
+    wrong = []
+    for path in FILES:
+        for document in yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
+            wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for text in strings(document) for match in literal.finditer(text)]
+    assert not wrong
+
+
+def test_the_refusal_of_a_release_has_a_line_for_each_problem():
+    tasks = DataLoader().load_from_file(str(ROOT / "roles/airflow_dags/tasks/validate.yml"), trusted_as_template=True)
+    (message,) = [task["ansible.builtin.assert"]["fail_msg"] for task in tasks if "Refuse" in task["name"]]
+    variables = {"__airflow_dags_label": "/srv/dags", "__airflow_dags_report": {"problems": ["a.py: no DAG", "b.py: SyntaxError"]}}
+    text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(message))
+    assert text.splitlines() == ["/srv/dags is not deployed, 2 to mend:", "a.py: no DAG", "b.py: SyntaxError"]

@@ -1,0 +1,31 @@
+"""Which name was meant: a slip of the pen is found, a name that only begins alike is not."""
+
+import importlib.util
+import pathlib
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("spelling", ROOT / "plugins/module_utils/spelling.py")
+spelling = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(spelling)
+VARIABLES = [name for path in ROOT.glob("roles/*/defaults/main.yml") for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
+
+
+@pytest.mark.parametrize(("name", "meant"), [
+    ("airflow_excutor", "airflow_executor"), ("airflow_vershun", "airflow_version"), ("airflow_parralelism", "airflow_parallelism"),
+    ("airflow_database_prot", "airflow_database_port"), ("airflow_dag_source", "airflow_dags_source"), ("postgres_port", "postgresql_port"),
+    ("airflow_admin_passwrod", "airflow_admin_password"), ("Airflow_Version", "airflow_version"),
+    ("airflow_timezone", ""), ("airflow_port", ""), ("airflow_password", ""), ("airflow_dags_dir", ""), ("airflow_smtp_host", ""), ("airflow_home_page", ""),
+    ("airflow_fernet", ""), ("airflow_workers", ""), ("airflow_log_level", ""), ("airflow_", ""), ("airflow", ""),
+])
+def test_variables(name, meant):
+    assert spelling.nearest(name, VARIABLES) == meant
+
+
+@pytest.mark.parametrize(("one", "other", "wrong"), [
+    ("", "", 0), ("a", "", 1), ("port", "prot", 1), ("port", "sort", 1), ("abcd", "badc", 2), ("query", "qury", 1),
+])
+def test_distance(one, other, wrong):
+    assert spelling.distance(one, other) == spelling.distance(other, one) == wrong
