@@ -1,5 +1,5 @@
-# What bin/sandbox, bin/test and bin/host-image share: messages, long steps, the controller's environment, Docker.
-# Sourced, not run. The caller has set -euo pipefail and $ROOT.
+# Shared by bin/setup, bin/sandbox, bin/test and bin/host-image: messages, long steps, the controller's environment, Docker.
+# Sourced, not run. The caller has set -euo pipefail and $ROOT. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
 # shellcheck shell=bash
 
 LOG_DIR=$ROOT/artifacts/logs
@@ -18,7 +18,7 @@ step() {
   local label=$1 hint=$2 log begin=$SECONDS rc=0 pid
   shift 2
   mkdir -p "$LOG_DIR"
-  log=$LOG_DIR/$(tr -cs 'a-z0-9\n' - <<<"${label,,}").log
+  log=$LOG_DIR/$(tr '[:upper:]' '[:lower:]' <<<"$label" | tr -cs 'a-z0-9\n' -).log
   ("$@") >"$log" 2>&1 </dev/null &
   pid=$!
   if [ -t 1 ]; then
@@ -75,34 +75,27 @@ find_python() {
   return 1
 }
 
-make_venv() {
-  local python=$1 lock
-  # pip and uv read different variables for the same thing; whoever set one gets both.
-  [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}
-  [ -z "${UV_DEFAULT_INDEX:-}" ] || export PIP_INDEX_URL=${PIP_INDEX_URL:-$UV_DEFAULT_INDEX}
-  lock=$ROOT/requirements
-  "$python" -m venv --clear "$VENV"
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --require-hashes -r "$lock/uv.txt"
-  "$VENV/bin/uv" pip sync --python "$VENV/bin/python" --require-hashes "$lock/controller.txt"
-  # Where PYTHONDONTWRITEBYTECODE is set, as in many images for CI, Ansible would compile itself at each start and in each worker.
-  "$VENV/bin/python" -m compileall -q -j 0 -x /galaxy/ "$VENV"/lib/python3.*/site-packages/{ansible,cryptography,jinja2,packaging,yaml}
-  printf '%s\n' "$VENV_STAMP" >"$VENV/.stamp"
-}
+# Debian and Ubuntu have Python without these modules.
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
-# The controller's environment, exactly as requirements/*.txt say. Nothing happens where it is so already.
+# The controller's environment, made by bin/setup. That installs no packages; this does, as everything else that the hosts in containers need.
 ensure_venv() {
   local python
-  VENV=$ROOT/.venv
-  VENV_STAMP=$(cat "$ROOT"/requirements/{uv,controller}.txt | sha256sum | cut -d' ' -f1)
-  if [ ! -x "$VENV/bin/ansible-playbook" ] || [ "$(cat "$VENV/.stamp" 2>/dev/null)" != "$VENV_STAMP" ]; then
-    python=$(find_python) || die "no Python 3.11, 3.12 or 3.13 here; Ansible needs one ($(python3 --version 2>&1 || true))" \
-      "install one and name it: PYTHON=/path/to/python3.12 $0"
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install "to make the controller's environment" python3-venv
-    step "Make .venv from requirements/" \
-      "check that this machine reaches PyPI; a mirror is named by PIP_INDEX_URL, a private authority by SSL_CERT_FILE" \
-      make_venv "$python"
+  if [ ! -x "$ROOT/.venv/bin/python" ] && python=$(find_python) && ! has_venv "$python"; then
+    apt_install "to make the controller's environment" python3-venv
   fi
-  export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV ANSIBLE_CONFIG=$ROOT/ansible.cfg
+  "$ROOT/bin/setup" --quiet
+  export PATH=$ROOT/.venv/bin:$PATH VIRTUAL_ENV=$ROOT/.venv ANSIBLE_CONFIG=$ROOT/ansible.cfg
+}
+
+gpg_hint() {
+  if command -v apt-get >/dev/null; then
+    echo "sudo apt-get install gnupg"
+  elif command -v brew >/dev/null; then
+    echo "brew install gnupg"
+  else
+    echo "install gnupg"
+  fi
 }
 
 # A run of site.yml makes the keys that backups are sealed for, on this machine.

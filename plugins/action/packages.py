@@ -5,10 +5,45 @@ What plugins/modules/packages.py documents.
 
 from __future__ import annotations
 
+import json
+import os
+import time
+
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 # A host that lost power during an install needs it before apt does anything else; otherwise it does nothing. Configuration that was changed is kept.
 FINISH = ["env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
+
+# Runs on the host: prints the processes that hold a lock of apt or dpkg, as JSON. The kernel names them, so no other program is needed.
+HOLDERS = r"""
+import fcntl, json, os, struct
+found = {}
+for path in ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"):
+    try:
+        with open(path, "r+b") as file:
+            # struct flock of 64-bit Linux.
+            asked = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        continue
+    kind, _whence, _start, _length, pid = struct.unpack("hhqqi4x", asked)
+    if kind != fcntl.F_UNLCK and pid not in found:
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                name = " ".join(file.read().decode(errors="replace").split("\0"))[:80].strip()
+        except OSError:
+            name = ""
+        found[pid] = [path, name or "a process that the host does not name"]
+print(json.dumps([[pid, *rest] for pid, rest in found.items()]))
+"""
+# Seconds between two looks, and between two lines that say who is waited for.
+LOOK, SAY = 5, 30
+# Seconds to wait where nobody says otherwise: the default of airflow_package_lock_timeout.
+LIMIT = 900
+# What apt says when another process took the lock after the last look.
+TAKEN = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Unable to lock directory", "Failed to lock apt", "is another process using it")
+# What apt says when a mirror does not answer.
+NO_MIRROR = ("Failed to fetch", "Temporary failure resolving", "Could not resolve", "Failed to update apt cache", "Could not connect", "connection timed out")
 
 
 class ActionModule(ActionBase):
@@ -21,25 +56,91 @@ class ActionModule(ActionBase):
         """Return what the package manager's module does."""
         result = super().run(tmp, task_vars)
         _validated, args = self.validate_argument_spec({
-            "name": {"type": "list", "elements": "str", "required": True},
+            "name": {"type": "list", "elements": "str"},
+            "deb": {"type": "str"},
             "manager": {"type": "str", "required": True, "choices": ["apt", "dnf"]},
             "cache_valid_time": {"type": "int", "default": 3600},
-        })
+            "lock_timeout": {"type": "int"},
+        }, mutually_exclusive=[["name", "deb"]], required_one_of=[["name", "deb"]])
         if self._task.check_mode:
             return {**result, "skipped": True, "msg": "A dry run fetches no package lists, and a bare host has none."}
+        self.limit, self.host, self.begin = self.limit_of(args["lock_timeout"], task_vars), task_vars.get("inventory_hostname", ""), time.monotonic()
         if args["manager"] == "dnf":
-            return {**result, **self.module("dnf", {"name": args["name"], "state": "present"}, task_vars)}
-        done = self.apt(args["name"], args["cache_valid_time"], task_vars)
-        if done.get("failed") and not done.get("unreachable"):
-            finished = self.module("command", {"argv": FINISH}, task_vars)
-            # How old the lists look says nothing where an image was made without them.
-            done = finished if finished.get("failed") else {**self.apt(args["name"], 0, task_vars), "changed": True}
-        return {**result, **done}
+            return {**result, **self.module("dnf", {"name": args["name"], "state": "present", "lock_timeout": self.limit}, task_vars)}
+        return {**result, **self.with_apt(args, task_vars)}
 
-    def apt(self, names, cache_valid_time, task_vars):
-        """Install with package lists that are at most so old. Another use of apt, as of a host's own upgrades, is waited for."""
-        return self.module("apt", {"name": names, "state": "present", "update_cache": True, "cache_valid_time": cache_valid_time,
-                                   "install_recommends": False, "lock_timeout": 120}, task_vars)
+    def limit_of(self, given, task_vars):
+        """Return the seconds to wait: those of the task, of the inventory, or the default."""
+        if given is None and "airflow_package_lock_timeout" in task_vars:
+            given = int(self._templar.template(task_vars["airflow_package_lock_timeout"]))
+        return LIMIT if given is None else given
+
+    def with_apt(self, args, task_vars):
+        """Install with apt, after whoever uses it now. The second answer counts."""
+        done = self.apt(args, args["cache_valid_time"], task_vars)
+        if not done.get("failed") or done.get("unreachable") or done.get("holders"):
+            return done
+        finished = self.alone(FINISH, task_vars)
+        # How old the lists look says nothing where an image was made without them.
+        done = finished if finished.get("failed") else {**self.apt(args, 0, task_vars), "changed": True}
+        if done.get("failed") and any(words in str(done.get("msg", "")) for words in NO_MIRROR):
+            done["msg"] = (
+                f"{done['msg']}\n{self.host} cannot read a mirror of its distribution. Its addresses are in /etc/apt/sources.list and "
+                "/etc/apt/sources.list.d/ of the host (a proxy: /etc/apt/apt.conf.d/). Correct them, try `apt-get update` there, then run this again."
+            )
+        return done
+
+    def apt(self, args, cache_valid_time, task_vars):
+        """Install with package lists that are at most so old."""
+        if args["deb"]:
+            # An older version than the installed one may be wanted, and a configuration file that was changed is kept.
+            wanted = {"deb": args["deb"], "allow_downgrade": True, "dpkg_options": "force-confold"}
+        else:
+            wanted = {"name": args["name"], "state": "present", "update_cache": True, "cache_valid_time": cache_valid_time, "install_recommends": False}
+        return self.after_others(lambda: self.module("apt", {**wanted, "lock_timeout": 10}, task_vars), task_vars)
+
+    def alone(self, argv, task_vars):
+        """Run a command that needs the lock."""
+        return self.after_others(lambda: self.module("command", {"argv": argv}, task_vars), task_vars)
+
+    def after_others(self, use, task_vars):
+        """Use apt once nobody else does; wait again where another process was faster."""
+        while True:
+            refused = self.wait(task_vars)
+            if refused:
+                return refused
+            done = use()
+            said = " ".join(str(done.get(key, "")) for key in ("msg", "stderr"))
+            if not done.get("failed") or not any(words in said for words in TAKEN) or self.waited() >= self.limit:
+                return done
+            time.sleep(LOOK)
+
+    def wait(self, task_vars):
+        """Wait until no process holds a lock of apt; return what is wrong where one holds it for too long."""
+        said = None
+        while True:
+            asked = self.module("command", {"argv": ["python3", "-c", HOLDERS]}, task_vars)
+            if asked.get("failed") or asked.get("unreachable"):
+                return asked
+            holders = json.loads(asked["stdout"])
+            if not holders:
+                return {}
+            who = ", ".join(f"{name} (pid {pid}, {os.path.basename(path)} of {os.path.dirname(path)})" for pid, path, name in holders)
+            waited = self.waited()
+            if waited >= self.limit:
+                return {"failed": True, "holders": holders, "msg": (
+                    f"{self.host}: apt is in use by {who}, and has not become free in {waited} s (airflow_package_lock_timeout). "
+                    f"Nothing was installed. A new host upgrades itself in its first minutes: run this again once it is done "
+                    f"(on the host: ps -p {holders[0][0]}), or set airflow_package_lock_timeout to more seconds."
+                )}
+            if said is None or waited - said >= SAY:
+                Display().display(f"  {self.host}: waits for apt, which is in use by {who}: {waited} s of at most {self.limit} s")
+                said = waited
+            time.sleep(LOOK)
+
+    def waited(self):
+        """Return the seconds since the task began."""
+        return int(time.monotonic() - self.begin)
 
     def module(self, name, args, task_vars):
         """Run a module of Ansible's own."""

@@ -7,8 +7,10 @@ Messages never hold the value of a secret.
 from __future__ import annotations
 
 import collections
+import configparser
 import functools
 import glob
+import hashlib
 import importlib.util
 import json
 import os
@@ -317,6 +319,7 @@ def check_together(get, where, rules, is_file):
                 "airflow_database_url ({0}): has the option {1}; valid are {2}. Certificates are files on the hosts: authorities go into "
                 "airflow_database_sslrootcert, the client's own into airflow_environment, as PGSSLCERT and PGSSLKEY."
             ).format(where("airflow_database_url"), ", ".join(foreign), ", ".join(rules["database_url_options"]))
+    yield from check_site_id(get, where)
     yield from check_executor(get, where, rules)
     yield from check_secrets_source(get, where, rules)
     yield from check_secrets_backend(get, where, rules)
@@ -351,6 +354,30 @@ def check_together(get, where, rules, is_file):
         yield "airflow_python", (
             "airflow_python ({0}): is {1}; valid is an absolute path that ends in the version, such as /usr/bin/python3.12."
         ).format(where("airflow_python"), json.dumps(python))
+
+
+def check_site_id(get, where):
+    """The name of a directory on the controller, and what tells two sites apart."""
+    value = maybe(get, "airflow_site_id")
+    if value and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(value)):
+        yield "airflow_site_id", (
+            "airflow_site_id ({0}): is {1}; valid is a UUID in lower case, such as {2}. bin/new-site writes one. If the site had another id before, "
+            "put that one back: the controller finds its copy of the secrets by it."
+        ).format(where("airflow_site_id"), json.dumps(value), "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11")
+
+
+def check_address(host, address, place):
+    """The shipped inventories have an address that no host has (RFC 5737). SSH would wait for it for a minute."""
+    if str(address).startswith("192.0.2."):
+        yield "ansible_host", "ansible_host of {0} ({1}): is {2}, an address of examples. Put the address of your host there.".format(host, place, address)
+
+
+def check_one_site(getters, where):
+    """All hosts of an inventory have the same secrets."""
+    ids = {host: maybe(get, "airflow_site_id") or "" for host, get in getters.items()}
+    if len(set(ids.values())) > 1:
+        yield "airflow_site_id", "airflow_site_id differs between the hosts: {0}. Set it once, in group_vars/all/main.yml.".format(
+            "; ".join("{0} has {1} ({2})".format(host, json.dumps(value), where("airflow_site_id", host)) for host, value in ids.items()))
 
 
 def check_executor(get, where, rules):
@@ -847,11 +874,16 @@ def check_peers(groups, source, major, executor, getters, where):
 # ---- controller -------------------------------------------------------------------------------------------------------------------
 
 
-def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None):
+def check_controller(rules, repository, version=ansible_version, python=sys.version_info[:2], collections_needed=(), mode=None, prefix=sys.prefix):
     if not in_range(version, rules["ansible_core"]):
         yield "ansible-core", (
-            "The controller runs ansible-core {0}; valid is {1}. Use the environment of this repository (bin/sandbox makes it): . .venv/bin/activate"
-        ).format(version, range_text(rules["ansible_core"]))
+            "The controller runs ansible-core {0} of {1}; valid is {2}. Use the environment of this repository: {3}/bin/setup, then: . {3}/.venv/bin/activate"
+        ).format(version, prefix, range_text(rules["ansible_core"]), repository)
+    elif outdated(repository, prefix):
+        yield "environment", (
+            "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
+            "Run: {1}/bin/setup"
+        ).format(prefix, repository)
     if not in_range(".".join(map(str, python)), rules["python"]):
         yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
     mode = os.stat(repository).st_mode if mode is None else mode
@@ -859,7 +891,54 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
         yield "repository", "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
     missing = [name for name in collections_needed if not has_collection(name)]
     if missing:
-        yield "collections", "The controller lacks the collections {0}. Run: ansible-galaxy collection install -r requirements.yml".format(", ".join(missing))
+        yield "collections", (
+            "The controller lacks the collections {0}. Use the environment of this repository: {1}/bin/setup, then: . {1}/.venv/bin/activate. "
+            "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
+
+
+def check_config(repository, path):
+    """path: the ansible.cfg in use. That of a site is a copy, which an update of the repository leaves behind."""
+    wanted, found = configparser.RawConfigParser(), configparser.RawConfigParser()
+    main = os.path.join(repository, "ansible.cfg")
+    if not path or os.path.realpath(path) == os.path.realpath(main):
+        return
+    wanted.read(main, encoding="utf-8")
+    found.read(path, encoding="utf-8")
+    wrong = []
+    for section in wanted.sections():
+        for name, value in wanted.items(section):
+            below, mine = os.path.join(repository, value), found.get(section, name, fallback=None)
+            if name != "inventory" and (mine is None or os.path.exists(below) and os.path.realpath(
+                    os.path.join(os.path.dirname(path), os.path.expanduser(mine))) != os.path.realpath(below)):
+                wrong.append(name)
+    if wrong:
+        yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
+            path, main, ", ".join(wrong), repository, os.path.dirname(path))
+
+
+def check_sandbox(repository, sources, named):
+    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
+    sandbox = os.path.join(repository, "inventories", "sandbox")
+    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
+            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
+        yield "inventory", (
+            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
+            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
+        )
+
+
+def outdated(repository, prefix):
+    """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
+    path = os.path.join(prefix, ".stamp")
+    if not os.path.exists(path):
+        # Environments of other makers have no stamp.
+        return os.path.realpath(prefix) == os.path.realpath(os.path.join(repository, ".venv"))
+    wanted = hashlib.sha256()
+    for name in ("uv.txt", "controller.txt"):
+        with open(os.path.join(repository, "requirements", name), "rb") as file:
+            wanted.update(file.read())
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip() != wanted.hexdigest()
 
 
 def has_collection(name):
@@ -1118,6 +1197,11 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         self.rules = self._task.args["rules"]
+        if not in_range(ansible_version, self.rules["ansible_core"]):
+            # The rest calls functions that another Ansible may not have.
+            problems = list(check_controller(self.rules, self._task.args["repository"]))
+            result.update(failed=True, msg=message(problems, "Nothing was changed and no host was contacted"))
+            return result
         self.scope = Scope(self._loader, self._task.get_variable_manager(), self._task.args["repository"])
         self.locks = find_locks(self._task.args["repository"])
         self.lookups = {}
@@ -1205,6 +1289,10 @@ class ActionModule(ActionBase):
         needed = scope.read(os.path.join(scope.repository, "requirements.yml")).get("collections", []) if os.path.exists(
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
+        problems += check_config(scope.repository, C.CONFIG_FILE)
+        # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
+        named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+        problems += check_sandbox(scope.repository, scope.inventory._sources, named)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:
@@ -1226,6 +1314,7 @@ class ActionModule(ActionBase):
         for host in ours or [None]:
             variables = scope.manager.get_vars(host=scope.inventory.get_host(host)) if host else dict(scope.manager.extra_vars)
             getters[host] = get = self.getter(variables)
+            problems += check_address(host, variables.get("ansible_host"), scope.where("ansible_host", host))
             mine = {name for name in set_names if name in variables}
             found = self.check_values(host, get, mine, deferred)
             problems += found
@@ -1259,6 +1348,7 @@ class ActionModule(ActionBase):
         source = ", ".join(os.path.relpath(s, scope.repository) if os.path.realpath(s).startswith(scope.repository) else s
                            for s in scope.inventory._sources)
         problems += check_groups(groups, source, rules, major, external, major == 2 and standalone_dag_processor(get))
+        problems += check_one_site(getters, scope.where)
         problems += check_peers(groups, source, major, maybe(get, "airflow_executor"), getters, scope.where)
         if problems:
             return {"failed": True, "msg": message(problems, "Nothing was changed and no host was contacted")}

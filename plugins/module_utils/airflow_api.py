@@ -38,20 +38,20 @@ class Api:
         else:
             self.headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
-    def raw(self, url: str, body: dict | None = None, **headers) -> bytes:
-        """Return the answer to a request as it is."""
+    def raw(self, url: str, body: dict | None = None, method: str | None = None, **headers) -> bytes:
+        """Return the answer to a request as it is. Without a method it is GET, or POST for a request with a body."""
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, {**self.headers, **headers}), timeout=30) as response:
+            with urllib.request.urlopen(urllib.request.Request(url, data, {**self.headers, **headers}, method=method), timeout=30) as response:
                 return response.read()
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
                 raise Refused(f"{url} answers {error.code}") from None
             raise
 
-    def call(self, url: str, body: dict | None = None) -> dict:
+    def call(self, url: str, body: dict | None = None, method: str | None = None) -> dict:
         """Return the decoded answer to a request."""
-        return json.loads(self.raw(url, body))
+        return json.loads(self.raw(url, body, method))
 
     def path(self, *parts: str) -> str:
         """Return the address of something whose name may hold any character."""

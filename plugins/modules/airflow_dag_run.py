@@ -13,7 +13,7 @@ short_description: Start a run of a DAG, wait for its end, and show why it faile
 version_added: 0.1.0
 description:
   - Starts a run through the REST API, as a person would.
-  - Refuses a DAG that Airflow does not know, or that is paused, whose run would wait without a word.
+  - Refuses a DAG that Airflow does not know. Refuses a paused DAG, whose run would wait without a word, unless I(unpause) is set.
   - With I(wait), fails where the run fails, and returns the ends of the failed tasks' logs.
 options:
   dag_id:
@@ -24,6 +24,14 @@ options:
     description: Configuration of the run (C(dag_run.conf)).
     type: dict
     default: {}
+  unpause:
+    description: Unpause the DAG if it is paused.
+    type: bool
+    default: false
+  appear:
+    description: Seconds to wait until Airflow has read the file of the DAG, as after a deploy; 0 does not wait.
+    type: int
+    default: 0
   wait:
     description: Seconds to wait for the end; 0 does not wait.
     type: int
@@ -86,27 +94,42 @@ from ansible.module_utils.basic import AnsibleModule
 
 # Failed tasks whose log is shown.
 SHOWN = 3
+# DAGs that a message names.
+LISTED = 10
 
 
 class Unfit(Exception):
     """The DAG can't be run; the argument says why."""
 
 
-def look(api: Api, dag_id: str) -> None:
-    """Refuse a DAG that can't be run now."""
-    try:
-        dag = api.call(api.path("dags", dag_id))
-    except urllib.error.HTTPError as error:
-        if error.code != 404:
-            raise
-        known = [one["dag_id"] for one in api.pages("dags", "dags")]
-        broken = [one["filename"] for one in api.pages("importErrors", "import_errors")]
-        hint = f" Files that Airflow can't import: {', '.join(broken)}; see: airflow dags list-import-errors." if broken else ""
-        raise Unfit(f"Airflow knows no DAG {dag_id}.{did_you_mean(dag_id, known)}{hint}") from None
+def find(api: Api, dag_id: str, seconds: int) -> dict:
+    """Return the DAG, once Airflow has read its file."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return api.call(api.path("dags", dag_id))
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+        if time.monotonic() >= end:
+            known = [one["dag_id"] for one in api.pages("dags", "dags")]
+            broken = [one["filename"] for one in api.pages("importErrors", "import_errors")]
+            waited = f" after {seconds} s" if seconds else ""
+            names = f" It knows {', '.join(sorted(known)[:LISTED])}{' and others' if len(known) > LISTED else ''}." if known else " It knows no DAG at all."
+            hint = f" Files that Airflow can't import: {', '.join(broken)}; see: airflow dags list-import-errors." if broken else ""
+            place = " playbooks/list_dag_releases.yml shows what is in place."
+            raise Unfit(f"Airflow knows no DAG {dag_id}{waited}.{did_you_mean(dag_id, known) or names}{hint}{place}")
+        time.sleep(1)
+
+
+def look(api: Api, dag_id: str, appear: int, unpause: bool) -> bool:
+    """Refuse a DAG that can't be run now. Return whether it has to be unpaused."""
+    dag = find(api, dag_id, appear)
     if dag.get("is_stale") or dag.get("is_active") is False:
         raise Unfit(f"DAG {dag_id} is in no file any more. playbooks/list_dag_releases.yml shows what is in place.")
-    if dag["is_paused"]:
+    if dag["is_paused"] and not unpause:
         raise Unfit(f"DAG {dag_id} is paused: its run would wait. Unpause it in the UI, or by playbooks/runbooks/resume_dags.yml where pause_dags paused it.")
+    return dag["is_paused"]
 
 
 def start(api: Api, dag_id: str, conf: dict) -> str:
@@ -159,6 +182,8 @@ def main() -> None:
             **OPTIONS,
             "dag_id": {"type": "str", "required": True},
             "conf": {"type": "dict", "default": {}},
+            "unpause": {"type": "bool", "default": False},
+            "appear": {"type": "int", "default": 0},
             "wait": {"type": "int", "default": 0},
             "log_lines": {"type": "int", "default": 30},
         },
@@ -167,9 +192,11 @@ def main() -> None:
     args = module.params
     try:
         api = Api(args)
-        look(api, args["dag_id"])
+        paused = look(api, args["dag_id"], args["appear"], args["unpause"])
         if module.check_mode:
             module.exit_json(changed=True)
+        if paused:
+            api.call(api.path("dags", args["dag_id"]), {"is_paused": False}, "PATCH")
         run_id = start(api, args["dag_id"], args["conf"])
         if not args["wait"]:
             module.exit_json(changed=True, run_id=run_id, state="queued")

@@ -17,10 +17,12 @@ description:
   - In check mode it is skipped, because a dry run fetches no package lists and a bare host has none.
 options:
   name:
-    description: Names of packages.
+    description: Names of packages. Excludes I(deb).
     type: list
     elements: str
-    required: true
+  deb:
+    description: Path of a C(.deb) on the host, for C(apt). A version older than the installed one is installed too.
+    type: str
   manager:
     description: The system's package manager.
     type: str
@@ -30,13 +32,17 @@ options:
     description: Seconds that lists of C(apt) are good for before new ones are fetched; 0 fetches them always. C(dnf) decides by itself.
     type: int
     default: 3600
+  lock_timeout:
+    description:
+      - Seconds to wait for other uses of the package manager, such as the host's own upgrades in its first minutes. With C(apt), a line on the screen
+        names the processes that are waited for, and so does the failure after this time.
+      - Without it, C(airflow_package_lock_timeout), whose default is 900.
+    type: int
 attributes:
   check_mode:
     support: none
   diff_mode:
     support: none
-notes:
-  - Waits up to two minutes for another use of C(apt), such as the host's own upgrades.
 author:
   - The Airflow installer's contributors
 """

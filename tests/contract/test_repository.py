@@ -62,7 +62,15 @@ def test_playbooks_see_the_group_vars(directory):
 def test_site_only_imports():
     for play in load(ROOT / "site.yml"):
         assert set(play) - {"vars"} == {"name", "import_playbook"}
-        assert (ROOT / play["import_playbook"]).exists()
+        # The first path is a template that refuses another Ansible or directory.
+        (path,) = re.findall(r"playbooks/\w+\.yml", play["import_playbook"])
+        assert (ROOT / path).exists()
+
+
+def test_site_refuses_the_ansible_that_preflight_refuses():
+    rules = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
+    (limit,) = re.findall(r"version\('([0-9.]+)', '<'\)", load(ROOT / "site.yml")[0]["import_playbook"])
+    assert limit == rules["ansible_core"]["at_least"]
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
@@ -126,12 +134,11 @@ def test_every_tag_is_documented(tasks):
     assert used - {"always", "never"} <= set(documented_tags())
 
 
-@pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
-def test_playbooks_have_good_syntax(path):
-    if path.name == "site.yml" or path.parent == ROOT / "playbooks" and path.name in (ROOT / "site.yml").read_text(encoding="utf-8"):
-        pytest.skip("site.yml is parsed by the tests of tags")
-    code, output = ansible_playbook(str(path), "--syntax-check")
+def test_playbooks_have_good_syntax():
+    """One process for all of them: most of the time goes into starting it. Its message names the playbook."""
+    code, output = ansible_playbook("--syntax-check", *map(str, PLAYBOOKS))
     assert code == 0, output
+    assert [path for path in PLAYBOOKS if f"playbook: {path}\n" not in output + "\n"] == []
 
 
 SECRETS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}")
@@ -151,8 +158,7 @@ def test_no_secret_is_in_the_tree():
 
 
 def test_yaml_files_end_in_yml():
-    allowed = {".yamllint", ".yamllint.yaml"}
-    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml" and path.name not in allowed]
+    assert not [str(path.relative_to(ROOT)) for path in source_files() if path.suffix == ".yaml"]
 
 
 def test_links_of_the_documentation_lead_somewhere():
@@ -175,3 +181,20 @@ def test_locks_are_whole():
         without = [block.split("\n")[0] for block in blocks if "==" in block.split("\n")[0] and not block.startswith("#") and "--hash=sha256:" not in block]
         assert len(pins) > 100 and not without, path.name
         assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(r"\[[^\]]*\]", "", text)
+
+
+def commands():
+    """(file:line, roughly, command) of each ansible-playbook and ansible command in the documentation and in the playbooks, comments and messages alike."""
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]:
+        # A command may go on behind a backslash.
+        for number, line in enumerate(re.sub(r"\\\n#? *", "", path.read_text(encoding="utf-8")).splitlines(), 1):
+            for command in re.findall(r"\b(?:ansible-playbook (?=[^`]*\.yml)|ansible (?=\S+ (?:-\S+ )*-m ))[^`]*", line):
+                yield f"{path.relative_to(ROOT)}:{number}", command
+
+
+def test_every_command_names_a_site():
+    """Without -i it would act on the sandbox. In the directory of a site, whose ansible.cfg names the inventory, the playbook has a whole path."""
+    found = list(commands())
+    assert len(found) > 80
+    nameless = [f"{place}: {command}" for place, command in found if not re.search(r" (-i|--inventory) \S|playbook [/~]\S+\.yml", command)]
+    assert not nameless

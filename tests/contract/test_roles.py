@@ -1,5 +1,7 @@
 """What every role of this repository has in common."""
 
+import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -40,7 +42,7 @@ def test_spec_and_defaults_have_the_same_values(role):
 
 @by_role
 def test_every_option_has_type_and_description(role):
-    incomplete = [name for name, spec in options(role).items() if not spec.get("type") or not spec.get("description")]
+    incomplete = [name for name, spec in options(role).items() if not spec.get("type") or not re.search(r"\w+ \w+", str(spec.get("description", "")))]
     assert not incomplete
 
 
@@ -76,7 +78,7 @@ def test_every_default_is_explained(role):
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
-    bare = [line for before, line in zip(["", *lines], lines) if re.match(r"\w+:", line) and not before.startswith("#")]
+    bare = [line for before, line in zip(["", *lines], lines) if re.match(r"\w+:", line) and not re.match(r"# .*\w", before)]
     assert not bare
 
 
@@ -101,8 +103,9 @@ def test_readme_tables_are_fresh():
 @by_role
 def test_readme_says_what_it_must(role):
     text = (role / "README.md").read_text(encoding="utf-8")
-    missing = [title for title in ("## Example", "## Idempotence", "## Failure modes") if title.lower() not in text.lower()]
-    assert not missing
+    sections = {title.strip().lower(): body.strip() for title, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)}
+    missing = [title for title in ("example", "idempotence", "failure modes") if not sections.get(title)]
+    assert not missing, "sections that are absent or empty"
 
 
 @by_role
@@ -152,28 +155,92 @@ def test_commands_say_why_and_when_they_change_something(path):
         if "changed_when" not in task and not creates:
             wrong.append("{0}: neither changed_when nor creates".format(task["name"]))
         # The comment stands above the task or inside of it.
-        body = text.split(str(task["name"]), 1)[1].split("\n- name:", 1)[0] if str(task["name"]) in text else "#"
-        above = text.split(str(task["name"]), 1)[0].splitlines()[-2:]
-        if "#" not in body and not any(line.strip().startswith("#") for line in above):
+        before, after = re.split(rf"(?m)name: ['\"]?{re.escape(task['name'])}['\"]?(?: # noqa: .*)?$", text, maxsplit=1)
+        body = re.split(r"\n *- name:", after, maxsplit=1)[0].splitlines()
+        if not any(says_something(line) for line in [*before.splitlines()[-2:-1], *body]):
             wrong.append("{0}: no comment says why it is no module".format(task["name"]))
     assert not wrong
 
 
+SECRET = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|secrets_here)")
+# A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged one by one.
+SILENT = ("ansible.builtin.include_vars", "ansible.builtin.assert", "ansible.builtin.import_tasks")
+
+
+def argument_spec(name):
+    """The arguments of a module, as it gives them to Ansible."""
+    collection, _, short = name.rpartition(".")
+    if collection:
+        module = importlib.import_module(f"ansible_collections.{collection}.plugins.modules.{short}")
+    else:
+        spec = importlib.util.spec_from_file_location(short, ROOT / f"plugins/modules/{short}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+    class Found(Exception):
+        pass
+
+    def stop(*_arguments, argument_spec, **_options):
+        raise Found(argument_spec)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for made_by in ("AnsibleModule", "AnsibleAWSModule"):
+            if hasattr(module, made_by):
+                patch.setattr(module, made_by, stop)
+        with pytest.raises(Found) as found:
+            module.main()
+    return found.value.args[0]
+
+
+def shows_secrets(task):
+    """Return why this task may show a secret, or nothing."""
+    module, arguments = module_of(task)
+    given = {**(arguments if isinstance(arguments, dict) else {"": arguments}), **{key: task[key] for key in ("environment", "loop", "vars") if key in task}}
+    secrets = [name for name, value in given.items() if SECRET.search(str(value))]
+    hidden = task.get("no_log")
+    if hidden is True or re.fullmatch(r"\{\{ \w+_secure_logging \}\}", str(hidden)) or module in SILENT:
+        return ""
+    if hidden is None:
+        return "no no_log" if secrets else ""
+    if hidden is not False:
+        return f"no_log is {hidden!r}, which is neither true nor a variable *_secure_logging"
+    # The module's own no_log hides its parameters, and nothing else.
+    shown = [name for name in secrets if name in ("environment", "loop", "vars", "") or not argument_spec(module).get(name, {}).get("no_log")]
+    return f"no_log is false, and the module shows {', '.join(shown)}" if shown else ""
+
+
 @by_file
 def test_tasks_with_secrets_hide_them(path):
-    secret = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|secrets_here)")
-    wrong = []
-    for task in tasks_of(load(path)):
-        module, arguments = module_of(task)
-        used = {key: value for key, value in task.items() if key in ("environment", "loop", "vars")}
-        used["arguments"] = arguments
-        # A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged one by one.
-        silent = ("ansible.builtin.include_vars", "ansible.builtin.assert", "ansible.builtin.import_tasks")
-        if module in silent or "no_log" in task:
-            continue
-        if secret.search(str(used)):
-            wrong.append(task.get("name"))
-    assert not wrong, "a task that passes secrets needs no_log"
+    assert not {task.get("name"): why for task in tasks_of(load(path)) if (why := shows_secrets(task))}
+
+
+@pytest.mark.parametrize(("task", "why"), [
+    ({"ansible.builtin.command": "x {{ db_password }}"}, "no no_log"),
+    ({"ansible.builtin.command": "x {{ db_password }}", "no_log": True}, ""),
+    ({"ansible.builtin.command": "x {{ db_password }}", "no_log": "{{ airflow_secure_logging }}"}, ""),
+    ({"ansible.builtin.command": "x {{ db_password }}", "no_log": False}, "no_log is false"),
+    ({"ansible.builtin.command": "x {{ db_password }}", "no_log": ""}, "no_log is ''"),
+    ({"ansible.builtin.command": "x", "no_log": "{{ false }}"}, "no_log is '{{ false }}'"),
+    ({"ansible.builtin.command": "x", "environment": {"A": "{{ db_password }}"}}, "no no_log"),
+    ({"airflow_dag_run": {"password": "{{ admin_password }}"}, "no_log": False}, ""),
+    ({"airflow_dag_run": {"user": "{{ admin_password }}"}, "no_log": False}, "the module shows user"),
+    ({"airflow_dag_run": {"password": "{{ admin_password }}"}, "loop": "{{ airflow_users }}", "no_log": False}, "the module shows loop"),
+])
+def test_the_rule_for_secrets_finds_what_it_is_for(task, why):
+    assert why in shows_secrets(task) and bool(why) is bool(shows_secrets(task))
+
+
+@by_file
+def test_a_task_that_shows_its_output_on_purpose_says_why(path):
+    """A comment with words stands directly above no_log: false."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    bare = [number for number, (above, line) in enumerate(zip(lines, lines[1:]), 2) if line.strip() == "no_log: false" and not says_something(above)]
+    assert not bare, "lines without a reason"
+
+
+def says_something(line):
+    """A comment of at least three words."""
+    return line.strip().startswith("#") and len(re.findall(r"\w+", line)) >= 3
 
 
 MODES = {"ansible.builtin.copy", "ansible.builtin.template", "ansible.builtin.get_url", "ansible.builtin.file", "ansible.builtin.assemble"}
@@ -198,15 +265,17 @@ def test_facts_are_read_from_their_dictionary(path):
 
 
 TEMPLATES = sorted(path for path in ROOT.glob("roles/*/templates/**/*") if path.is_file())
+PARTS = [path for path in TEMPLATES if path.name.startswith("_")]
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=role_ids)
+# JSON has no comments, and a part has the header of the template that includes it.
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path not in PARTS and not path.name.endswith(".json.j2")], ids=role_ids)
 def test_templates_begin_with_the_managed_header(path):
-    if path.name.endswith(".json.j2"):
-        pytest.skip("JSON has no comments")
-    if path.name.startswith("_"):
-        pytest.skip("a part of templates that have it")
     head = "\n".join(path.read_text(encoding="utf-8").splitlines()[:6])
     assert re.search(r"\{\{-?\s*ansible_managed\s*\|\s*comment", head)
     assert re.search(r"role {0}\b".format(path.relative_to(ROOT).parts[1]), head), "the header says which role wrote the file"
     assert path.name in head, "the header names the template"
+
+
+def test_a_part_of_a_template_is_included_by_one():
+    assert not [part.name for part in PARTS if not any(part.name in path.read_text(encoding="utf-8") for path in TEMPLATES if path != part)]

@@ -21,8 +21,9 @@ def header_of(path):
 
 @by_runbook
 def test_it_opens_with_what_has_to_be_known(path):
-    found = [match[1] for line in header_of(path) if (match := re.match(r"# ([A-Z][a-z ]+:)", line))]
-    assert found == HEADER
+    found = [(match[1], match[2]) for line in header_of(path) if (match := re.match(r"# ([A-Z][a-z ]+:)(.*)", line))]
+    assert [title for title, _text in found] == HEADER
+    assert not [title for title, text in found if not re.search(r"\w", text)], "titles without a text"
 
 
 @by_runbook

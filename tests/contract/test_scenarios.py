@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from long_tests import PARTS
 from repository import ROOT
 
 SCENARIOS = sorted(ROOT.glob("molecule/*/molecule.yml"))
@@ -41,6 +42,11 @@ def test_every_test_against_a_host_is_run_by_a_scenario():
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
 def test_no_scenario_leaves_out_idempotence(path):
     sequence = load(path).get("scenario", {}).get("test_sequence", BASE["scenario"]["test_sequence"])
+    if "converge" not in sequence:
+        # Its tests are the user who runs the playbooks.
+        tests = [(path.parent / name).read_text(encoding="utf-8") for name in load(path)["verifier"]["additional_files_or_dirs"]]
+        assert any('["changed"] == 0' in text for text in tests)
+        return
     assert sequence.index("converge") < sequence.index("idempotence") < sequence.index("verify")
 
 
@@ -57,3 +63,38 @@ def test_tasks_at_which_runs_are_killed_exist():
     names = re.findall(r"^\s*- name: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml")), re.MULTILINE)
     points = re.findall(r'^    \("(.+)", \d+, (?:True|False)\),$', (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(points) > 5 and [point for point in points if not any(point in name for name in names)] == []
+    each_kind = re.search(r"^EACH_KIND = \{\n(.*?)^\}", (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r'"(.+?)"', each_kind)) < set(points)
+
+
+def marked():
+    """{file: the parts that its tests are marked with}."""
+    found = {path: set(re.findall(r'mark\.long\("(.+?)"', path.read_text(encoding="utf-8"))) for path in (ROOT / "tests/molecule").glob("test_*.py")}
+    return {path: parts for path, parts in found.items() if parts}
+
+
+def test_each_long_test_belongs_to_a_part_whose_scenario_runs_its_file():
+    stray = []
+    for path, parts in marked().items():
+        running = {scenario.parent.name for scenario in SCENARIOS for name in load(scenario)["verifier"]["additional_files_or_dirs"] if path.name in name}
+        stray += [(path.name, part) for part in parts if part not in PARTS or not set(PARTS[part].scenarios) & running]
+    assert not stray
+
+
+def test_each_part_has_scenarios_and_marks_tests_or_makes_its_scenario_differ():
+    assert not [scenario for part in PARTS.values() for scenario in part.scenarios if not (ROOT / "molecule" / scenario / "molecule.yml").is_file()]
+    differ = set(re.findall(r'PART [!=]= "(.+?)"', "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/molecule").glob("*.py"))))
+    assert set(PARTS) == differ | set().union(*marked().values())
+
+
+def test_documentation_gives_the_minutes_and_the_long_part_of_each_scenario():
+    rows = re.search(r"<!-- BEGIN minutes -->\n(.*)<!-- END minutes -->", (ROOT / "docs/testing.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    given = dict(re.findall(r"^\| `(\w+)` \| \d+ \| [^|]*\| ([^|]*)\|$", rows, re.MULTILINE))
+    parts = {path.parent.name: [name for name, part in PARTS.items() if path.parent.name in part.scenarios] for path in SCENARIOS}
+    assert {name: re.findall(r"\w+", text) for name, text in given.items()} == parts
+
+
+def test_documentation_lists_the_long_parts():
+    text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--long (\w+)` \| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
+    assert [(name, tuple(re.findall(r"\w+", scenarios))) for name, scenarios in rows] == [(name, part.scenarios) for name, part in PARTS.items()]

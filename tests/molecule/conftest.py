@@ -4,14 +4,25 @@ import functools
 import os
 import pathlib
 
+import long_run
 import pytest
+import testinfra
 import yaml
+from testinfra.utils import ansible_runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Testinfra and inventory() run ansible-inventory, which prints variables as they are written, secrets too. That is not what a playbook
 # prints, so it stays out of the log in which a test looks for secrets.
 LOG_PATH = os.environ.pop("ANSIBLE_LOG_PATH", "")
+
+
+def observed(_config, _inventory, host, **_options):
+    """Playbooks reach a host over SSH, as a login of their own. Tests look at it as root, from outside: what they see does not depend on the login."""
+    return testinfra.get_host(f"docker://{host}")
+
+
+ansible_runner.get_ansible_host = observed
 
 
 @functools.cache
@@ -79,3 +90,35 @@ def airflow_version(setting):
 def major(airflow_version):
     """2 or 3."""
     return int(airflow_version.split(".", maxsplit=1)[0])
+
+
+# ---- long tests: bin/test --long ----------------------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests that are marked long("part"), or run those of one part alone.
+
+    A part that marks no test differs in what its scenario does before the tests, so the ordinary ones follow.
+    """
+
+    def ordinary(item):
+        marker = item.get_closest_marker("long")
+        return not marker or marker.kwargs.get("ordinary", False)
+
+    chosen = [item for item in items if any(marker.args == (long_run.PART,) for marker in item.iter_markers("long"))]
+    chosen = chosen or [item for item in items if ordinary(item)]
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def seed():
+    """0 in an ordinary run."""
+    return long_run.SEED
+
+
+@pytest.fixture
+def delay(seed):
+    """delay(2): the seconds to wait before a kill, of at most 2."""
+    return long_run.delays(seed)

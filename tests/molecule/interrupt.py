@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 
+import long_run
 from killed import run_until
 
 HOST = "airflow-interrupted"
-# A task's name, the seconds after its start that the run is killed, and whether the host loses its power too.
+# A task's name, the seconds after its start that the run is killed, and whether the host loses its power too. An ordinary run has those of EACH_KIND,
+# the long part "interrupted" all of them.
 POINTS = [
     # In the middle of the work of dpkg.
     ("Install the system packages", 4, True),
@@ -26,6 +28,12 @@ POINTS = [
     ("Write the units", 0, False),
     ("Start or restart them together", 3, False),
 ]
+EACH_KIND = {
+    # With a loss of power: dpkg, the build in the background, the schema.
+    "Install the system packages", "Begin to build the virtualenv", "Begin to bring the schema up to date",
+    # Without: the build goes on by itself; a file is written; services start.
+    "Wait for the virtualenv", "Write the secrets", "Start or restart them together",
+}
 
 
 def lose_power():
@@ -38,7 +46,11 @@ def lose_power():
 
 def main(inventory):
     """Kill a run at every point."""
-    for point, delay, power in POINTS:
+    delay_of = long_run.delays(long_run.SEED)
+    for point, seconds, power in POINTS:
+        if long_run.PART != "interrupted" and point not in EACH_KIND:
+            continue
+        delay = delay_of(seconds)
         begin = time.monotonic()
         reached, said = run_until(["ansible-playbook", "-i", inventory, "site.yml"], point, delay)
         if not reached:
@@ -46,7 +58,7 @@ def main(inventory):
             sys.exit(f"The run ended before it reached {point!r}: an earlier kill left what it could not repair, or the task has another name now.")
         if power:
             lose_power()
-        print(f"killed {delay} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
+        print(f"killed {delay:.1f} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

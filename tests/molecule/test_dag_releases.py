@@ -2,15 +2,14 @@
 
 import json
 import os
+import random
+import re
 import subprocess
 
 import pytest
 from airflow_api import Api
 from dag_project import Project
 
-# The whole measurement is 20 deploys under 40 tasks: ZERO_LOSS_DEPLOYS=20 molecule verify -s deploy_dags
-DEPLOYS = int(os.environ.get("ZERO_LOSS_DEPLOYS", "2"))
-TASKS = min(40, DEPLOYS * 6)
 # What the scenario's other tests validate already.
 UNVALIDATED = ("-e", "airflow_dags_validation=false")
 MAPPED = '''
@@ -77,8 +76,9 @@ Path(sys.argv[2] + ".answer").write_text(json.dumps([asked, errors]))
 """
 
 
-def test_running_tasks_keep_their_release_while_others_come_and_go(project, api, host, setting):
-    project.write("dags/mapped.py", MAPPED.replace("LONGEST", str(DEPLOYS * 12)).replace("TASKS", str(TASKS)))
+@pytest.mark.parametrize(("deploys", "running"), [(2, 12), pytest.param(20, 40, marks=pytest.mark.long("deploys"))])
+def test_running_tasks_keep_their_release_while_others_come_and_go(project, api, host, setting, deploys, running):
+    project.write("dags/mapped.py", MAPPED.replace("LONGEST", str(deploys * 12)).replace("TASKS", str(running)))
     version(project, 0)
     release = project.deploy()
     before = units(host)
@@ -90,25 +90,25 @@ def test_running_tasks_keep_their_release_while_others_come_and_go(project, api,
     poll.stdin.close()
 
     runs = {api.start_run("mapped"): (0, release)}
-    for number in range(1, DEPLOYS + 1):
+    for number in range(1, deploys + 1):
         version(project, number)
         newest = project.deploy(*UNVALIDATED)
-        if number == DEPLOYS // 2:
+        if number == deploys // 2:
             runs[api.start_run("mapped")] = (number, newest)
     for run, (number, pinned) in runs.items():
         assert api.wait("mapped", run, 600) == "success"
         path = f"/dags/mapped/dagRuns/{run.replace('+', '%2B')}"
         assert api.get(path)["bundle_version"] == pinned
         tasks = api.get(f"{path}/taskInstances?limit=100")["task_instances"]
-        assert len(tasks) == TASKS + 1
+        assert len(tasks) == running + 1
         assert {(task["state"], task["try_number"]) for task in tasks} == {("success", 1)}
         seen = api.get(f"{path}/taskInstances/collect/xcomEntries/return_value?deserialize=false")["value"]
-        assert json.loads(seen if isinstance(seen, str) else json.dumps(seen)) == [number] * (TASKS + 1)
+        assert json.loads(seen if isinstance(seen, str) else json.dumps(seen)) == [number] * (running + 1)
 
     host.check_output("touch /tmp/poll")
     assert poll.wait(30) == 0
     asked, errors = json.loads(host.file("/tmp/poll.answer").content_string)
-    assert asked > DEPLOYS * 40
+    assert asked > deploys * 40
     assert errors == []
     assert units(host) == before
     # While it ran, its release was the oldest by far: airflow_dags_keep is 2. Now nobody needs it.
@@ -130,11 +130,18 @@ KILLED = [
 ]
 
 
-def test_after_kills_the_next_deploy_converges(project, host):
+# An ordinary run has one of each kind: the release is not in place, in place and not known to be good, good and the older ones not yet removed.
+EACH_KIND = [phase for phase in KILLED if phase[0] in ("Unpack it where nobody looks", "Wait until Airflow has parsed", "Remove the oldest releases")]
+
+
+@pytest.mark.parametrize("phases", [EACH_KIND, pytest.param(KILLED, marks=pytest.mark.long("deploys"))], ids=["each kind", "all"])
+def test_after_kills_the_next_deploy_converges(project, host, seed, delay, phases):
     """Each killed deploy comes to its task, so it has made good what the one before it had left."""
-    for number, (task, delay) in enumerate(KILLED):
+    if seed:
+        phases = random.Random(seed).sample(phases, len(phases))
+    for number, (task, seconds) in enumerate(phases):
         version(project, f"'{task}'")
-        said = project.kill(task, delay, *(() if task == "Parse every file" else UNVALIDATED))
+        said = project.kill(task, delay(seconds), *(() if task == "Parse every file" else UNVALIDATED))
         assert ("who is gone" in " ".join(said.split())) is (number > 0), said
         assert host.file(f"{project.root}/current/REVISION").exists
     code, output, _changed = project.run("deploy_dags", *UNVALIDATED)
@@ -205,13 +212,6 @@ def test_a_fleet_has_one_release_or_keeps_the_one_it_had(project, host, fleet):
     assert (project.current(), fleet.current()) == (release, release), output
     assert "changed: [second]" in output.partition("Put the release in place, batch by batch")[2], output
 
-    # A release that Airflow does not take: those that had switched go back, too.
-    late = project.late()
-    code, output, _changed = project.run("deploy_dags", *UNVALIDATED)
-    late.unlink()
-    assert code != 0
-    assert (project.current(), fleet.current()) == (release, release), output
-
     # A host that a killed run left behind: the next run says so and brings it along.
     newest = project.deploy(*UNVALIDATED)
     host.check_output(f"ln -sfn releases/{release} {fleet.root}/current")
@@ -223,6 +223,17 @@ def test_a_fleet_has_one_release_or_keeps_the_one_it_had(project, host, fleet):
     code, output, changed = project.run("deploy_dags", "--limit", "second")
     assert (code, changed) == (2, 0)
     assert f"--limit leaves out {host.backend.host}" in " ".join(output.split())
+
+
+@pytest.mark.long("deploys")
+def test_a_fleet_goes_back_from_a_release_that_airflow_does_not_take(project, fleet):
+    version(project, "'fleet before'")
+    release = project.deploy(*UNVALIDATED)
+    late = project.late()
+    code, output, _changed = project.run("deploy_dags", *UNVALIDATED)
+    late.unlink()
+    assert code != 0
+    assert (project.current(), fleet.current()) == (release, release), output
 
 
 def test_changed_plugins_restart_the_components_once(project, host):
@@ -237,7 +248,33 @@ def test_changed_plugins_restart_the_components_once(project, host):
     assert units(host) == after
 
 
-def test_the_second_run_of_its_step_in_site_yml_is_short(project):
+# ---- what changes nothing, and does not depend on the version of Airflow
+
+
+def test_the_same_again_changes_nothing(project):
+    code, output, changed = project.run("deploy_dags", *UNVALIDATED)
+    assert (code, changed) == (0, 0), output
+    assert "is in place on all hosts already" in " ".join(output.split())
+
+
+def test_its_step_in_site_yml_is_short_and_does_not_undo_a_deploy(project):
+    before = project.current()
     code, output, changed = project.run("dags")
     assert (code, changed) == (0, 0), output
     assert "Collect and pack" not in output
+    assert project.current() == before
+
+
+@pytest.mark.parametrize(("release", "said"), [("nothing", "There is no release nothing on this host"), ("", "is in place already")])
+def test_rollback_is_refused(project, release, said):
+    before = project.current()
+    code, output, changed = project.run("rollback_dags", "-e", f"release={release or before}")
+    assert (code, changed, project.current()) == (2, 0, before), output
+    assert said in " ".join(output.split())
+    assert "Valid for -e release= are" in " ".join(output.split())
+
+
+def test_the_list_changes_nothing(project):
+    code, output, changed = project.run("list_dag_releases")
+    assert (code, changed) == (0, 0), output
+    assert re.search(rf"\* {project.current()} +verified", output), output

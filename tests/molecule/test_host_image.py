@@ -38,6 +38,15 @@ def test_units_can_be_sandboxed(host):
     assert inside.stdout.split() == ["read-only", "0"]
 
 
+def test_playbooks_arrive_as_they_do_at_a_server_of_somebody(host):
+    """Over SSH, as a login whose home nobody else may enter and whose sudo asks for a password."""
+    variables = host.ansible.get_variables()
+    login = variables["ansible_user"]
+    assert "ansible_connection" not in variables
+    assert host.check_output(f"stat -c %a ~{login}") == "700"
+    assert host.run(f"runuser -u {login} -- sudo --non-interactive true").rc != 0
+
+
 def test_system_gets_security_updates(host):
     sources = host.file("/etc/apt/sources.list").content_string
     assert "-security main" in sources

@@ -38,7 +38,10 @@ def everything(host, secrets):
     """The secrets of the files, and what the scenario has planted as `markers` wherever its inventory takes a secret."""
     # The tests themselves put secrets into argument lists.
     host.run("systemctl stop watch-argv")
-    return {**secrets, **host.ansible.get_variables().get("markers", {})}
+    variables = host.ansible.get_variables()
+    # The password that the login types for sudo is not one of Airflow's, and must be nowhere either.
+    login = {"sudo": variables["ansible_become_pass"]} if "ansible_become_pass" in variables else {}
+    return {**secrets, **login, **variables.get("markers", {})}
 
 
 def test_files_are_for_the_group_only_and_end_without_newline(host, setting, secrets):

@@ -120,24 +120,45 @@ def rotated(read):
 # At each step, and each kill in the run that goes on from the one before: a step is reached that was not yet, and one run ends all of it.
 
 
-def test_api_secrets_killed_on_the_way(rotated):
-    kill("rotate_api_secrets", "Stop what runs tasks", delay=1, **GENERATED)
-    kill("rotate_api_secrets", "Make new secrets", delay=0.5, **GENERATED)
-    kill("rotate_api_secrets", "Write the secrets", **GENERATED)
-    kill("rotate_api_secrets", "Restart what runs no tasks", delay=1, **GENERATED)
+# The seconds after the beginning of each step. An ordinary run has some of the steps, the long part "rotations" all of them.
+STEPS = {
+    "rotate_api_secrets": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1},
+    # Not in its drain, which is that of the two others.
+    "rotate_fernet_key": {"Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1, "Run fernet_key.py rotate": 0.3},
+    "rotate_database_password": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Run database_password.py change": 0.5, "Write the secrets": 0,
+                                 "Restart what runs no tasks": 1},
+}
+
+
+def killed_at(*steps):
+    return pytest.mark.parametrize("steps", [steps, pytest.param(None, marks=pytest.mark.long("rotations"))], ids=["some", "all"])
+
+
+@pytest.fixture
+def killed(steps, delay):
+    """killed(playbook, **variables): kill it at each of the steps, from the first to the last."""
+
+    def run(playbook, **variables):
+        for step, seconds in STEPS[playbook].items():
+            if steps is None or step in steps:
+                kill(playbook, step, delay=delay(seconds), **variables)
+
+    return run
+
+
+@killed_at("Write the secrets")
+def test_api_secrets_killed_on_the_way(killed, rotated):
+    killed("rotate_api_secrets", **GENERATED)
     rotated("rotate_api_secrets", "api_secret_key", "jwt_secret", **GENERATED)
 
 
-def test_fernet_key_killed_on_the_way(rotated, read, stored):
-    """Not in its drain, which is that of the two others."""
-    kill("rotate_fernet_key", "Make new secrets", delay=0.5, **GENERATED)
-    kill("rotate_fernet_key", "Write the secrets", **GENERATED)
-    kill("rotate_fernet_key", "Restart what runs no tasks", delay=1, **GENERATED)
-    kill("rotate_fernet_key", "Run fernet_key.py rotate", delay=0.3, **GENERATED)
+@killed_at("Run fernet_key.py rotate")
+def test_fernet_key_killed_on_the_way(killed, rotated, read, stored, delay):
+    killed("rotate_fernet_key", **GENERATED)
     both = read("fernet_key")
     new, old = both.split(",")
     # From an inventory the old key is dropped by whoever wrote both.
-    kill("rotate_fernet_key", "Run fernet_key.py prove", delay=0.3, **{**GENERATED, "airflow_fernet_key": both})
+    kill("rotate_fernet_key", "Run fernet_key.py prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
     assert all(Fernet(new).decrypt(value.encode()) for value in stored())
     # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
     kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
@@ -148,19 +169,17 @@ def test_fernet_key_killed_on_the_way(rotated, read, stored):
     assert all(Fernet(new).decrypt(value.encode()) for value in stored())
 
 
-def test_database_password_killed_on_the_way(host, setting, rotated):
+@killed_at("Run database_password.py change", "Restart what runs no tasks")
+def test_database_password_killed_on_the_way(host, setting, killed, rotated):
     variables = {**GENERATED, "airflow_database_password": ""}
-    kill("rotate_database_password", "Stop what runs tasks", delay=1, **variables)
-    kill("rotate_database_password", "Make new secrets", delay=0.5, **variables)
-    kill("rotate_database_password", "Run database_password.py change", delay=0.5, **variables)
-    kill("rotate_database_password", "Write the secrets", **variables)
-    kill("rotate_database_password", "Restart what runs no tasks", delay=1, **variables)
+    killed("rotate_database_password", **variables)
     before, _said = rotated("rotate_database_password", "sql_alchemy_conn", "sql_alchemy_conn_async", **variables)
     old = before["sql_alchemy_conn"].replace("+psycopg2", "")
     python = f"{setting('airflow_install_dir')}/venv/bin/python"
     assert "password authentication failed" in host.run(f"{python} -c 'import psycopg2; psycopg2.connect(\"{old}\")'").stderr
 
 
+@pytest.mark.long("rotations", ordinary=True)
 def test_no_task_has_failed_and_the_load_went_on(api, load):
     """The rotations paused it, and never broke it."""
     beats = load()
@@ -175,6 +194,7 @@ def test_no_task_has_failed_and_the_load_went_on(api, load):
     print(f"{len(beats)} reads, longest pause {max(gaps):.0f} s")
 
 
+@pytest.mark.long("rotations", ordinary=True)
 def test_every_connection_reads_back(api, host):
     listed = {item["connection_id"]: item for item in api.get("/connections")["connections"]}
     assert set(listed) == {"marked", "marked_by_uri"}
@@ -185,6 +205,7 @@ def test_every_connection_reads_back(api, host):
     assert api.get("/variables/marked_password")["key"] == "marked_password"
 
 
+@pytest.mark.long("rotations", ordinary=True)
 def test_no_argument_list_and_no_journal_held_a_new_secret(host, read):
     host.check_output("systemctl stop watch-argv")
     shown = host.check_output("cat /root/argv; journalctl --no-pager -o cat")

@@ -1,8 +1,10 @@
 """The functions that judge, on plain data."""
 
 import base64
+import hashlib
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -72,7 +74,8 @@ def test_a_number_in_quotes_is_told_how_to_write_it(action):
     assert """-e '{"airflow_x": true}'""" in action.type_problem("airflow_x", {"type": "bool"}, "yes")
 
 
-KEY = base64.urlsafe_b64encode(os.urandom(32)).decode()
+# The same in each process: with pytest-xdist, the names of tests may not differ between them.
+KEY = base64.urlsafe_b64encode(hashlib.sha256(b"a key of the tests").digest()).decode()
 
 
 @pytest.mark.parametrize("value", [
@@ -159,6 +162,26 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
 def test_executors(action, rules, executor, told):
     found = [text for _name, text in action.check_executor(getter(airflow_executor=executor), lambda name: "f", rules)]
     assert [told in text for text in found] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("value, told", [
+    ("", None), ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", None), ("production", 'is "production"; valid is a UUID in lower case'),
+    ("0D4B3F6E-6C39-4F0E-9F0A-5F1C1F0C8F11", "lower case"), ("../0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", "valid is a UUID"),
+    ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11\n", "valid is a UUID"),
+])
+def test_the_id_of_the_site(action, value, told):
+    texts = [text for _name, text in action.check_site_id(getter(airflow_site_id=value), lambda name: "group_vars/all/main.yml:7")]
+    assert [told in text and "group_vars/all/main.yml:7" in text for text in texts] == ([True] if told else [])
+
+
+def test_hosts_of_one_inventory_are_one_site(action):
+    def problems(**ids):
+        return [text for _name, text in action.check_one_site(
+            {host: getter(airflow_site_id=value) for host, value in ids.items()}, lambda name, host: f"host_vars/{host}.yml:1")]
+
+    assert problems(a="x", b="x") == problems(a="", b="") == []
+    (text,) = problems(a="x", b="")
+    assert 'a has "x" (host_vars/a.yml:1); b has "" (host_vars/b.yml:1)' in text
 
 
 def test_airflow_2_has_executors_of_its_own(action, rules):
@@ -387,9 +410,67 @@ def test_hosts_that_need_each_other(action):
     ({"mode": 0o40777}, "chmod o-w"), ({"mode": 0o41777}, None), ({"collections_needed": ["no.such"]}, "no.such"),
 ])
 def test_controller(action, rules, changes, told):
-    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, **changes}
+    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, "prefix": "/usr", **changes}
     texts = [text for _name, text in action.check_controller(rules, "/repo", **arguments)]
     assert [told in text for text in texts] == ([True] if told else [])
+
+
+def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
+    """The operating system's own, for one."""
+    (name, text), = action.check_controller(rules, "/repo", version="2.14.18", python=(3, 11), mode=0o40755, prefix="/usr")
+    assert name == "ansible-core"
+    assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
+
+
+@pytest.mark.parametrize("stamp, told", [("new", True), ("right", False), (None, True)])
+def test_an_environment_from_before_a_pull_is_refused(action, rules, tmp_path, stamp, told):
+    """The hash is the one that bin/setup writes."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("uv.txt", "controller.txt"):
+        (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
+    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
+                           capture_output=True, text=True, check=True).stdout
+    if stamp:
+        (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
+    texts = [text for _name, text in action.check_controller(
+        rules, str(tmp_path), version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path / ".venv"))]
+    assert bool(texts) == told
+    assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
+
+
+def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(action, tmp_path):
+    repository, site = tmp_path / "repository", tmp_path / "site"
+    for directory in (repository / "roles", repository / "plugins", site):
+        directory.mkdir(parents=True)
+    main = "[defaults]\ninventory = x\nroles_path = roles\nforks = 20\n[connection]\npipelining = True\n"
+    (repository / "ansible.cfg").write_text(main, encoding="utf-8")
+
+    def problems(text, path=site / "ansible.cfg"):
+        (site / "ansible.cfg").write_text(text, encoding="utf-8")
+        return [text for _name, text in action.check_config(str(repository), path and str(path))]
+
+    good = f"[defaults]\nroles_path = {repository}/roles\nforks = 50\n[connection]\npipelining = True\n"
+    assert problems(good) == problems("", path=None) == problems("", path=repository / "ansible.cfg") == []
+    (text,) = problems(good.replace("[connection]\npipelining = True\n", "vars_plugins = x\n"))
+    assert "ansible.cfg has: pipelining." in text and f"Run: {repository}/bin/new-site --ansible-cfg {site}" in text
+    (text,) = problems(good.replace(f"{repository}/roles", "/elsewhere/roles"))
+    assert "has: roles_path." in text
+
+
+@pytest.mark.parametrize("named, there, told", [(None, False, True), (("x",), False, False), (None, True, False)])
+def test_a_command_without_a_site_needs_the_sandbox(action, tmp_path, named, there, told):
+    (tmp_path / "inventories/sandbox/host_vars").mkdir(parents=True)
+    if there:
+        (tmp_path / "inventories/sandbox/host_vars/airflow-sandbox.yml").write_text("", encoding="utf-8")
+    texts = [text for _name, text in action.check_sandbox(str(tmp_path), [str(tmp_path / "inventories/sandbox/hosts.yml")], named)]
+    assert bool(texts) == told
+    assert not texts or "Name your site: -i ~/airflow-site/hosts.yml" in texts[0]
+    assert not list(action.check_sandbox(str(tmp_path), [str(tmp_path / "elsewhere/hosts.yml")], None))
+
+
+def test_an_environment_of_another_maker_has_no_stamp(action, rules, tmp_path):
+    assert not list(action.check_controller(rules, "/repo", version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path)))
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,

@@ -67,11 +67,14 @@ class Build:
         self.installers = directory / "opt/installers"
         self.release = self.templar.template(trust_as_template("{{ __airflow_release_dir | trim }}"))
 
+    def script(self):
+        """The script, as a host gets it."""
+        template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
+        return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
+
     def run(self):
         """What the installer was asked to install: {names: the other arguments}, in the order in which it was asked."""
-        template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
-        script = self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
-        run = subprocess.run(["sh", "-s"], input=script, text=True, capture_output=True, check=False, env={"PATH": os.environ["PATH"]})
+        run = subprocess.run(["sh", "-s"], input=self.script(), text=True, capture_output=True, check=False, env={"PATH": os.environ["PATH"]})
         assert run.returncode == 0, run.stdout + run.stderr
         self.calls = [call.split("\n") for call in self.calls_file.read_text(encoding="utf-8").strip().split("\n\n")]
         return [call for call in self.calls if "install" in call]
@@ -104,6 +107,19 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
     assert asked == ([[*begin, "pandas==2.3.3", "odd name @ https://x/y.whl", *constraint, *places]] if extras else [])
     # The proof of it is the last call, after which release.json would be there.
     assert build.calls[-1] == ["python", "-", build.release, "3.3.2", "LocalExecutor"]
+
+
+@pytest.mark.parametrize(("given", "named"), [
+    ({}, "https://pypi.org/simple (airflow_index_url)"),
+    ({"airflow_index_url": "https://ann:hush@mirror.example.com/simple"}, "https://mirror.example.com/simple (airflow_index_url)"),
+    ({"airflow_wheel_dir": "/srv/it's wheels"}, "/srv/it's wheels (airflow_wheel_dir)"),
+])
+def test_a_build_that_takes_too_long_names_where_its_packages_come_from(tmp_path, given, named):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), **given)
+    (tmp_path / "python3").write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    (tmp_path / "build.sh").write_text(build.script(), encoding="utf-8")
+    run = subprocess.run(["timeout", "2", "sh", str(tmp_path / "build.sh")], text=True, capture_output=True, check=False)
+    assert run.returncode and run.stdout.splitlines()[-1].startswith("The build was stopped") and named in run.stdout and "hush" not in run.stdout
 
 
 LOCKED = yaml.safe_load((ROLES.parent / "locks/locks.yml").read_text(encoding="utf-8"))["airflow"]

@@ -87,6 +87,23 @@ def test_a_dry_run_takes_nothing(lock, tmp_path):
     assert not (tmp_path / "deploy.lock").exists()
 
 
+def test_two_that_come_at_once_are_let_in_one_after_the_other(lock, tmp_path, waits_for_lock):
+    lock("jane")
+    lock("jane", state="absent")
+    # Without it both would read an empty file, and both would have the lock.
+    waits_for_lock(tmp_path / "deploy.lock", lambda: lock("joe"))
+    assert lock("jane")["holder"]["token"] == "laptop:joe"
+
+
+def test_others_may_not_write_who_deploys(lock, tmp_path):
+    before = os.umask(0)
+    try:
+        lock("jane")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "deploy.lock").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_process_has_a_start_until_it_is_gone():
     process = subprocess.Popen(["sleep", "60"])
     assert action.started(process.pid) != action.started(os.getpid())
@@ -97,7 +114,8 @@ def test_a_process_has_a_start_until_it_is_gone():
 
 def task(answer, killed):
     """What a task asks, in a child of what stands for ansible-playbook."""
-    parent = os.getppid()
+    # Not os.getppid(): a parent that is killed at once has a successor by now.
+    parent = multiprocessing.parent_process().pid
     while killed and os.getppid() == parent:
         time.sleep(0.01)
     try:

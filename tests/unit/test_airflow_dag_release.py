@@ -1,5 +1,6 @@
 """Module airflow_dag_release: releases come whole, the switch is one rename, and what is needed is kept."""
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -236,3 +237,69 @@ def test_what_killed_runs_left_is_removed(call, ship, root):
     assert not call(state="discarded")["changed"]
     assert not (root / "two.tar.gz").exists() and not (root / "incoming").exists()
     assert (root / "releases/one").exists()
+
+
+CHANGES = {
+    "shipped": {"revision": {"id": "two", "hash": "h", "plugins": "x"}},
+    "current": {"id": "one"},
+    "recorded": {"id": "one", "event": "failed"},
+    "discarded": {},
+    "pruned": {"keep": 0},
+}
+
+
+@pytest.mark.parametrize("state", CHANGES)
+def test_a_change_waits_until_no_other_process_changes_anything(call, ship, root, waits_for_lock, state):
+    ship("one")
+    (root / "incoming/two").mkdir(parents=True)
+
+    def change():
+        assert call(state=state, **CHANGES[state])["changed"]
+
+    waits_for_lock(root / ".changing", change)
+
+
+def test_an_archive_is_unpacked_only_when_no_other_process_changes_anything(ship, root, waits_for_lock):
+    ship("one")
+    waits_for_lock(root / ".changing", lambda: ship("two"))
+    assert sorted(os.listdir(root / "releases")) == ["one", "two"]
+
+
+def test_a_question_waits_for_nobody(call, ship, root):
+    ship("one")
+    with open(root / ".changing", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert ids(call()) == ["one"]
+
+
+def modes(root):
+    return {str(path.relative_to(root)): f"{path.stat().st_mode & 0o7777:04o}" for path in sorted(root.rglob("*")) if not path.is_symlink()}
+
+
+def test_only_root_and_the_group_may_read_a_release(call, root, tmp_path):
+    entries = {"dags/one.py": airflow_dag_archive.Entry(False, b"1"), "include/run.sh": airflow_dag_archive.Entry(True, b"2")}
+    packed = airflow_dag_archive.pack(entries)
+    (tmp_path / "x.tar.gz").write_bytes(packed)
+    revision = {"id": "one", "hash": airflow_dag_archive.digest(entries), "plugins": "x"}
+    call(state="unpacked", archive=str(tmp_path / "x.tar.gz"), sha256=hashlib.sha256(packed).hexdigest(), revision=revision)
+    call(state="shipped", revision=revision)
+    call(state="current", id="one")
+    assert root.stat().st_mode & 0o7777 == 0o750
+    found = modes(root)
+    assert {path: mode for path, mode in found.items() if mode != "0750"} == {
+        path: "0640" for path in ("history", "releases/one/PLUGINS", "releases/one/REVISION", "releases/one/dags/one.py")} | {
+        # Empty: a lock, not a file that somebody reads.
+        ".changing": found[".changing"]}
+    assert found["releases/one/include/run.sh"] == "0750"
+
+
+def test_what_tells_about_releases_is_replaced_and_never_half_written(call, ship, files_seen):
+    ship("one")
+    call(state="current", id="one")
+    assert {"REVISION", "PLUGINS", "history", "current"} <= set(files_seen.named)
+
+
+def test_a_release_that_was_not_unpacked_is_refused(call, root):
+    result = call(state="shipped", revision={"id": "one", "hash": "h", "plugins": "x"})
+    assert result["failed"] and f"{root}/incoming/one is not there. Run the deploy again." in result["msg"]
+    assert not (root / "releases/one").exists()

@@ -65,6 +65,11 @@ def test_pausing_remembers_and_adds(run):
     assert (result["changed"], len(airflow.told)) == (False, 2)
 
 
+def test_the_record_is_for_its_maker_and_on_the_disk_before_it_has_its_name(run, files_seen):
+    run(Airflow(dag("a")), state="paused", dags=["a"])
+    assert files_seen.created["sub"] == 0o700 and files_seen.named["paused.json"] == (0o600, True)
+
+
 def test_resuming_takes_only_what_was_remembered(run):
     airflow = Airflow(dag("a"), dag("b", paused=True), dag("c"))
     run(airflow, state="paused")

@@ -1,6 +1,7 @@
 """Module airflow_secrets: makes once, keeps for ever, writes what is given, shows nothing."""
 
 import base64
+import grp
 import importlib.util
 import json
 import os
@@ -122,6 +123,24 @@ def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
     assert not (directory / "it.new").exists()
 
 
+def test_a_secret_is_never_readable_by_others_and_is_on_the_disk_before_it_has_its_name(run, directory, files_seen):
+    run(generate={"new": "token"}, values={"it": "one"})
+    assert files_seen.created == {"secrets": 0o700, "new.new": 0o600, "it.new": 0o600}
+    assert files_seen.named == {"new": (0o600, True), "it": (0o600, True)}
+    # Running components read it at any moment, so the next file has the mode of the last one before it has its name.
+    (directory / "it").chmod(0o640)
+    files_seen.created.clear()
+    run(values={"it": "two"})
+    assert files_seen.created == {"it.new": 0o600} and files_seen.named["it"] == (0o640, True)
+
+
+def test_a_group_that_the_system_knows_may_read_what_is_given(run, directory):
+    group = grp.getgrgid(os.getgid()).gr_name
+    run(generate={"made": "token"}, values={"given": "x"}, group=group)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())}
+    assert modes == {"secrets": 0o750, "given": 0o640, "made": 0o600}
+
+
 def test_takes_what_is_known_elsewhere_in_place_of_what_is_lost(run, directory):
     """And only then: what the files hold is newer."""
     kinds = {"jwt_secret": "token", "fernet_key": "fernet"}
@@ -189,7 +208,7 @@ def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
     play.write_text(json.dumps([{
         "hosts": "localhost", "gather_facts": False, "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
         "vars": {
-            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False,
+            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False, "airflow_site_id": "",
             "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_secrets_in_aws": False, "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
         },
         "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/keep.yml")}],

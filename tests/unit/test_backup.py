@@ -9,9 +9,12 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
+import types
 
 import pytest
 
@@ -255,6 +258,298 @@ def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tm
     assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{young}", "prod/notes.txt", f"test/{old}"]
 
 
+def test_old_backups_on_every_page_of_the_bucket_go(bucket, two_a_page, tmp_path):
+    client, config = bucket
+    two_a_page("s3.ListObjectsV2", "MaxKeys")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    times = [f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (19, 18, 17, 16, 15, 1)]
+    for name in times:
+        client.put_object(Bucket="backups", Key=f"prod/{name}", Body=b"x")
+    assert backup.prune({**config, "directory": str(tmp_path)}) == [f"s3://backups/prod/{name}" for name in times[:-1]]
+    assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{times[-1]}"]
+
+
+@pytest.mark.parametrize("stored", ["half of it", "another checksum"])
+def test_an_object_that_differs_from_the_file_is_no_upload(bucket, made, monkeypatch, stored):
+    """S3 is asked what it holds. Its answer counts, whatever the upload said."""
+    client, config = bucket
+
+    class Client:
+        head_object = client.head_object
+
+        @staticmethod
+        def upload_file(path, bucket, key, ExtraArgs):
+            content = pathlib.Path(path).read_bytes()
+            content = content[: len(content) // 2] if stored == "half of it" else content
+            metadata = {"sha256": "0" * 64} if stored == "another checksum" else ExtraArgs["Metadata"]
+            client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
+
+    monkeypatch.setattr(backup, "s3", lambda _config: contextlib.nullcontext(Client))
+    with pytest.raises(backup.Problem, match=f"s3://backups/prod/{made.name} is not what was uploaded"):
+        backup.upload(config, made, backup.checksum(made))
+
+
+# ---- run, with stand-ins for the database and for PostgreSQL's programs
+
+
+class Connection:
+    """A connection that notes what is asked, and answers as much as a backup needs."""
+
+    version = 170002
+
+    def __init__(self, events, number):
+        self.events, self.number, self.open = events, number, True
+        self.server_version, self.rows, self.description = self.version, [], True
+
+    def __setattr__(self, name, value):
+        if name == "autocommit":
+            self.note(f"autocommit {value}")
+        super().__setattr__(name, value)
+
+    def note(self, what):
+        self.events.append((self.number, what))
+
+    def set_session(self, **options):
+        self.note(" ".join(f"{key}={value}" for key, value in options.items()))
+
+    def cursor(self):
+        return contextlib.nullcontext(self)
+
+    def execute(self, statement, values=()):
+        self.note(statement)
+        answers = {"pg_export_snapshot": [("snapshot-7",)], "current_database(), pg_database_size": [("airflow", 1000, "17.2")], "to_regclass": [(True,)],
+                   "count(*)": [(3,)]}
+        self.rows = next((rows for words, rows in answers.items() if words in statement), [(1,)])
+
+    def fetchall(self):
+        return self.rows
+
+    def close(self):
+        self.open = False
+        self.note("close")
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host that can be backed up. host.program(name, script) sets what a program of PostgreSQL does, host.run() makes a backup."""
+    for path, text in {
+        "config/secrets/fernet_key": "the key", "config/secrets/sql_alchemy_conn": "postgresql+psycopg2://airflow:geheim@db/airflow", "config/airflow.cfg": "",
+        "releases/1/dags/a.py": "a", "venvs/3.3.2/x": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    for path in ("backups", "state", "bin", "run"):
+        (tmp_path / path).mkdir()
+    (tmp_path / "current").symlink_to("releases/1")
+    revision = {"id": "1", "hash": backup.pack_dags(tmp_path / "releases/1", io.BytesIO())}
+    (tmp_path / "releases/1/REVISION").write_text(json.dumps(revision), encoding="utf-8")
+    config = {
+        "config_dir": f"{tmp_path}/config", "dags_dir": str(tmp_path), "venv": f"{tmp_path}/venvs/3.3.2", "directory": f"{tmp_path}/backups",
+        "state_dir": f"{tmp_path}/state", "host": "db1", "airflow_version": "3.3.2", "recipients": ["the key of a person"], "min_free_mb": 0, "keep_days": 14,
+        "keep_at_least": 3, "s3": None,
+    }
+    here = types.SimpleNamespace(path=tmp_path, config=config, events=[], connections=[], backups=tmp_path / "backups")
+
+    def connect(_config):
+        here.connections.append(Connection(here.events, len(here.connections)))
+        return here.connections[-1]
+
+    def program(name, script):
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    def run(**settings):
+        (tmp_path / "backup.json").write_text(json.dumps({**config, **settings}), encoding="utf-8")
+        return backup.run(tmp_path / "backup.json")
+
+    here.program, here.run = program, run
+    program("pg_dump", f'echo "$*" >{tmp_path}/arguments; echo the dump')
+    program("pg_restore", "cat >/dev/null; echo TABLE DATA")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}/run")
+    monkeypatch.setattr(backup, "connect", connect)
+    monkeypatch.setattr(backup, "client", lambda name, _major: (str(tmp_path / "bin" / name), 17))
+    monkeypatch.setattr(backup, "seal", lambda content, recipients: f"sealed for {recipients}: ".encode() + hashlib.sha256(content).digest())
+    return here
+
+
+def left_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_backup_has_its_checksum_beside_it_and_is_on_the_disk_before_it_has_its_name(host, files_seen):
+    done = host.run()
+    path = pathlib.Path(done["file"])
+    assert left_in(host.backups) == [path.name, f"{path.name}.sha256"]
+    subprocess.run(["sha256sum", "--check", "--strict", f"{path.name}.sha256"], cwd=host.backups, check=True, capture_output=True)
+    assert done["sha256"] == backup.checksum(path) and json.loads((host.path / "state/last_success.json").read_text(encoding="utf-8"))["file"] == str(path)
+    assert files_seen.created[f"{path.name}.new"] == 0o600 and files_seen.named[path.name] == (0o600, True)
+    manifest = backup.inspect(path)
+    assert manifest["dag_release"]["id"] == "1" and manifest["database"]["rows"]["dag_run"] == 3
+
+
+def test_a_whole_backup_under_the_name_of_another_is_refused_by_the_checksum_beside_it(host, made):
+    path = pathlib.Path(host.run()["file"])
+    made.replace(path)
+    with pytest.raises(backup.Problem, match=rf"is not the file that {path.name}\.sha256 was written for"):
+        backup.inspect(path)
+
+
+def test_the_dump_and_the_numbers_are_of_one_snapshot_while_the_lock_is_held(host):
+    host.run()
+    lock, reader = (connection.number for connection in host.connections)
+    asked = [what for number, what in host.events if number == lock]
+    # Without autocommit the lock's connection would be a transaction of hours. A lock that is waited for has a limit.
+    assert asked == ["autocommit True", "SET lock_timeout = '1h'", "SELECT pg_advisory_lock(hashtext('airflow-backup'))", "close"]
+    read = [what for number, what in host.events if number == reader]
+    assert read[:2] == ["isolation_level=REPEATABLE READ readonly=True", "SELECT pg_export_snapshot()"] and read[-1] == "close"
+    assert "--snapshot=snapshot-7" in (host.path / "arguments").read_text(encoding="utf-8").split()
+    # The lock is the first to come and the last to go.
+    assert host.events[0][0] == lock and host.events[-1] == (lock, "close")
+
+
+def test_the_limit_of_waiting_for_the_lock_is_told(host, monkeypatch):
+    import psycopg2
+
+    def execute(self, statement, values=()):
+        if "pg_advisory_lock" in statement:
+            raise psycopg2.errors.LockNotAvailable
+
+    monkeypatch.setattr(Connection, "execute", execute)
+    with pytest.raises(backup.Problem, match="Another backup, a cleaning or a restore has been at work for an hour"):
+        host.run()
+    assert left_in(host.backups) == []
+
+
+FAULTS = {
+    "the keys change during the dump": ("pg_dump", "echo new >{path}/config/secrets/fernet_key; echo the dump", "changed while the database was dumped"),
+    "a key is added during the dump": ("pg_dump", "echo new >{path}/config/secrets/jwt_secret; echo the dump", "changed while the database was dumped"),
+    "pg_dump fails after some output": ("pg_dump", "echo half; echo no space >&2; exit 1", "pg_dump failed: no space"),
+    "pg_restore cannot read the dump": ("pg_restore", "cat >/dev/null; echo TABLE DATA; echo bad magic >&2; exit 1", "can't read the dump: bad magic"),
+    "the dump holds no data": ("pg_restore", "cat >/dev/null; echo nothing", "can't read the dump"),
+    # pg_restore is the last to see the file before it is read back.
+    "the disk returns other bytes than were written": (
+        "pg_restore", "cat >/dev/null; printf x | dd of=$(ls {path}/backups/*.new) bs=1 seek=513 conv=notrunc 2>&-; echo TABLE DATA",
+        "is damaged: database.dump"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_backup_with_a_fault_is_not_kept_and_the_older_one_is(host, fault):
+    older = host.backups / name(1)
+    older.touch()
+    program, script, said = FAULTS[fault]
+    host.program(program, script.format(path=host.path))
+    with pytest.raises(backup.Problem, match=said):
+        host.run()
+    assert left_in(host.backups) == [older.name]
+    assert not (host.path / "state/last_success.json").exists()
+    assert not any(connection.open for connection in host.connections)
+
+
+def test_a_backup_that_has_no_room_does_not_begin(host):
+    with pytest.raises(backup.Problem, match="MB free and .* are needed"):
+        host.run(min_free_mb=10**9)
+    assert not (host.path / "arguments").exists() and left_in(host.backups) == []
+
+
+def test_what_a_killed_backup_left_goes(host):
+    (host.backups / f"{name(1)}.new").touch()
+    path = pathlib.Path(host.run()["file"])
+    assert left_in(host.backups) == [path.name, f"{path.name}.sha256"]
+
+
+def test_a_release_that_was_changed_by_hand_has_another_name_in_the_backup(host):
+    (host.path / "releases/1/dags/a.py").write_text("changed", encoding="utf-8")
+    release = backup.inspect(host.run()["file"])["dag_release"]
+    assert release == {"id": "1-changed", "hash": backup.pack_dags(host.path / "releases/1", io.BytesIO())}
+
+
+def test_a_backup_is_in_the_bucket_before_it_counts_as_made(host, bucket):
+    client, config = bucket
+    done = host.run(**config)
+    path = next(host.backups.glob("*.tar"))
+    assert done["file"] == f"s3://backups/prod/{path.name}"
+    assert client.get_object(Bucket="backups", Key=f"prod/{path.name}")["Body"].read() == path.read_bytes()
+
+
+def test_a_backup_that_the_bucket_refuses_stays_on_the_host_and_does_not_count(host, bucket):
+    _client, config = bucket
+    with pytest.raises(backup.Problem, match="NoSuchBucket"):
+        host.run(**{**config, "s3": {**config["s3"], "bucket": "elsewhere"}})
+    path = next(host.backups.glob("*.tar"))
+    assert backup.inspect(path) and not (host.path / "state/last_success.json").exists()
+
+
+# ---- restore, with the same stand-ins
+
+
+@pytest.fixture
+def restore(host):
+    """restore(): put a backup of this host in place. What psql reads is in the file sql."""
+    path = pathlib.Path(host.run()["file"])
+    host.program("psql", f"cat >{host.path}/sql")
+    host.program("pg_restore", "cat >/dev/null; echo 'SELECT pg_catalog.set_config(1);'; echo 'COPY dag FROM stdin;'")
+    return lambda fate="fail": backup.restore(host.path / "backup.json", path, fate)
+
+
+def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
+    done = restore()
+    assert done["rows"] == dict.fromkeys(backup.COUNTED, 3) and re.fullmatch(r"replaced_\d{8}t\d{6}z", done["kept"])
+    sql = (host.path / "sql").read_text(encoding="utf-8").splitlines()
+    assert sql[:2] == ["BEGIN;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"] and sql[-1] == "COMMIT;"
+    assert "COPY dag FROM stdin;" in sql
+
+
+def test_a_dump_that_cannot_be_read_to_its_end_is_not_committed(host, restore):
+    host.program("pg_restore", "cat >/dev/null; echo 'SELECT pg_catalog.set_config(1);'; echo 'COPY dag FROM stdin;'; echo torn >&2; exit 1")
+    with pytest.raises(backup.Problem, match="can't read the dump, and the database is what it was before: torn"):
+        restore()
+    sql = host.path / "sql"
+    assert not sql.exists() or "COMMIT" not in sql.read_text(encoding="utf-8")
+
+
+def test_what_the_database_refuses_is_told(host, restore):
+    host.program("psql", "cat >/dev/null; echo 'table dag has not the 3 rows' >&2; exit 3")
+    with pytest.raises(backup.Problem, match="The database refused the backup and is what it was before: table dag has not"):
+        restore()
+
+
+def test_a_damaged_backup_is_refused_before_the_database_is_asked(host, restore):
+    path = next(host.backups.glob("*.tar"))
+    path.with_name(f"{path.name}.sha256").unlink()
+    content = bytearray(path.read_bytes())
+    content[513] ^= 1
+    path.write_bytes(content)
+    host.events.clear()
+    with pytest.raises(backup.Problem, match="is damaged: database.dump"):
+        restore()
+    assert not host.events and not (host.path / "sql").exists()
+
+
+def test_a_backup_of_a_newer_server_is_refused_before_anything_is_changed(host, restore, monkeypatch):
+    monkeypatch.setattr(Connection, "version", 150010)
+    with pytest.raises(backup.Problem, match="The backup is of PostgreSQL 17 and this server is 15"):
+        restore()
+    assert not (host.path / "sql").exists()
+
+
+def test_a_schema_of_another_role_is_refused_before_anything_is_changed(host, restore, monkeypatch):
+    execute = Connection.execute
+
+    def not_ours(self, statement, values=()):
+        execute(self, statement, values)
+        if "pg_has_role" in statement:
+            self.rows = [(False,)]
+        if "current_user" in statement:
+            self.rows = [("airflow", "airflow")]
+
+    monkeypatch.setattr(Connection, "execute", not_ours)
+    with pytest.raises(backup.Problem, match="Role airflow may not replace schema public of database airflow"):
+        restore()
+    assert not (host.path / "sql").exists()
+
+
 # ---- clean_database
 
 
@@ -298,3 +593,66 @@ def test_files_of_the_archive_go_after_archive_days(tmp_path):
         os.utime(path, (now - age * 86400,) * 2)
     clean_database.forget(str(tmp_path), 10)
     assert set(tmp_path.iterdir()) == {kept, others}
+
+
+@pytest.fixture
+def cleaning(tmp_path, monkeypatch):
+    """cleaning("run", failures): run the program; what it did, in its order."""
+    done = []
+
+    class Lock:
+        def close(self):
+            done.append("unlocked")
+
+    def alone(_config):
+        done.append("locked")
+        return Lock()
+
+    def main(question, failures=(), archive=str(tmp_path)):
+        done.clear()
+        config = {"clean": {"keep_days": 90, "archive_dir": archive, "archive_days": 10, "batch_size": 1000}}
+        (tmp_path / "backup.json").write_text(json.dumps(config), encoding="utf-8")
+        monkeypatch.setattr(clean_database, "clean", lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
+        monkeypatch.setattr(clean_database, "backup_program", lambda: types.SimpleNamespace(alone=alone))
+        monkeypatch.setattr(clean_database, "export", lambda _directory: done.append("exported") or 2)
+        monkeypatch.setattr(clean_database, "forget", lambda _directory, _days: done.append("forgot"))
+        return clean_database.main(question, tmp_path / "backup.json"), done
+
+    return main
+
+
+def test_nothing_is_deleted_while_a_backup_is_made(cleaning):
+    answer, done = cleaning("run")
+    assert done == ["locked", "looked", "cleaned", "exported", "unlocked", "forgot"] and answer["files"] == 2
+    assert cleaning("run", archive="")[1] == ["locked", "looked", "cleaned", "unlocked"]
+    # A report only looks, so it waits for nobody.
+    assert cleaning("report")[1] == ["looked"]
+
+
+def test_a_table_that_could_not_be_cleaned_fails_the_run(cleaning):
+    with pytest.raises(SystemExit, match="Not all could be cleaned: table log"):
+        cleaning("run", ["table log"])
+
+
+@pytest.mark.parametrize(("archive", "skipped"), [("/var/lib/airflow-archive", False), ("", True)])
+@pytest.mark.parametrize("batches", [True, False])
+def test_airflow_keeps_what_it_deletes_where_there_is_an_archive(monkeypatch, archive, skipped, batches):
+    calls = []
+
+    def with_batches(clean_before_timestamp, confirm, skip_archive, batch_size, dry_run=False):
+        calls.append((clean_before_timestamp, confirm, skip_archive, batch_size))
+
+    def in_one_go(clean_before_timestamp, confirm, skip_archive, dry_run=False):
+        calls.append((clean_before_timestamp, confirm, skip_archive, None))
+
+    program = types.ModuleType("airflow.utils.db_cleanup")
+    program.run_cleanup = with_batches if batches else in_one_go
+    utils = types.ModuleType("airflow.utils")
+    utils.db_cleanup = program
+    for name, module in {"airflow": types.ModuleType("airflow"), "airflow.utils": utils, "airflow.utils.db_cleanup": program}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(clean_database, "oldest_run", lambda _config, _default: NOW - datetime.timedelta(days=10))
+    monkeypatch.setattr(clean_database.time, "sleep", lambda _seconds: None)
+    clean_database.clean(NOW, {"clean": {"archive_dir": archive, "batch_size": 1000}})
+    times = [NOW] if batches else [NOW - datetime.timedelta(days=3), NOW]
+    assert calls == [(time, False, skipped, 1000 if batches else None) for time in times]

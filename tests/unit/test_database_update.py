@@ -52,6 +52,8 @@ STAND_INS = {
             print("migrates", flush=True)
             while not (home / "go on").exists():
                 time.sleep(0.02)
+            # Airflow asks for the working directory in many places, and fails where there is none.
+            os.getcwd()
             if "wrong" in (home / "go on").read_text():
                 raise RuntimeError("a column is missing")
         def get_parser():
@@ -74,10 +76,11 @@ def database(tmp_path):
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path / "home"),
            "AIRFLOW_CONFIG": str(tmp_path / "config/airflow.cfg")}
 
-    def start(*arguments, given=""):
+    def start(*arguments, given="", cwd=None):
         (tmp_path / "input").write_text(given, encoding="utf-8")
         with (tmp_path / "input").open() as file:
-            return subprocess.Popen([sys.executable, PROGRAM, *arguments], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+            return subprocess.Popen(
+                [sys.executable, PROGRAM, *arguments], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
 
     yield start
     # What a failed test has left at work.
@@ -111,6 +114,16 @@ def test_it_goes_on_and_is_waited_for(database, tmp_path):
     assert (tmp_path / "home/user").read_text(encoding="utf-8") == "admin admin  a@example.com Admin geheim"
     log = tmp_path / "home/database-update.log"
     assert log.stat().st_mode & 0o777 == 0o600 and "geheim" not in log.read_text(encoding="utf-8")
+
+
+def test_it_does_not_need_the_directory_in_which_it_began(database, tmp_path):
+    """Ansible removes the directory of a module when the module has ended."""
+    module = tmp_path / "module"
+    module.mkdir()
+    assert ended(database("begin", "admin", "a@example.com", cwd=module))[0] == 0
+    module.rmdir()
+    (tmp_path / "home/go on").touch()
+    assert ended(database("wait")) == (0, "", "")
 
 
 def test_no_administrator_is_made_without_a_password(database, tmp_path):

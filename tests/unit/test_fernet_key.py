@@ -1,8 +1,11 @@
 """The program that re-encrypts the database: all or nothing, and nothing that it can't read."""
 
 import importlib.util
+import io
+import json
 import pathlib
 import re
+import sys
 
 import pytest
 from cryptography.fernet import Fernet
@@ -91,6 +94,80 @@ def test_a_value_that_did_not_become_what_it_was_is_noticed(cursor, monkeypatch)
     monkeypatch.setattr(fernet_key.MultiFernet, "rotate", lambda _self, _value: encrypted(NEW, "other").encode())
     with pytest.raises(SystemExit, match="Nothing was changed.*warehouse"):
         fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+
+
+def test_a_trigger_that_encrypts_with_another_key_is_noticed(cursor):
+    execute = cursor.execute
+
+    def trigger(statement, arguments=()):
+        execute(statement, (encrypted(LOST, "secret"), *arguments[1:]) if statement.startswith("UPDATE connection") else arguments)
+
+    cursor.execute = trigger
+    with pytest.raises(SystemExit, match=r"can't be read with the newest key alone: connection warehouse \(password\)"):
+        fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
+
+
+@pytest.fixture
+def ask(cursor, monkeypatch, tmp_path, capsys):
+    """ask("rotate", keys): run the program; it notes in cursor.statements how its transaction ended."""
+    import psycopg2
+
+    class Connection:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, *_error):
+            cursor.statements.append("ROLLBACK" if kind else "COMMIT")
+
+        def cursor(self):
+            return self.Cursor()
+
+        class Cursor:
+            def __enter__(self):
+                return cursor
+
+            def __exit__(self, *_error):
+                pass
+
+            def execute(self, statement):
+                cursor.statements.append(statement)
+
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://airflow@db/airflow", encoding="utf-8")
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "airflow.cfg"))
+    monkeypatch.setattr(psycopg2, "connect", lambda *_arguments, **_options: Connection())
+
+    def run(question, *keys):
+        monkeypatch.setattr(sys, "argv", ["fernet_key.py", question])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"keys": ",".join(keys), "columns": COLUMNS})))
+        fernet_key.main()
+        return int(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.mark.parametrize("question", ["check", "rotate"])
+def test_all_is_one_transaction_that_begins_with_the_lock_of_the_installer(cursor, ask, question):
+    assert ask(question, NEW, OLD) == 3
+    assert cursor.statements[0] == "SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))"
+    assert [statement for statement in cursor.statements if statement in ("COMMIT", "ROLLBACK")] == ["COMMIT"] and cursor.statements[-1] == "COMMIT"
+
+
+def test_a_refused_rotation_is_rolled_back(cursor, ask):
+    cursor.tables["variable"][2] = ["forgotten", encrypted(LOST, "gone")]
+    with pytest.raises(SystemExit):
+        ask("rotate", NEW, OLD)
+    assert cursor.statements[-1] == "ROLLBACK"
+
+
+def test_a_check_accepts_any_of_the_keys_and_a_proof_the_newest_only(ask):
+    assert ask("check", NEW, OLD) == 3
+    with pytest.raises(SystemExit, match="any of the keys"):
+        ask("check", NEW)
+    with pytest.raises(SystemExit, match="the newest key alone"):
+        ask("prove", NEW, OLD)
+    ask("rotate", NEW, OLD)
+    assert ask("prove", NEW) == 3
 
 
 @pytest.mark.parametrize(("keys", "unreadable"), [([NEW, OLD], 0), ([OLD, NEW], 0), ([NEW], 2), ([OLD], 1), ([LOST], 3)])

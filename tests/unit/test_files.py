@@ -95,6 +95,19 @@ def test_another_mode_is_mended_and_told(run, tmp_path, state, check_mode):
     assert mode(path) == (0o700 if check_mode else wanted)
 
 
+def test_nothing_is_ever_open_to_more_readers_than_it_is_meant_for(run, files_seen):
+    run({"path": "a/b", "state": "directory", "mode": "0750"}, {"path": "a/b/it", "content": "x", "mode": "0640"})
+    assert files_seen.created == {"a": 0o700, "b": 0o700, ".it.new": 0o600}
+    # The mode is there before the name, and so is the content on the disk.
+    assert files_seen.named == {"it": (0o640, True)}
+
+
+def test_a_link_is_replaced_by_a_rename(run, files_seen):
+    run(ITEMS["link"])
+    run({**ITEMS["link"], "target": "elsewhere"})
+    assert set(files_seen.named) == {"it"}
+
+
 def test_a_link_is_pointed_elsewhere(run, tmp_path):
     run(ITEMS["link"])
     assert run({**ITEMS["link"], "target": "elsewhere"})["changed"]

@@ -121,6 +121,8 @@ def begin(admin, email):
     if os.fork():
         return
     os.setsid()
+    # Ansible removes the directory of the module, and the user of Airflow may not enter the home of the login.
+    os.chdir("/")
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
         os.dup2(file, number)
     update(admin, email, password)

@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# Copyright the Airflow installer's contributors
+# Apache License 2.0 (see LICENSE)
+
+"""Find the controller's copy of the secrets by the id of a site."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: airflow_secrets_copy
+short_description: Find the controller's copy of the secrets by the id of a site
+version_added: 0.1.0
+description:
+  - Moves a copy that was made before the site had an id to the directory of the id, and notes the id in it.
+  - Refuses a copy that carries another id, because a host would get the secrets of another Airflow from it.
+  - Does nothing if there is no copy. Reads no secret, except to compare two copies with each other.
+options:
+  directory:
+    description: Directory of the copy.
+    type: path
+    required: true
+  former:
+    description: Directory that the copy had before. Empty for none.
+    type: str
+    default: ""
+  site_id:
+    description: Id of the site.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Says whether it would move a copy or note the id.
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Find the copy
+  airflow_secrets_copy:
+    directory: ~/.airflow-secrets/0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
+    former: ~/.airflow-secrets/home-ops-airflow-inventories-production
+    site_id: 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+moved:
+  description: Whether the copy was at its former place.
+  returned: success
+  type: bool
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+# The file that carries the id.
+NAME = "site_id"
+
+
+class Foreign(Exception):
+    """The copy is not, or may not be, that of this site; the argument says why."""
+
+
+def content(path: str) -> bytes | None:
+    """Return what a file holds, or None without one."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def check_id(directory: str, site_id: str) -> bool:
+    """Refuse a copy with another id. Return whether it has this one."""
+    found = content(os.path.join(directory, NAME))
+    if found is None:
+        return False
+    found = found.decode(errors="replace").strip()
+    if found != site_id:
+        raise Foreign(
+            f"The copy of the secrets in {directory} on the controller belongs to the site with the id {found}, and airflow_site_id of this site is {site_id}."
+            " A host would get the secrets of another Airflow from it. If airflow_site_id was changed or copied from another site, put the right id back:"
+            " it is in group_vars/all/main.yml of the site. If airflow_secrets_copy_dir names this directory, name another one. Nothing was changed."
+        )
+    return True
+
+
+def compare(directory: str, former: str) -> None:
+    """Refuse two copies if the former one has something that the other has not."""
+    names = [name for name in sorted(os.listdir(former)) if content(os.path.join(former, name)) != content(os.path.join(directory, name))]
+    if names:
+        raise Foreign(
+            f"The controller has two copies of the secrets of this site: {former}, from before it had an id, and {directory}."
+            f" They differ in {', '.join(names)}. Compare them with /etc/airflow/secrets on the first host in group airflow."
+            " Keep the copy that has the host's fernet_key, and backup_key from"
+            " the one that the backups were made with. Move the other directory away, then run this again. Nothing was changed."
+        )
+
+
+def note(directory: str, site_id: str) -> None:
+    """Write the id into the copy, at once or not at all."""
+    path = os.path.join(directory, NAME)
+    with os.fdopen(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(site_id)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{path}.new", path)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "former": {"type": "str", "default": ""},
+            "site_id": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    directory, site_id = module.params["directory"], module.params["site_id"]
+    former = os.path.expanduser(module.params["former"])
+    try:
+        if check_id(directory, site_id):
+            module.exit_json(changed=False, moved=False)
+        moving = bool(former) and os.path.isdir(former)
+        if moving:
+            check_id(former, site_id)
+        if moving and os.path.isdir(directory):
+            compare(directory, former)
+            moving = False
+        changed = moving or os.path.isdir(directory)
+        if changed and not module.check_mode:
+            if moving:
+                os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
+                os.rename(former, directory)
+            note(directory, site_id)
+    except Foreign as foreign:
+        module.fail_json(msg=str(foreign))
+    except OSError as error:
+        module.fail_json(msg=f"The copy of the secrets, {directory} on the controller (airflow_secrets_copy_dir), can't be read or written: {error}.")
+    module.exit_json(changed=changed, moved=moving)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""The README's road, typed by a user of this machine who is not root and has nothing but a clone: from a fresh server to the removal of Airflow."""
+
+import contextlib
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import textwrap
+import time
+import types
+
+import pytest
+import yaml
+from conftest import ROOT
+from playwright.sync_api import Error, expect, sync_playwright
+from terminal import type_in
+
+# The words of the README that every reader replaces.
+ADDRESS, LOGIN = "203.0.113.7", "admin"
+VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}
+# What this machine needs to reach a package index. Empty on most machines.
+NEEDED_HERE = ("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
+
+DAG = """
+from datetime import datetime
+from airflow.sdk import DAG, BaseHook, task
+
+with DAG("my_first", start_date=datetime(2024, 1, 1), schedule=None, catchup=False):
+
+    @task
+    def add_up():
+        import pandas
+        from my_plugin import RATE
+        total = int(pandas.Series([1, 2, 3]).sum())
+        print("sum", total, "rate", RATE, "host", BaseHook.get_connection("warehouse").host)
+
+    add_up()
+"""
+PLUGIN = """
+from airflow.plugins_manager import AirflowPlugin
+RATE = 7
+
+class MyPlugin(AirflowPlugin):
+    name = "my_plugin"
+"""
+
+
+def blocks(heading):
+    """Commands of the README below a heading, one list for each block."""
+    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [re.findall(r"^\$ (.*?)(?:\s+#.*)?$", block, re.MULTILINE) for block in re.findall(r"```console\n(.*?)```", section[1], re.DOTALL)]
+
+
+@pytest.fixture(scope="module")
+def login():
+    """How Molecule reaches the host: port, user, key and the password of sudo."""
+    path = os.environ["MOLECULE_INSTANCE_CONFIG"]
+    return types.SimpleNamespace(**yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))[0])
+
+
+@pytest.fixture(scope="module")
+def user(login, tmp_path_factory):
+    """A user of this machine with an empty home, a clone, a key and an entry for the server in ~/.ssh/config."""
+    name = "airflow-newcomer"
+    if os.geteuid() == 0:
+        subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
+        subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+        home, prefix = pathlib.Path(pwd.getpwnam(name).pw_dir), ["runuser", "-u", name, "--"]
+    else:
+        home, prefix = tmp_path_factory.mktemp("home"), []
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "airflow"], check=True)
+    ssh = home / ".ssh"
+    ssh.mkdir(mode=0o700)
+    shutil.copy(login.identity_file, ssh / "id_ed25519")
+    known = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "known_hosts").read_text(encoding="utf-8")
+    (ssh / "known_hosts").write_text(known, encoding="utf-8")
+    (ssh / "config").write_text(
+        f"Host {ADDRESS}\n  HostName 127.0.0.1\n  Port {login.port}\n  IdentityFile ~/.ssh/id_ed25519\n", encoding="utf-8")
+    (ssh / "id_ed25519").chmod(0o600)
+    if prefix:
+        subprocess.run(["chown", "-R", f"{name}:", home], check=True)
+    environment = {
+        "HOME": str(home), "USER": pwd.getpwuid(home.stat().st_uid).pw_name, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm",
+        **{key: os.environ[key] for key in NEEDED_HERE if key in os.environ},
+    }
+
+    def run(commands, expected=0):
+        """Type commands into one shell. Return what the screen shows."""
+        script = "\n".join(["set -e", *commands]).replace(f"--user {LOGIN}", f"--user {login.user}").replace(f"{LOGIN}@", f"{login.user}@")
+        code, shown = type_in(
+            [*prefix, "bash", "-c", script], {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass}, environment,
+            home / "airflow")
+        assert code == expected, f"exit {code}\n{script}\n{shown[-8000:]}"
+        assert login.become_pass not in shown
+        return shown
+
+    yield types.SimpleNamespace(home=home, run=run, site=home / "airflow-site", prefix=prefix, environment=environment)
+    if prefix:
+        subprocess.run(["pkill", "-u", name], check=False)
+        subprocess.run(["userdel", "--remove", name], capture_output=True, check=True)
+
+
+def playbook(path, *arguments):
+    return " ".join(["ansible-playbook -i ~/airflow-site/hosts.yml -K", path, *arguments])
+
+
+def typed(user, *commands):
+    return user.run([". .venv/bin/activate", *commands])
+
+
+def recap(shown):
+    """Numbers of the last recap."""
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", shown[shown.rindex("PLAY RECAP"):])}
+
+
+def add(user, variables):
+    """Append to the file of the site that its README names."""
+    path = user.site / "group_vars/all/main.yml"
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" + yaml.safe_dump(variables))
+
+
+@pytest.fixture(scope="module")
+def installed(user):
+    """The README's commands, in their order. In between, the reader edits the site."""
+    setup, install = blocks("On your own server")[:2]
+    made = user.run(setup)
+    here = {"airflow_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
+            "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
+    add(user, {key: value for key, value in here.items() if value})
+    return types.SimpleNamespace(setup=made, site=user.run([". .venv/bin/activate", *install]))
+
+
+def test_the_home_of_the_login_is_closed(host, login):
+    assert host.check_output(f"stat -c %a ~{login.user}") == "700"
+    assert host.run(f"runuser -u {login.user} -- sudo -n true").rc != 0
+
+
+def test_the_readme_installs(host, user, installed):
+    assert recap(installed.site)["failed"] == 0
+    assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor airflow-triggerer").split() == ["active"] * 4
+
+
+def test_the_last_screen_says_what_comes_next(installed):
+    last = installed.site[installed.site.rindex("PLAY RECAP"):]
+    for words in ("open_ui.yml", "admin", "deploy_dags.yml", "check_health.yml"):
+        assert words in last, last
+    assert len(last.splitlines()) <= 40, last
+
+
+def test_the_site_is_complete_and_holds_no_open_secret(user, installed):
+    assert {"hosts.yml", "ansible.cfg", ".gitignore", "README.md", "group_vars"} <= {path.name for path in user.site.iterdir()}
+    values = yaml.safe_load((user.site / "group_vars/all/main.yml").read_text(encoding="utf-8"))
+    assert values["airflow_version"] and values["airflow_site_id"]
+
+
+def test_again_nothing_changes_and_nothing_is_told(user, installed):
+    shown = typed(user, playbook("site.yml"))
+    assert recap(shown)["changed"] == 0, shown[-6000:]
+    assert "deploy_dags.yml" not in shown[shown.rindex("PLAY RECAP"):]
+
+
+@pytest.fixture(scope="module")
+def repository(user):
+    """A git repository of the user, with a DAG and a plugin."""
+    path = user.home / "pipelines"
+    for name, text in {"dags/my_first.py": DAG, "plugins/my_plugin.py": PLUGIN}.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    if user.prefix:
+        subprocess.run(["chown", "-R", "--reference", user.home, path], check=True)
+    user.run(["cd ~/pipelines", "git init --quiet --initial-branch=main", "git add .",
+              "git -c user.name=me -c user.email=me@example.com commit --quiet -m first"])
+    return f"file://{path}"
+
+
+@pytest.fixture(scope="module")
+def own_dag(user, installed, repository):
+    """What a user adds in the first hour: a package, a connection, a person who may look, and the repository with the DAGs."""
+    add(user, {
+        "airflow_extra_packages": ["pandas==2.3.3"],
+        "airflow_dags_source": repository,
+        "airflow_dags_ref": "main",
+        "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com"}},
+        "airflow_users": {VIEWER["name"]: {"email": "vera@example.com", "roles": ["Viewer"], "password": VIEWER["password"]}},
+    })
+    return typed(user, playbook("site.yml"), playbook("playbooks/deploy_dags.yml"), playbook("playbooks/run_dag.yml", "-e dag_id=my_first"))
+
+
+def test_a_dag_of_ones_own_runs(host, own_dag):
+    assert recap(own_dag)["failed"] == 0
+    assert "sum 6 rate 7 host warehouse.example.com" in host.check_output("grep -rhs 'sum 6' /var/log/airflow/dag_id=my_first | tail -n 1")
+
+
+@pytest.fixture(scope="module")
+def tunnel(user, own_dag):
+    """The tunnel that open_ui starts, on another port than the server's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shown = typed(user, playbook("playbooks/runbooks/open_ui.yml", f"-e open=true -e minutes=10 -e local_port={port}"))
+    found = re.search(rf"http://localhost:{port}\S*", shown)
+    assert found, shown
+    yield found[0].rstrip(".")
+    end = re.search(r"kill \$\(cat [^)]+\)", shown)
+    assert end, shown
+    user.run([end[0]])
+
+
+@pytest.fixture(scope="module")
+def page(tunnel):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-proxy-server"])
+        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        yield page
+        browser.close()
+
+
+def go(page, url):
+    """Open a page. Chromium gives up while its machine gets or loses an address, which each container that starts brings."""
+    for _ in range(5):
+        with contextlib.suppress(Error):
+            return page.goto(url)
+        time.sleep(2)
+    return page.goto(url)
+
+
+def test_a_browser_signs_in_through_the_tunnel(host, page, tunnel):
+    go(page, f"{tunnel}/dags/my_first")
+    page.locator("#username").fill("admin")
+    page.locator("#password").fill(host.check_output("cat /etc/airflow/secrets/admin_password"))
+    page.locator("[type=submit]").click()
+    expect(page.get_by_text("add_up").first).to_be_visible(timeout=30000)
+    # Nobody was sent to another port of this machine, where another person's Airflow may be.
+    assert page.url.startswith(tunnel), page.url
+    pictures = ROOT / "artifacts/screenshots" / os.environ["MOLECULE_SCENARIO_NAME"]
+    page.screenshot(path=pictures / "own_dag.png")
+
+
+def test_the_viewer_may_look_and_nothing_else(host, own_dag):
+    ask = textwrap.dedent(f"""
+        import json, urllib.error, urllib.request
+        def call(method, path, body, token=None):
+            request = urllib.request.Request("http://127.0.0.1:8080" + path, json.dumps(body).encode() if body is not None else None,
+                {{"Content-Type": "application/json", **({{"Authorization": "Bearer " + token}} if token else {{}})}}, method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as error:
+                return error.code, {{}}
+        token = call("POST", "/auth/token", {VIEWER | {"username": VIEWER["name"]}!r})[1]["access_token"]
+        print(call("GET", "/api/v2/dags", None, token)[0], call("POST", "/api/v2/pools", {{"name": "x", "slots": 1}}, token)[0])
+    """)
+    done = host.run("python3 - <<'ASK'\n" + ask + "\nASK")
+    assert done.stdout.split() == ["200", "403"], done.stderr
+
+
+def test_airflow_is_removed(host, user, own_dag):
+    """The confirmation that the playbook asks for is typed as it says."""
+    shown = typed(user, playbook("playbooks/remove_airflow.yml") + " || true")
+    command = re.search(r"-e confirm=\S+", " ".join(shown.split()))
+    assert command, shown
+    shown = typed(user, playbook("playbooks/remove_airflow.yml", command[0].rstrip(".,`'\"")))
+    assert recap(shown)["failed"] == 0
+    assert host.run("systemctl list-units --all --plain --no-legend 'airflow*'").stdout == ""
+    assert host.run("id airflow").rc != 0
+    for path in ("/opt/airflow", "/etc/airflow", "/var/lib/airflow", "/usr/local/bin/airflow"):
+        assert not host.file(path).exists, path
+    assert host.run("pgrep -af airflow").stdout == ""
+    assert host.check_output("ls /var/backups/airflow")
+

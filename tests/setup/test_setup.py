@@ -1,0 +1,188 @@
+"""bin/setup on machines that this one is not: stand-ins for python3 and the package manager, in a PATH of their own."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# What bin/setup takes from any system.
+TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep"]
+
+# A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies of itself.
+PYTHON = """#!/bin/bash
+case "$*" in
+  --version) echo "Python VERSION" ;;
+  *"sys.version_info[:2] <="*) [ VERSION != 3.9 ] ;;
+  *"print("*) echo pythonVERSION-venv ;;
+  *"import ensurepip"*) HAS_VENV ;;
+  "-m venv "*) echo "venv $4" >>"$ASKED"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
+    printf '#!/bin/bash\\n' >"$4/bin/uv"; printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
+  *) echo "$2" >>"$ASKED" ;;
+esac
+"""
+
+
+class Machine:
+    """A clone of the repository, and a PATH with chosen commands."""
+
+    def __init__(self, directory):
+        self.root, self.path, self.asked = directory / "clone", directory / "bin", directory / "asked"
+        self.path.mkdir()
+        for name in ("bin", "requirements"):
+            shutil.copytree(ROOT / name, self.root / name)
+        for name in TOOLS:
+            found = shutil.which(name)
+            if found:
+                (self.path / name).symlink_to(found)
+
+    def command(self, name, text="#!/bin/bash\necho \"$0 $*\" >>\"$ASKED\"\n"):
+        (self.path / name).write_text(text, encoding="utf-8")
+        (self.path / name).chmod(0o755)
+
+    def python(self, version="3.12", has_venv=True, name="python3"):
+        self.command(name, PYTHON.replace("VERSION", version).replace("HAS_VENV", "true" if has_venv else "false"))
+
+    def run(self, *arguments, cwd="/"):
+        done = subprocess.run([self.root / "bin/setup", *arguments], cwd=cwd, env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere"},
+                              capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def did(self):
+        return self.asked.read_text(encoding="utf-8") if self.asked.exists() else ""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_it_makes_the_environment_once_and_names_the_next_commands(machine):
+    machine.python()
+    code, output = machine.run()
+    assert code == 0, output
+    assert f"venv {machine.root}/.venv" in machine.did()
+    for text in (f"cd {machine.root} && . .venv/bin/activate", "bin/new-site ~/airflow-site", "-i ~/airflow-site/hosts.yml site.yml -K", "bin/sandbox"):
+        assert text in output
+    before = machine.did()
+    code, output = machine.run("--quiet")
+    assert (code, output, machine.did()) == (0, "", before)
+
+
+@pytest.mark.parametrize("change", ["pull", "killed", "moved"])
+def test_an_outdated_environment_is_made_anew(machine, change):
+    machine.python()
+    assert machine.run()[0] == 0
+    before = machine.did()
+    if change == "pull":
+        with open(machine.root / "requirements/controller.txt", "a", encoding="utf-8") as file:
+            file.write("# newer\n")
+    elif change == "killed":
+        (machine.root / ".venv/.stamp").unlink()
+    else:
+        machine.root = machine.root.rename(machine.root.parent / "elsewhere")
+    code, output = machine.run()
+    assert code == 0, output
+    assert machine.did() != before
+
+
+def test_without_python3_venv_it_prints_one_command_and_installs_nothing(machine):
+    machine.python(has_venv=False)
+    machine.command("apt-get")
+    machine.command("sudo")
+    code, output = machine.run()
+    assert code == 1
+    assert "lacks the module venv" in output
+    assert re.findall("Do this: (.*)", output) == ["sudo apt-get install python3-venv, then run bin/setup again"]
+    assert machine.did() == ""
+    assert not (machine.root / ".venv").exists()
+
+
+def test_a_python_with_a_name_of_its_own_has_a_package_of_its_own(machine):
+    machine.python("3.9")
+    machine.python("3.12", has_venv=False, name="python3.12")
+    machine.command("apt-get")
+    assert "sudo apt-get install python3.12-venv" in machine.run()[1]
+
+
+@pytest.mark.parametrize("manager, told", [("apt-get", "sudo apt-get install python3.11-venv"), ("brew", "brew install python@3.13"),
+                                           ("dnf", "sudo dnf install python3.12")])
+def test_a_python_that_is_too_old(machine, manager, told):
+    machine.python("3.9")
+    machine.command(manager)
+    code, output = machine.run()
+    assert code == 1
+    assert "needs Python 3.11, 3.12 or 3.13, and this machine has none (Python 3.9)" in output and told in output
+    assert machine.did() == ""
+
+
+def test_a_machine_without_gpg_is_told_what_it_is_for(machine):
+    machine.python()
+    (machine.path / "gpg").unlink(missing_ok=True)
+    machine.command("apt-get")
+    code, output = machine.run()
+    assert code == 0
+    assert "no gpg" in output and "sudo apt-get install gnupg" in output
+
+
+def test_macos_has_shasum_only(machine):
+    machine.python()
+    assert machine.run()[0] == 0
+    (machine.path / "sha256sum").unlink()
+    machine.command("shasum", f"#!/bin/bash\n[ \"$*\" = '-a 256' ] && {shutil.which('sha256sum')}\n")
+    before = machine.did()
+    code, output = machine.run()
+    assert code == 0, output
+    assert machine.did() == before, "the hash is the same"
+
+
+def test_it_says_which_option_it_does_not_know(machine):
+    code, output = machine.run("--sandbox")
+    assert code == 1 and "unknown option: --sandbox" in output
+
+
+# Newer than bash 3.2, or in no command of macOS.
+NEWER = re.compile(r"\b(mapfile|readarray|coproc|realpath)\b|declare -[Ag]|local -[An]|\$\{\w+(,,|\^\^|@)|\|&|&>>|readlink -f|sed -i|date -d|stat -c|wait -n")
+
+
+@pytest.mark.parametrize("name", ["setup", "lib.sh"])
+def test_it_keeps_to_what_macos_has(name):
+    lines = (ROOT / "bin" / name).read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if not line.lstrip().startswith("#") and NEWER.search(line)]
+
+
+def test_sandbox_and_test_make_it_by_the_same_script():
+    assert '"$ROOT/bin/setup" --quiet' in (ROOT / "bin/lib.sh").read_text(encoding="utf-8")
+    for name in ("sandbox", "test"):
+        text = (ROOT / "bin" / name).read_text(encoding="utf-8")
+        assert "ensure_venv" in text and "make_venv" not in text
+
+
+def test_another_ansible_and_another_directory_end_in_a_sentence(tmp_path):
+    """site.yml says so before it parses a role: an Ansible that is too old fails on some module, and without ansible.cfg no role is found."""
+    text = (ROOT / "site.yml").read_text(encoding="utf-8")
+    inventory = ROOT / "inventories/single_node/hosts.yml"
+    environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
+
+    def run(path, cwd):
+        done = subprocess.run(["ansible-playbook", "-i", inventory, path, "--syntax-check"], cwd=cwd, env={**environment, "PWD": str(cwd)},
+                              capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run("site.yml", ROOT)[0] == 0
+    code, output = run(ROOT / "site.yml", tmp_path)
+    assert code != 0
+    assert f"{tmp_path} has no ansible.cfg for {ROOT}" in output and "directory of your site" in output
+    # The same line with a limit that this Ansible is too old for.
+    copy = ROOT / ".cache/site-for-a-newer-ansible.yml"
+    copy.parent.mkdir(exist_ok=True)
+    try:
+        copy.write_text(text.replace("version('2.19', '<')", "version('99', '<')"), encoding="utf-8")
+        code, output = run(copy, ROOT)
+    finally:
+        copy.unlink()
+    assert code != 0
+    assert re.search(r"This is ansible-core [0-9.]+, probably that of the operating system; valid is 2\.19 or newer\. Run \S+/bin/setup", output)

@@ -1,0 +1,117 @@
+"""Shared fixtures: a real PostgreSQL, where the machine has its programs, and a record of how files come into being."""
+
+import fcntl
+import glob
+import multiprocessing
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import tempfile
+import types
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """Start an empty PostgreSQL that listens on a socket only, and return its URL as Airflow writes it."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb") + glob.glob("/usr/pgsql-*/bin/initdb"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed here; other tests prove the same with a stand-in")
+    programs = pathlib.Path(programs[-1]).parent
+    # PostgreSQL refuses to run as root.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    # The path of a socket has at most 107 characters, so pytest's own directory is too deep.
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="airflow-pg-"))
+    if as_user:
+        shutil.chown(directory, "postgres")
+
+    def run(program, *arguments):
+        # A server that starts keeps its output open, so the output goes to a file and not to a pipe.
+        with (directory.parent / f"{directory.name}.log").open("a") as log:
+            subprocess.run([*as_user, programs / program, *arguments], cwd="/", check=True, stdout=log, stderr=log)
+
+    try:
+        run("initdb", "--pgdata", directory / "data", "--username=airflow", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        options = f"-k {directory} -c listen_addresses='' -c fsync=off"
+        run("pg_ctl", "--pgdata", directory / "data", "--wait", "-o", options, "start")
+        yield f"postgresql+psycopg2://airflow@/postgres?host={directory}"
+    finally:
+        if (directory / "data/postmaster.pid").exists():
+            run("pg_ctl", "--pgdata", directory / "data", "--mode=immediate", "stop")
+        shutil.rmtree(directory)
+        (directory.parent / f"{directory.name}.log").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def files_seen(monkeypatch):
+    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was synced) at its rename}."""
+    seen, synced = types.SimpleNamespace(created={}, named={}), set()
+    system = types.SimpleNamespace(open=os.open, mkdir=os.mkdir, fsync=os.fsync, rename=os.rename, replace=os.replace)
+
+    def create(path, flags, mode=0o777, **options):
+        new = flags & os.O_CREAT and not os.path.lexists(path)
+        handle = system.open(path, flags, mode, **options)
+        if new:
+            seen.created[os.path.basename(path)] = stat.S_IMODE(os.fstat(handle).st_mode)
+        return handle
+
+    def mkdir(path, mode=0o777, **options):
+        system.mkdir(path, mode, **options)
+        seen.created[os.path.basename(path)] = stat.S_IMODE(os.lstat(path).st_mode)
+
+    def fsync(handle):
+        system.fsync(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    def name_with(function):
+        def name(source, target, **options):
+            state = os.lstat(source)
+            seen.named[os.path.basename(target)] = (stat.S_IMODE(state.st_mode), state.st_ino in synced)
+            function(source, target, **options)
+
+        return name
+
+    monkeypatch.setattr(os, "open", create)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "fsync", fsync)
+    for function in ("rename", "replace"):
+        monkeypatch.setattr(os, function, name_with(getattr(system, function)))
+    return seen
+
+
+@pytest.fixture
+def waits_for_lock():
+    """waits_for_lock(path, function): prove that the function, in a process of its own, begins its work only when nobody else holds the file's lock."""
+
+    def prove(path, function):
+        with open(path, "a", encoding="utf-8") as file:
+            # A shared lock, so that a function that takes only a shared one does not wait.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            process = multiprocessing.get_context("fork").Process(target=function)
+            process.start()
+            try:
+                process.join(0.5)
+                assert process.is_alive(), f"nothing waited for the lock of {path}"
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+                process.join(20)
+        assert process.exitcode == 0
+
+    return prove
+
+
+@pytest.fixture
+def two_a_page():
+    """two_a_page("s3.ListObjectsV2", "MaxKeys"): AWS's emulator, which a test has started, answers this question in pages of two."""
+
+    def limit(operation, parameter):
+        import boto3
+
+        # moto forgets the default session when it starts.
+        boto3.setup_default_session()
+        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{operation}", lambda params, **_other: {**params, parameter: 2})
+
+    return limit

@@ -1,0 +1,185 @@
+"""database.py of role airflow: two hosts never update the metadata database at the same time."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files/database.py"
+LOCK = "hashtext('airflow-installer')"
+# The parts of Airflow and alembic that the program imports. Each step appends a line to the file of events.
+AIRFLOW = {
+    "events.py": """
+        import os, pathlib
+        def note(what):
+            with open(os.environ["EVENTS"], "a", encoding="utf-8") as file:
+                file.write(f"{pathlib.Path(os.environ['AIRFLOW_HOME']).name}: {what}\\n")
+        """,
+    "airflow/__init__.py": "",
+    "airflow/utils/__init__.py": "",
+    "airflow/utils/db.py": "def _get_alembic_config(): return None",
+    "alembic/__init__.py": "",
+    "alembic/script.py": """
+        class ScriptDirectory:
+            @staticmethod
+            def from_config(_config):
+                return ScriptDirectory()
+            def get_heads(self):
+                return ["head"]
+        """,
+    "airflow/providers/__init__.py": "",
+    "airflow/providers/fab/__init__.py": "",
+    "airflow/providers/fab/auth_manager/__init__.py": "",
+    "airflow/providers/fab/auth_manager/cli_commands/__init__.py": "",
+    "airflow/providers/fab/auth_manager/cli_commands/utils.py": """
+        import contextlib, types
+        import events
+        def add_user(*_arguments):
+            events.note("created the user")
+            return True
+        @contextlib.contextmanager
+        def get_application_builder():
+            yield types.SimpleNamespace(sm=types.SimpleNamespace(find_user=lambda _name: None, find_role=lambda name: name, add_user=add_user))
+        """,
+    "airflow/cli/__init__.py": "",
+    "airflow/cli/cli_parser.py": """
+        import os, pathlib, time, types
+        import events
+        def migrate(_arguments):
+            home = pathlib.Path(os.environ["AIRFLOW_HOME"])
+            (home / "pid").write_text(str(os.getpid()))
+            events.note("migrates")
+            while not (home / "go on").exists():
+                time.sleep(0.02)
+            events.note("migrated")
+        def get_parser():
+            return types.SimpleNamespace(parse_args=lambda _words: types.SimpleNamespace(func=migrate))
+        """,
+}
+# A driver that records. A connection that nobody holds any more is closed, as that of the real driver.
+DRIVER = """
+import events
+OperationalError = OSError
+class Connection:
+    autocommit = False
+    def cursor(self):
+        return self
+    def execute(self, statement, *_values):
+        events.note(statement)
+    def __getattr__(self, name):
+        events.note(name)
+        return lambda *_arguments: None
+    def __del__(self):
+        events.note("close")
+def connect(*_arguments, **_options):
+    return Connection()
+"""
+
+
+def write(directory, files):
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    """hosts("one", url): a function that runs the program on a host of this name, with its own home and configuration."""
+    write(tmp_path / "lib", AIRFLOW)
+    begun = []
+
+    def host(name, url="postgresql+psycopg2://x"):
+        home, config = tmp_path / name, tmp_path / f"{name}-config"
+        home.mkdir()
+        write(config, {"airflow.cfg": "", "secrets/sql_alchemy_conn": url})
+        begun.append(home)
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(home), "AIRFLOW_CONFIG": str(config / "airflow.cfg"),
+               "EVENTS": str(tmp_path / "events")}
+
+        def run(*arguments):
+            done = subprocess.run([sys.executable, PROGRAM, *arguments], input="geheim", capture_output=True, text=True, env=env, check=False, timeout=30)
+            assert done.returncode == 0, done.stderr
+
+        return run
+
+    yield host
+    # A failed test may have left an update at work.
+    for home in begun:
+        (home / "go on").touch()
+
+
+@pytest.fixture
+def events(tmp_path):
+    return lambda: (tmp_path / "events").read_text(encoding="utf-8").splitlines() if (tmp_path / "events").exists() else []
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_the_lock_is_taken_before_the_migration_and_held_until_all_is_done(hosts, events, tmp_path):
+    write(tmp_path / "lib", {"psycopg2.py": DRIVER})
+    host = hosts("one")
+    (tmp_path / "one/go on").touch()
+    host("begin", "admin", "a@example.com")
+    host("wait")
+    # A lock of a session, not of a transaction: nothing may end it but the end of the process.
+    assert events() == [f"one: SELECT pg_advisory_lock({LOCK})", "one: migrates", "one: migrated", "one: created the user", "one: close"]
+
+
+@pytest.fixture
+def free(postgresql):
+    """Tell whether the lock of a real database is free."""
+    import psycopg2
+
+    connection = psycopg2.connect(postgresql.replace("+psycopg2", ""))
+    connection.autocommit = True
+
+    def ask():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_try_advisory_lock({LOCK})")
+            taken = cursor.fetchone()[0]
+            if taken:
+                cursor.execute(f"SELECT pg_advisory_unlock({LOCK})")
+            return taken
+
+    yield ask
+    connection.close()
+
+
+def test_a_second_host_waits_until_the_first_has_updated(hosts, events, free, postgresql, tmp_path):
+    first, second = hosts("one", postgresql), hosts("two", postgresql)
+    (tmp_path / "two/go on").touch()
+    assert free()
+    first("begin", "admin", "a@example.com")
+    until(lambda: "one: migrates" in events())
+    assert not free()
+    second("begin", "admin", "a@example.com")
+    time.sleep(1)
+    assert events() == ["one: migrates"]
+    (tmp_path / "one/go on").touch()
+    first("wait")
+    second("wait")
+    assert events() == [f"{name}: {what}" for name in ("one", "two") for what in ("migrates", "migrated", "created the user")]
+    until(free)
+
+
+def test_the_lock_of_a_killed_update_is_free(hosts, events, free, postgresql, tmp_path):
+    first, second = hosts("one", postgresql), hosts("two", postgresql)
+    first("begin", "admin", "a@example.com")
+    until(lambda: "one: migrates" in events())
+    os.kill(int((tmp_path / "one/pid").read_text(encoding="utf-8")), signal.SIGKILL)
+    until(free)
+    (tmp_path / "two/go on").touch()
+    second("begin", "admin", "a@example.com")
+    second("wait")
+    assert events()[1:] == ["two: migrates", "two: migrated", "two: created the user"]

@@ -1,0 +1,103 @@
+"""Callback next_steps: the last screen of site.yml fits, names what can be copied, and is there only after a change."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")
+next_steps = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(next_steps)
+STEPS = {"version": "3.3.2", "hosts": "one", "port": 8080, "url": "", "user": "admin", "sign_in": "", "example": "", "pending": "",
+         "password": {"command": ["cat", "/home/ann/.airflow-secrets/site/admin_password"]}}
+LONG = "/home/ann/a directory/" + "long/" * 12 + "hosts.yml"
+
+
+@pytest.fixture(autouse=True)
+def _typed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", "hosts.yml", "-K", str(ROOT / "site.yml")])
+
+
+def screen(**steps):
+    return next_steps.screen({**STEPS, **steps})
+
+
+def text(**steps):
+    return re.sub(r" \\\n +", " ", "\n".join(screen(**steps)))
+
+
+@pytest.mark.parametrize("argv", [["-i", "hosts.yml"], ["-i", LONG, "-K", "--vault-password-file", LONG, "-u", "ann"]])
+@pytest.mark.parametrize("steps", [{}, {"url": "https://airflow.example.com"}, {"example": "example_dag"},
+                                   {"pending": "airflow_dags_source git@github.com:example/" + "x" * 90 + " has other files (1) than release 2."},
+                                   {"password": {"command": ["one", "-b", "-m", "command", "-a", "cat /etc/airflow/secrets/admin_password"], "on_host": True}}])
+def test_it_fits_on_one_screen(monkeypatch, argv, steps):
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *argv, str(ROOT / "site.yml")])
+    lines = screen(**steps)
+    assert len(lines) <= 24
+    # A path is never cut.
+    assert [line for line in lines if len(line) > 100 and "xxx" not in line and "long/" not in line] == []
+
+
+def test_commands_have_the_form_in_which_the_run_was_started():
+    found = [line.strip().removeprefix("Health").removeprefix("Run a DAG").strip() for line in text().splitlines() if "ansible-playbook" in line]
+    assert len(found) == 4
+    for line in found:
+        words = shlex.split(line)
+        assert words[:4] == ["ansible-playbook", "-i", "hosts.yml", "-K"]
+        assert pathlib.Path(words[4]).is_file()
+
+
+def test_the_password_is_a_command():
+    assert "cat /home/ann/.airflow-secrets/site/admin_password" in text()
+    asked = text(password={"command": ["one", "-b", "-m", "command", "-a", "cat /x"], "on_host": True})
+    assert "ansible -i hosts.yml -K one -b -m command -a 'cat /x'" in " ".join(asked.split())
+    assert text(password={"command": ["aws"], "pipe": ["jq", "-r", ".admin_password"]}).count("aws | jq -r .admin_password") == 1
+    assert "Password" not in text(sign_in="your account at google (airflow_auth)")
+
+
+def test_the_tunnel_is_for_hosts_without_an_address_of_their_own():
+    assert "open_ui.yml -e open=true" in text() and "http://localhost:8080" in text()
+    assert "open_ui" not in text(url="https://airflow.example.com") and "https://airflow.example.com" in text(url="https://airflow.example.com")
+
+
+def test_what_waits_for_a_deploy_is_named():
+    assert "X has other files" in text(pending="airflow_dags_source X has other files.") and "deploy_dags.yml" in text(pending="x")
+    assert "Set airflow_dags_source" in text(example="example_dag") and "dag_id=example_dag" in text(example="example_dag")
+
+
+PLAYS = [
+    {"hosts": "localhost", "gather_facts": False, "connection": "local", "tasks": [
+        {"name": "Do it", "ansible.builtin.debug": {"msg": ""}, "changed_when": "change | default(false) | bool"}]},
+    {"hosts": "localhost", "gather_facts": False, "connection": "local", "vars": {"__airflow_run_changed": False}, "tasks": [
+        {"name": "Collect", "ansible.builtin.set_fact": {"__airflow_next_steps": STEPS}, "when": "__airflow_run_changed"},
+        {"name": "Fail", "ansible.builtin.fail": {}, "when": "fail | default(false) | bool"}]},
+]
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [
+    (["-e", "change=true"], True), ([], False), (["-e", "change=true", "--check"], False), (["-e", "change=true", "-e", "fail=true"], False)])
+def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration(tmp_path, arguments, shown):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "project/callback_plugins").symlink_to(ROOT / "callback_plugins")
+    (tmp_path / "project/site.yml").write_text(yaml.safe_dump(PLAYS), encoding="utf-8")
+    (tmp_path / "elsewhere/ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="utf-8")
+    done = subprocess.run(
+        [pathlib.Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", str(tmp_path / "project/site.yml"), *arguments],
+        cwd=tmp_path / "elsewhere", env={name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"},
+        capture_output=True, text=True, check=False)
+    assert ("Airflow 3.3.2 runs on one." in done.stdout) is shown, done.stdout + done.stderr
+    if shown:
+        assert done.stdout.index("PLAY RECAP") < done.stdout.index("Airflow 3.3.2 runs on one.")
+        assert "ansible-playbook -i localhost, " in done.stdout
+
+
+def test_site_yml_ends_with_it():
+    assert yaml.safe_load((ROOT / "site.yml").read_text(encoding="utf-8"))[-1]["import_playbook"] == "playbooks/next_steps.yml"

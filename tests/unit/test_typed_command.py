@@ -1,0 +1,45 @@
+"""Lookup typed_command: the next command has the inventory and the options that the run was started with."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPEC = importlib.util.spec_from_file_location("typed_command", ROOT / "playbooks/lookup_plugins/typed_command.py")
+typed_command = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(typed_command)
+
+
+@pytest.mark.parametrize(("typed", "repeated"), [
+    ("site.yml", ""),
+    ("-i ../prod/hosts.yml site.yml", "-i ../prod/hosts.yml"),
+    ("site.yml --inventory=a.yml -ib.yml", "--inventory=a.yml -ib.yml"),
+    ("-bKi hosts.yml -vvv -CD site.yml", "-b -K -i hosts.yml"),
+    ("--limit one -t service --skip-tags health -f 5 site.yml --check --diff", ""),
+    ("-i h -u ann --private-key k --ask-become-pass --vault-id prod@v -J site.yml", "-i h -u ann --private-key k --ask-become-pass --vault-id prod@v -J"),
+    ("-e @site.vars -e airflow_api_port=8081 --extra-vars=@secrets.yml site.yml", "-e @site.vars -e airflow_api_port=8081 --extra-vars=@secrets.yml"),
+    ("-e airflow_admin_password=hush -e confirm=one --extra-vars=jwt_secret=x site.yml", ""),
+])
+def test_the_options_that_name_the_hosts_and_the_way_to_them_are_repeated(typed, repeated):
+    assert " ".join(typed_command.options(typed.split())).replace("-i b.yml", "-ib.yml") == repeated
+
+
+@pytest.mark.parametrize(("directory", "typed", "path"), [
+    (ROOT, "site.yml", "playbooks/health.yml"),
+    (ROOT / "playbooks", "remove_airflow.yml", "health.yml"),
+    (ROOT.parent, str(ROOT / "site.yml"), str(ROOT / "playbooks/health.yml")),
+    (ROOT.parent, ROOT.name + "/site.yml", ROOT.name + "/playbooks/health.yml"),
+])
+def test_the_playbook_has_the_form_in_which_that_of_the_run_was_typed(monkeypatch, directory, typed, path):
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/ansible-playbook", "-i", "hosts.yml", typed])
+    assert typed_command.command("playbooks/health.yml", "-e", "x=1") == ["ansible-playbook", "-i", "hosts.yml", path, "-e", "x=1"]
+
+
+def test_a_command_that_is_no_playbook(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", "hosts.yml", "-K", str(ROOT / "site.yml")])
+    assert typed_command.command("", "host", program="ansible") == ["ansible", "-i", "hosts.yml", "-K", "host"]
+    assert os.path.isabs(typed_command.command("site.yml")[-1])
