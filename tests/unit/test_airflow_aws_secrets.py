@@ -283,7 +283,8 @@ def test_the_policy_allows_what_it_does_and_no_more(run, put, calls, monkeypatch
 
 @pytest.mark.parametrize("store", ["aws_ssm"], indirect=True)
 def test_parameters_on_every_page_are_read(run, put, two_a_page):
-    put(**{f"other_{number}": "x" * 20 for number in range(5)}, jwt_secret="t" * 64)
+    secrets = {name: name[0] * 64 for name in ("a_token", *(f"m{number}" for number in range(5)), "z_token")}
+    put(**secrets)
     two_a_page("ssm.GetParametersByPath", "MaxResults")
-    result = run(generate={"jwt_secret": "token"})
-    assert (result["changed"], result["secrets"]) == (False, {"jwt_secret": "t" * 64})
+    result = run(generate={"a_token": "token", "z_token": "token"})
+    assert (result["changed"], result["secrets"]) == (False, {name: secrets[name] for name in ("a_token", "z_token")})

@@ -59,3 +59,12 @@ def test_an_executor_that_cannot_be_imported_is_an_instruction(prove, executor, 
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert f"airflow_executor: {executor}: " in run.stderr and why in run.stderr and "airflow_extra_packages" in run.stderr
     assert not prove.release or not prove.release.exists()
+
+
+def test_a_virtualenv_with_another_airflow_is_not_sealed(tmp_path):
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "airflow/__init__.py").write_text("__version__ = '3.3.1'", encoding="utf-8")
+    run = subprocess.run([sys.executable, FILES / "seal_release.py", tmp_path, "3.3.2", "LocalExecutor"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stderr == "The pin installs Airflow 3.3.1, airflow_version says 3.3.2. Make the two agree.\n"
+    assert not (tmp_path / "release.json").exists()

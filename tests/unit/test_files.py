@@ -159,7 +159,8 @@ def test_secret_content_is_in_no_result(run):
     for content in ("hunter2", "hunter3"):
         result = run({"path": "it", "content": content, "secret": True, "validate": "cat %s"})
         assert result["changed"] and "hunter" not in json.dumps(result)
-    assert "hunter" not in json.dumps(run({"path": "it", "content": "hunter4", "secret": True, "validate": "grep -v hunter %s"}))
+    result = run({"path": "it", "content": "hunter4", "secret": True, "validate": "sh -c 'cat $0; exit 1' %s"})
+    assert result["failed"] and "hunter" not in json.dumps(result)
 
 
 def test_contents_are_not_returned_as_arguments(run):

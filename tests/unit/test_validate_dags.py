@@ -1,8 +1,10 @@
 """validate.py of role airflow_dags, with stand-ins for the parts of Airflow that it uses: what it finds, where, and what a bad file cannot do to it."""
 
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -146,14 +148,20 @@ def validate(tmp_path, major):
         request = {"release": str(tmp_path / "release"), "jobs": 2, "limit": 20, "required_tags": [], "rules": [], "rules_source": "", "requirements": [],
                    "environment": {}, **request}
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path}/lib:{tmp_path}/release", "TMPDIR": str(tmp_path / "temporary")}
-        # As the role does it.
-        done = subprocess.run([sys.executable, "-c", PROGRAM.read_text(encoding="utf-8")], input=json.dumps(request), env=env, cwd="/", text=True,
-                              capture_output=True, check=False, timeout=100)
-        assert done.returncode == 0, done.stderr
+        # As the role does it. In a session of its own, so that a failed test leaves none of its children at work.
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM.read_text(encoding="utf-8")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=env, cwd="/", text=True, start_new_session=True)
+        try:
+            out, error = process.communicate(json.dumps(request), timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        # What a file prints goes nowhere: it may be a secret.
+        assert (process.returncode, error) == (0, "")
         # Nothing is left in the release or in the directory for temporary files, and nothing but the answer is printed.
         assert not list((tmp_path / "release").rglob("__pycache__")) and not list((tmp_path / "temporary").iterdir())
-        assert len(done.stdout.splitlines()) == 1
-        return json.loads(done.stdout)
+        assert len(out.splitlines()) == 1
+        return json.loads(out)
 
     return run
 
