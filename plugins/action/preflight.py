@@ -21,6 +21,7 @@ import sys
 import time
 import urllib.parse
 
+import yaml
 from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
@@ -29,6 +30,8 @@ from ansible.release import __version__ as ansible_version
 
 # A variable, where it stands (file:line), for which host or group, and whether that is beside the playbook, the inventory, or on the command line.
 Setting = collections.namedtuple("Setting", "name where entity level")
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PYPI = "https://pypi.org/simple"
 SECRET_NAME = re.compile(r"password|secret|key|url|token")
 NOT_YET = re.compile(r"ansible_|__|role_path")
 
@@ -90,8 +93,8 @@ def did_you_mean(name, known):
 # ---- names ------------------------------------------------------------------------------------------------------------------------
 
 
-def check_names(settings, known, roles, renamed, allowed):
-    """Variables that look like the product's but that no role knows."""
+def check_names(settings, known, roles, renamed, allowed, options=()):
+    """Variables that look like the product's but that no role knows. options: what airflow_config may have, section.option."""
     prefixes = tuple(role + "_" for role in roles)
     for setting in settings:
         name = setting.name
@@ -105,10 +108,15 @@ def check_names(settings, known, roles, renamed, allowed):
         mine = name.startswith(prefixes)
         near = nearest(name, known, 3 if mine else 6)
         if mine or (near and near not in name):
+            asked = name.removeprefix("airflow_")
+            meant = [option for option in options if option.endswith(("." + asked, "_" + asked))]
+            hint = " Did you mean {0}?".format(near) if near else ""
+            if not near and len(meant) == 1:
+                hint = " Airflow's own option {0} goes into airflow_config: {{{1}: {{{2}: ...}}}}.".format(meant[0], *meant[0].split(".", 1))
             yield name, (
                 "{0} ({1}): no role knows this variable.{2} All of them are listed in roles/*/README.md; "
                 "a variable of your own that is called so goes into preflight_allowed_variables."
-            ).format(name, setting.where, " Did you mean {0}?".format(near) if near else "")
+            ).format(name, setting.where, hint)
 
 
 def check_duplicates(settings, known):
@@ -124,6 +132,22 @@ def check_duplicates(settings, known):
                 "{0} ({1}): {2} sets it too, and silently wins. Keep one of the two; what is set for a narrower group, "
                 "such as group_vars/airflow/main.yml of the inventory, wins over both."
             ).format(setting.name, setting.where, other.where)
+
+
+def check_twice(node, known, file, below=()):
+    """Keys that occur twice in a mapping of YAML: the last one silently wins. In what the product knows, and in all that lies below it."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(None, child) for child in node.value] if isinstance(node, yaml.SequenceNode) else []
+    lines = {}
+    for key, value in pairs:
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        path = (*below, name) if below or name in known else ()
+        if path and name:
+            line = key.start_mark.line + 1
+            if name in lines:
+                yield path[0], "{0} ({1}:{2}): line {3} sets it too, and Ansible silently ignores that line. Keep one of the two.".format(
+                    ".".join(path), file, line, lines[name])
+            lines[name] = line
+        yield from check_twice(value, known, file, path if name else below)
 
 
 def check_layout(directory, entities, extensions, name_of):
@@ -320,6 +344,11 @@ def check_together(get, where, rules, is_file):
         yield "airflow_constraints", (
             'airflow_constraints ({0}): is {1}; valid are "official", an address (https://...) or a file on the controller with its whole path.'
         ).format(where("airflow_constraints"), json.dumps(constraints))
+    index = maybe(get, "airflow_index_url")
+    if index and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?|file:///\S*", index):
+        yield "airflow_index_url", (
+            "airflow_index_url ({0}): is {1}; valid is the address of a simple API, such as https://pypi.example.com/simple."
+        ).format(where("airflow_index_url"), json.dumps(without_login(index)) if "://" in index or "@" not in index else "no address (it is not shown)")
     python = maybe(get, "airflow_python")
     if python and not re.fullmatch(r"/\S*python3\.[0-9]+", python):
         yield "airflow_python", (
@@ -546,6 +575,65 @@ def check_secrets_in_config(get, where, rules):
             continue
         yield "airflow_config", named + "Set {0}airflow_environment: AIRFLOW__{1}__{2}, which is shown nowhere.".format(
             "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
+
+
+def options_file(repository, version):
+    """The file with the options of airflow.cfg that this version has."""
+    return os.path.join(repository, "roles", "preflight", "files", "airflow_options", version + ".yml")
+
+
+def check_config_options(get, where, rules, known):
+    """Sections and options that Airflow would refuse on the host, once its virtualenv is built. known: what bin/config-options has written of this
+    version, nothing of others. Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow."""
+    locked = not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints")
+    version, config = get("airflow_version"), maybe(get, "airflow_config")
+    own, of_providers = (known or {}).get("sections", {}), (known or {}).get("sections_of_providers", {})
+    for section, options in config.items() if isinstance(config, dict) and known else ():
+        named = "airflow_config ({0}): ".format(where("airflow_config"))
+        if options is not None and not isinstance(options, dict):
+            yield "airflow_config", named + "section {0} is {1}, where a dictionary of options belongs.".format(section, type_text(options))
+            continue
+        there = {**of_providers.get(section, {}), **own.get(section, {})}
+        near = nearest(str(section), [*own, *of_providers]) if not there else ""
+        # Two letters at most: a provider that is not in the lock may have a section that is called alike.
+        if near and module_util("spelling").distance(str(section).lower(), near) <= 2:
+            yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
+        judged = there and (section in own or locked)
+        for option, value in (options or {}).items():
+            name = "{0}.{1}".format(section, option)
+            if value is None or name in rules["config_secrets_elsewhere"]:
+                continue
+            new = name
+            while new in known["renamed"]:
+                new = known["renamed"][new]
+            bare = re.sub("_cmd$|_secret$", "", str(option)) if option not in there else option
+            if new != name:
+                yield "airflow_config", named + "{0} is called {1} in Airflow {2}. Write {1}.".format(name, new, version)
+            elif judged and bare not in there:
+                yield "airflow_config", named + "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
+                    version, name, option_meant(option, there, section, own, of_providers), options_file("", version))
+            elif judged and bare == option and not fits(value, there[option]):
+                yield "airflow_config", named + "{0} is {1}; valid is {2}.".format(
+                    name, shown(str(option), {}, value), {"integer": "a whole number", "float": "a number", "boolean": "true or false"}[there[option]])
+
+
+def option_meant(option, there, section, *known):
+    """The option that was meant: of this section, else one of the same name elsewhere."""
+    near = nearest(option, there)
+    elsewhere = sorted({other for sections in known for other, options in sections.items() if option in options and other != section})
+    return " Did you mean {0}?".format(near) if near else " Section {0} has it.".format(" and ".join(elsewhere)) if elsewhere else ""
+
+
+def fits(value, kind):
+    """Whether Airflow can read the value, as airflow.cfg will have it. Some types of its reference are looser than these three."""
+    text = str(value).strip()
+    if kind == "boolean":
+        return text.lower() in ("true", "t", "1", "false", "f", "0")
+    try:
+        {"integer": int, "float": float}.get(kind, str)(text)
+    except ValueError:
+        return False
+    return True
 
 
 def holds_secret(name, value, sensitive, rules):
@@ -904,6 +992,8 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
                 "{0} ({1}) is {2}, a time that systemd on the host does not know. Valid is a calendar expression (man systemd.time) such as "
                 "*-*-* 02:00 or hourly; systemd-analyze calendar tries one."
             ).format(name, where(name), json.dumps(get(name)))
+    if found["index"]:
+        yield index_text(found["index"], get, where)
     if found["database"]:
         key = "airflow_database_url" if maybe(get, "airflow_database_url") else "airflow_database_host"
         host, port = database_address(get)
@@ -917,6 +1007,34 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
             "Its clock is {0} s away from the controller's; at most {1} are tolerated (preflight_max_clock_skew, {2}), because "
             "tokens and certificates fail. Turn on time synchronisation."
         ).format(int(skew), get("preflight_max_clock_skew"), where("preflight_max_clock_skew"))
+
+
+def index_text(problem, get, where):
+    """(variable, text) for a package index that the host cannot use."""
+    index, bundle = "airflow_index_url ({0})".format(where("airflow_index_url")), "airflow_ca_bundle ({0})".format(where("airflow_ca_bundle"))
+    url = without_login(get("airflow_index_url") or PYPI)
+    kind, said = problem["kind"], problem["said"].rstrip(".")
+    if kind == "bundle":
+        return "airflow_ca_bundle", "{0}: {1} holds no certificates that can be read: {2}. Valid is a file in PEM: -----BEGIN CERTIFICATE-----.".format(
+            bundle, get("airflow_ca_bundle"), said)
+    if kind == "trust":
+        return "airflow_ca_bundle", (
+            "{0}: the host does not trust the certificate of the package index {1} ({2}): {3}. Set airflow_ca_bundle to a file on the controller with "
+            "the authority that signed this certificate, in PEM{4}."
+        ).format(bundle, url, index, said, "; it is {0} now".format(get("airflow_ca_bundle")) if get("airflow_ca_bundle") else "")
+    if kind == "status":
+        advice = ("Valid is the address of a simple API, such as https://pypi.example.com/simple: it has a page for each package." if said.startswith("404")
+                  else "Put login and password into the address, and the address into a vault: https://login:password@pypi.example.com/simple."
+                  if said.startswith(("401", "403")) else "Repair the index, or name another one.")
+        return "airflow_index_url", "{0}: the package index {1} answers {2}, asked for {3}. {4}".format(index, url, said, get("airflow_installer"), advice)
+    return "airflow_index_url", (
+        "{0}: the host cannot reach the package index {1} within {2} s (preflight_index_timeout): {3}. Check the address, and that the host's firewall and "
+        "DNS allow it; or set airflow_index_url to an index that the host reaches, or airflow_wheel_dir to a directory on the host with wheels."
+    ).format(index, url, get("preflight_index_timeout"), said)
+
+
+def without_login(url):
+    return re.sub(r"^(\w+://)[^/@]*@", r"\1", url)
 
 
 def port_of(rule, get):
@@ -947,12 +1065,20 @@ def message(problems, title):
 # ---- Ansible ----------------------------------------------------------------------------------------------------------------------
 
 
+def keys_of(node, above=()):
+    """(keys from the root to it, line) of every key below a node of YAML."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            yield (*above, key.value), key.start_mark.line + 1
+            yield from keys_of(value, (*above, key.value))
+
+
 class Scope:
     """All variables that are set anywhere, where they stand, and what the roles know."""
 
     def __init__(self, loader, manager, repository):
         self.loader, self.manager, self.inventory = loader, manager, manager._inventory
-        self.repository = repository
+        self.repository, self.nodes = repository, {}
         self.specs, self.defaults, self.roles, self.home = {}, {}, [], {}
         for role in sorted(glob.glob(os.path.join(repository, "roles", "*", ""))):
             self.read_role(os.path.normpath(role))
@@ -973,15 +1099,31 @@ class Scope:
         options = self.read(file).get("argument_specs", {}).get("main", {}).get("options", {}) if os.path.exists(file) else {}
         self.specs.update({name: options.get(name, {"type": "raw"}) for name in list(defaults) + list(options)})
 
-    def place(self, path, name):
-        """path:line, short where it lies below the current directory."""
-        try:
-            with open(path, encoding="utf-8") as lines:
-                hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
-                number = next((number for number, line in enumerate(lines, 1) if not line.lstrip().startswith("#") and hit.search(line)), 0)
-        except (OSError, UnicodeDecodeError):
-            number = 0
-        return self.short(path) + (":{0}".format(number) if number else "")
+    def node(self, path):
+        """The file as YAML has it, with lines; None for what is not YAML, such as an inventory in the INI format."""
+        if path not in self.nodes:
+            try:
+                # As bytes: YAML takes no string that Ansible has tagged.
+                self.nodes[path] = yaml.compose(self.loader.get_text_file_contents(path).encode(), Loader=SafeLoader)
+            except (yaml.YAMLError, AnsibleError, OSError, UnicodeError):
+                self.nodes[path] = None
+        return self.nodes[path]
+
+    def place(self, path, name, entity=None):
+        """path:line, short where it lies below the current directory. entity: the host or group whose variable it is, in an inventory."""
+        node = self.node(path)
+        if isinstance(node, yaml.MappingNode):
+            lines = [line for keys, line in keys_of(node)
+                     if keys[-1] == name and (len(keys) == 1 if entity is None else keys[-3:-1] in ((entity, "vars"), ("hosts", entity)))]
+        else:
+            try:
+                with open(path, encoding="utf-8") as text:
+                    hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
+                    lines = [number for number, line in enumerate(text, 1) if not line.lstrip().startswith(("#", ";")) and hit.search(line)]
+            except (OSError, UnicodeDecodeError):
+                lines = []
+        # Of a key that occurs twice, the last one counts.
+        return self.short(path) + (":{0}".format(lines[-1]) if lines else "")
 
     def short(self, path):
         """The path, relative to the repository where it lies in there."""
@@ -1011,14 +1153,14 @@ class Scope:
         for entities in (self.inventory.groups, self.inventory.hosts):
             for entity, item in entities.items():
                 for name in item.vars:
-                    yield Setting(name, self.inline(name), entity, "inline")
+                    yield Setting(name, self.inline(name, entity), entity, "inline")
         for name in self.manager.extra_vars:
             yield Setting(name, self.command_line(name), "all", "command line")
 
-    def inline(self, name):
+    def inline(self, name, entity):
         files = [path for source in self.inventory._sources
                  for path in ([source] if os.path.isfile(source) else sorted(glob.glob(os.path.join(source, "*")))) if os.path.isfile(path)]
-        places = [self.place(path, name) for path in files]
+        places = [self.place(path, name, entity) for path in files]
         return next((place for place in places if re.search(r":\d+$", place)), "inventory " + ", ".join(places))
 
     def command_line(self, name):
@@ -1156,8 +1298,12 @@ class ActionModule(ActionBase):
         for setting in scope.settings:
             if setting.name == "preflight_allowed_variables":
                 allowed.update(self.allowed())
-        problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed)
+        own = self.options(scope.defaults.get).get("sections", {})
+        problems += check_names(scope.settings, scope.specs, scope.roles, rules["renamed"], allowed,
+                                ["{0}.{1}".format(section, option) for section, options in own.items() for option in options])
         problems += check_duplicates(scope.settings, scope.specs)
+        for path, node in scope.nodes.items():
+            problems += check_twice(node, scope.specs, scope.short(path)) if node else []
         for _level, directory, entities in scope.directories():
             problems += check_layout(directory, entities, C.YAML_FILENAME_EXTENSIONS, scope.short)
 
@@ -1188,6 +1334,7 @@ class ActionModule(ActionBase):
             if host in groups.get("airflow", []) or host is None:
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
+                problems += check_config_options(unspoilt, where, rules, self.options(unspoilt))
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
                 problems += check_unit_overrides(unspoilt, where, self.components(unspoilt), rules["unit_sections"])
                 if "airflow_version" not in bad:
@@ -1237,7 +1384,13 @@ class ActionModule(ActionBase):
             "times": sorted({get(name) for name in rules["times"]}),
             "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
         }
-        result = self._execute_module(module_name="preflight", module_args={"stage": "host", "probe": probe}, task_vars=task_vars)
+        index = self.index(get) if host in task_vars["groups"].get("airflow", []) else ""
+        if index:
+            probe["index"] = {
+                "built": os.path.join(get("airflow_install_dir"), "venvs", "{0}-py*".format(get("airflow_version")), "release.json"),
+                "page": get("airflow_installer"), "bundle": self.text(get("airflow_ca_bundle")), "timeout": get("preflight_index_timeout"),
+                "given": bool(get("airflow_index_url"))}
+        result = self._execute_module(module_name="preflight", module_args={"stage": "host", "probe": probe, "index_url": index}, task_vars=task_vars)
         if result.get("failed") or "found" not in result:
             return result
         found = result.pop("found")
@@ -1250,8 +1403,10 @@ class ActionModule(ActionBase):
         get = self.getter(dict(task_vars, ansible_facts=facts))
         version = self._templar.copy_with_new_env(available_variables={"ansible_facts": facts}).template(
             family.get("__airflow_python_default_version", "")) if not maybe(get, "airflow_python") else ""
-        deferred = set()
-        problems = self.check_values(host, get, self._task.args.get("deferred") or [], deferred)
+        late, deferred = self._task.args.get("deferred") or [], set()
+        problems = self.check_values(host, get, late, deferred)
+        if "airflow_config" in late and not problems:
+            problems += check_config_options(get, lambda name: self.scope.where(name, host), rules, self.options(get))
         problems += check_host(found, facts, get, lambda name: self.scope.where(name, host), rules, self.locks, ports, version, time.time())
         if problems:
             result.update(failed=True, msg=message(problems, "Nothing was changed on {0}".format(host)))
@@ -1259,11 +1414,25 @@ class ActionModule(ActionBase):
             result.pop("ansible_facts")
         return result
 
+    def index(self, get):
+        """The package index that a host is to ask; none where it has wheels, or where pip takes what the host's pip.conf says."""
+        url = get("airflow_index_url") or (PYPI if get("airflow_installer") == "uv" else "")
+        return url if url.startswith("http") and not get("airflow_wheel_dir") else ""
+
+    def text(self, path):
+        """A file of the controller, where there is one."""
+        return self._loader.get_text_file_contents(self._loader.path_dwim(os.path.expanduser(path))) if path and self.is_file(path) else ""
+
     def components(self, get):
         """Names of the components that this Airflow has; none where the version is not one."""
         path = os.path.join(self.scope.repository, "roles", "airflow_common", "vars", "airflow_{0}.yml".format(major_of(get)))
         data = self.scope.read(path) if os.path.exists(path) else {}
         return list(data.get("__airflow_components", {})) + list(data["__airflow_components_optional"] if data and standalone_dag_processor(get) else [])
+
+    def options(self, get):
+        """What airflow.cfg may have, where this version is one of those that are known."""
+        path = options_file(self.scope.repository, str(maybe(get, "airflow_version")))
+        return self.scope.read(path) if os.path.exists(path) else {}
 
     def systems(self):
         """vars/<os_family>.yml of role airflow_common, which say which Python there is."""

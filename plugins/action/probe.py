@@ -7,8 +7,13 @@ What plugins/modules/probe.py documents is run here; where a connection has no p
 from __future__ import annotations
 
 import shlex
+import time
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# The exit code for "not yet" (EX_TEMPFAIL of sysexits.h), and the seconds between two lines that say what is waited for.
+NOT_YET, SAY = 75, 30
 
 
 class ActionModule(ActionBase):
@@ -24,11 +29,21 @@ class ActionModule(ActionBase):
             "argv": {"type": "list", "elements": "str", "default": ["sh", "-s"]},
             "stdin": {"type": "str", "default": ""},
             "removes": {"type": "str"},
+            "wait": {"type": "int", "default": 0},
         })
         if args["removes"]:
             args["argv"] = ["sh", "-c", 'test -e "$0" || exit 0; exec "$@"', args["removes"], *args["argv"]]
-        result.update(self.directly(args) if self._connection.is_pipelining_enabled() else self.by_module(args, task_vars))
-        result["changed"] = False
+        begin = said = time.monotonic()
+        while True:
+            answer = self.directly(args) if self._connection.is_pipelining_enabled() else self.by_module(args, task_vars)
+            now = time.monotonic()
+            if answer.get("rc") != NOT_YET or now - begin >= args["wait"]:
+                result.update(answer, changed=False)
+                break
+            if now - said >= SAY:
+                said = now
+                state = (answer["stdout_lines"] or ["not yet"])[-1]
+                Display().display(f"  {(task_vars or {}).get('inventory_hostname', '')}: {state} ({now - begin:.0f} s of at most {args['wait']} s)")
         if result.get("rc"):
             result.update(failed=True, msg="non-zero return code")
         return result

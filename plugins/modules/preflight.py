@@ -34,6 +34,10 @@ options:
     description: What the action plugin wants to know of the host.
     type: dict
     default: {}
+  index_url:
+    description: Package index that the host is to reach, which may hold a password. Empty asks none. O(probe) has how it is asked.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -70,12 +74,18 @@ deferred:
   elements: str
 """
 
+import base64
 import glob
+import http.client
 import os
 import pwd
 import socket
+import ssl
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_facts import facts
@@ -179,6 +189,44 @@ def reach(address):
     return ""
 
 
+def index_problem(url, page, bundle, timeout):
+    """Why packages can't be fetched from an index, as the installer would: {kind, said}; empty where they can."""
+    parts = urllib.parse.urlsplit(url)
+    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/") + "/{0}/".format(page)))
+    request = urllib.request.Request(address, headers={"User-Agent": "airflow-preflight", "Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"})
+    if parts.username is not None:
+        login = "{0}:{1}".format(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
+        # Not where a redirect leads.
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        context = ssl.create_default_context(cadata=bundle or None)
+    except (ssl.SSLError, ValueError) as error:
+        return {"kind": "bundle", "said": str(error)}
+    paths = ssl.get_default_verify_paths()
+    if not bundle and not paths.cafile and not (paths.capath and os.listdir(paths.capath)):
+        # The host trusts nobody yet, and the installer brings authorities of its own.
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        urllib.request.build_opener(urllib.request.HTTPSHandler(context=context)).open(request, timeout=timeout).close()
+    except urllib.error.HTTPError as error:
+        # 401 may be answered by a .netrc, which the installer reads.
+        netrc = error.code == 401 and parts.username is None and os.path.exists(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))
+        return {} if netrc else {"kind": "status", "said": "{0} {1}".format(error.code, error.reason)}
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        kind = "trust" if isinstance(reason, ssl.SSLCertVerificationError) else "reach"
+        return {"kind": kind, "said": getattr(reason, "verify_message", "") or getattr(reason, "strerror", "") or str(reason) or type(reason).__name__}
+    return {}
+
+
+def ask_index(url, probe):
+    """The index is asked only where a virtualenv is to be built, and where nothing of the host's own names another one."""
+    named = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX"))
+    if not url or glob.glob(probe["built"]) or (named and not probe["given"]):
+        return {}
+    return index_problem(url, probe["page"], probe["bundle"], probe["timeout"])
+
+
 def main():
     module = AnsibleModule(
         argument_spec=dict(
@@ -187,6 +235,7 @@ def main():
             rules=dict(type="dict"),
             deferred=dict(type="list", elements="str", default=[]),
             probe=dict(type="dict", default={}),
+            index_url=dict(type="str", default="", no_log=True),
         ),
         supports_check_mode=True,
     )
@@ -207,6 +256,8 @@ def main():
             "python": python(module, executable),
             "unknown_times": unknown_times(module, probe.get("times", [])),
             "database": reach(probe["database"]) if probe.get("database") else "",
+            "index": ask_index(module.params["index_url"], probe.get("index", {})),
+            # Last, so that no other answer's time is in it.
             "time": time.time(),
         },
     )

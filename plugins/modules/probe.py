@@ -28,6 +28,13 @@ options:
   removes:
     description: Where this path of the host is absent, nothing is run, and the answer is empty.
     type: str
+  wait:
+    description:
+      - Seconds. While the program exits with 75, which means "not yet", it is run again at once, for so long. It paces itself, such as with
+        C(flock --timeout 5).
+      - The last line that it printed is shown every 30 seconds.
+    type: int
+    default: 0
 attributes:
   check_mode:
     support: full

@@ -181,3 +181,20 @@ def test_locks_are_whole():
         without = [block.split("\n")[0] for block in blocks if "==" in block.split("\n")[0] and not block.startswith("#") and "--hash=sha256:" not in block]
         assert len(pins) > 100 and not without, path.name
         assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(r"\[[^\]]*\]", "", text)
+
+
+def commands():
+    """(file:line, roughly, command) of each ansible-playbook and ansible command in the documentation and in the playbooks, comments and messages alike."""
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]:
+        # A command may go on behind a backslash.
+        for number, line in enumerate(re.sub(r"\\\n#? *", "", path.read_text(encoding="utf-8")).splitlines(), 1):
+            for command in re.findall(r"\b(?:ansible-playbook (?=[^`]*\.yml)|ansible (?=\S+ (?:-\S+ )*-m ))[^`]*", line):
+                yield f"{path.relative_to(ROOT)}:{number}", command
+
+
+def test_every_command_names_a_site():
+    """Without -i it would act on the sandbox. In the directory of a site, whose ansible.cfg names the inventory, the playbook has a whole path."""
+    found = list(commands())
+    assert len(found) > 80
+    nameless = [f"{place}: {command}" for place, command in found if not re.search(r" (-i|--inventory) \S|playbook [/~]\S+\.yml", command)]
+    assert not nameless

@@ -87,6 +87,13 @@ def test_each_part_has_scenarios_and_marks_tests_or_makes_its_scenario_differ():
     assert set(PARTS) == differ | set().union(*marked().values())
 
 
+def test_documentation_gives_the_minutes_and_the_long_part_of_each_scenario():
+    rows = re.search(r"<!-- BEGIN minutes -->\n(.*)<!-- END minutes -->", (ROOT / "docs/testing.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    given = dict(re.findall(r"^\| `(\w+)` \| \d+ \| [^|]*\| ([^|]*)\|$", rows, re.MULTILINE))
+    parts = {path.parent.name: [name for name, part in PARTS.items() if path.parent.name in part.scenarios] for path in SCENARIOS}
+    assert {name: re.findall(r"\w+", text) for name, text in given.items()} == parts
+
+
 def test_documentation_lists_the_long_parts():
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `--long (\w+)` \| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)

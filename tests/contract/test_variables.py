@@ -20,6 +20,7 @@ ELSEWHERE = {
     "airflow_dags_folder": ("tests/templates/test_airflow.py", "airflow_dags_folder"),
     "airflow_dags_ref": ("tests/unit/test_airflow_dag_archive.py", "ref="),
     "airflow_dags_subdirectory": ("tests/unit/test_airflow_dag_archive.py", "subdirectory="),
+    "airflow_database_sslmode": ("tests/templates/test_database_url.py", "'airflow_database_sslmode': 'require'"),
     "airflow_database_url": ("tests/templates/test_database_url.py", "airflow_database_url"),
     "airflow_remote_log_conn_id": ("tests/templates/test_airflow.py", "airflow_remote_log_conn_id"),
     "airflow_site_id": ("tests/unit/test_airflow_secrets_copy.py", "airflow_site_id"),
@@ -50,11 +51,31 @@ def text(path):
     return path.read_text(encoding="utf-8")
 
 
+def pairs(node):
+    """Every key with its value, at any depth."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key, value
+            yield from pairs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pairs(value)
+
+
+DEFAULTS = {name: value for role in ROLES for name, value in (load(role / "defaults/main.yml") or {}).items()}
+GIVEN = [(key, value) for path in HOSTS if path.suffix == ".yml" for key, value in pairs(load(path))]
+PYTHON = "\n".join(re.sub(r"(?m)^\s*#.*", "", text(path)) for path in HOSTS if path.suffix == ".py")
+
+
+def flipped(name):
+    """Whether a file of a scenario sets it to another value than its default, or a test that runs on a host names it as a key or an argument."""
+    return any(key == name and value != DEFAULTS[name] for key, value in GIVEN) or bool(re.search(rf"""\b{name}["']?\s*[:=](?!=)""", PYTHON))
+
+
 @pytest.mark.parametrize(("role", "name"), VARIABLES, ids=lambda value: value)
 def test_a_variable_is_flipped_on_a_host_or_it_is_known_why_not(role, name):
-    # As a key, or as an argument.
-    given = any(re.search(rf"""\b{name}["']?\s*[:=](?!=)""", text(path)) for path in HOSTS)
-    assert given != (name in ELSEWHERE or name in NOWHERE), f"{name} of role {role} is " + ("flipped: take it out of the lists" if given else "set nowhere")
+    listed = name in ELSEWHERE or name in NOWHERE
+    assert flipped(name) != listed, f"{name} of role {role} is " + ("flipped: take it out of the lists" if listed else "set nowhere, or to its default")
 
 
 def code(path):

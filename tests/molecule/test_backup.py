@@ -93,7 +93,8 @@ def drill(host, setting, api, sql, tmp_path_factory):
     subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_argv.py", f"{host_name(host)}:/root/watch_argv.py"], check=True, capture_output=True)
     host.check_output("systemd-run --quiet --unit watch-argv python3 /root/watch_argv.py")
     before = picture(api)
-    directory = tmp_path_factory.mktemp("backup")
+    # The run creates the directory.
+    directory = tmp_path_factory.mktemp("controller") / "backup"
     done = play("runbooks/back_up_database", fetch=str(directory))
     assert not done.failed and done.changed, done.output
     return {"path": next(directory.glob("*.tar")), "before": before, "running": running, "said": done.output}
@@ -107,6 +108,12 @@ def test_a_backup_is_one_file_for_root_alone_and_tells_when_it_was_made(host, se
     assert drill["path"].with_name(f"{name}.sha256").read_text(encoding="utf-8").split() == [last["sha256"], name]
     assert last["airflow_version"] == setting("airflow_version")
     assert host.check_output("systemctl is-enabled airflow-backup.timer airflow-clean-database.timer").split() == ["enabled", "enabled"]
+
+
+def test_what_was_fetched_is_for_the_user_of_the_controller_alone(drill):
+    assert {path.name: path.stat().st_mode & 0o777 for path in drill["path"].parent.iterdir()} == {
+        drill["path"].name: 0o600, f"{drill['path'].name}.sha256": 0o600}
+    assert drill["path"].parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_no_secret_is_in_it_in_the_clear_nor_in_arguments_nor_in_the_journal(host, setting, drill):

@@ -63,9 +63,9 @@ class Site:
         self.write("hosts.yml", {"all": {
             "hosts": {"site": {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}},
             "children": {"airflow_postgres": {"hosts": host}, "airflow": {"children": {group: {"hosts": host} for group in GROUPS}}}}})
-        # Out of the way of whatever runs on this machine.
+        # Out of the way of whatever runs on this machine, and without a network.
         self.base = {"airflow_install_dir": str(directory / "opt"), "airflow_log_dir": str(directory / "log"), "airflow_api_port": free_port(),
-                     "airflow_database_port": free_port()}
+                     "airflow_database_port": free_port(), "airflow_wheel_dir": str(directory / "wheels")}
 
     def write(self, name, data):
         (self.directory / name).parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,17 @@ def test_a_misspelt_variable_on_the_command_line(site):
     assert "airflow_team_name" not in run.output
 
 
+def test_options_that_airflow_does_not_have(site):
+    """Before a virtualenv is built. What depends on facts is judged on the host; a section of the site's own is left to Airflow."""
+    run = site.run(airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}}, airflow_timezone="UTC")
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    run.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
+    assert "2 problems." in run.output and "no host was contacted" in run.output
+    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}})
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    assert "Nothing was changed on site" in run.output
+
+
 def test_a_string_where_a_number_belongs_and_a_unit_that_is_not_there(site):
     run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}})
     run.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
@@ -161,7 +172,8 @@ def test_a_sign_in_that_lets_in_everybody(site):
 
 
 @pytest.mark.parametrize(("name", "text", "told"), [
-    ("group_vars/all/more.yml", "airflow_executor: [a\nairflow_log_format: : json\n", ":2:21: Ansible cannot read this file of variables: YAML parsing failed: Colons"),
+    ("group_vars/all/more.yml", "airflow_executor: [a\nairflow_log_format: : json\n",
+     ":2:21: Ansible cannot read this file of variables: YAML parsing failed: Colons"),
     ("host_vars/site.yml", "\tairflow_executor: a\n", ":1:1: Ansible cannot read this file of variables: YAML parsing failed: Tabs"),
     ("group_vars/airflow/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3333\n", ": Ansible cannot read this file of variables: Attempting to decrypt but no vault"),
     ("group_vars/airflow.yml", "- airflow_executor\n", ": this file of variables holds a list where names with values belong"),
@@ -173,3 +185,22 @@ def test_a_file_of_variables_that_cannot_be_read(site, name, text, told):
     run = site.run()
     assert run.code != 0
     assert f"[ERROR]: {path}{told}" in run.output, run.output
+
+
+def test_the_line_that_counts(site):
+    """Not one of the same key elsewhere, and of two the last, which Ansible takes."""
+    more = site.directory / "group_vars/all/more.yml"
+    more.parent.mkdir(parents=True)
+    more.write_text("ours:\n  airflow_log_format: yes\nairflow_log_format: text\nairflow_config:\n  core:\n    parallelism: 5\n"
+                    "  scheduler: {}\n  core: {}\nairflow_log_format: yaml\nours: {}\n", encoding="utf-8")
+    hosts = site.directory / "hosts.yml"
+    hosts.write_text(hosts.read_text(encoding="utf-8") + "  vars:\n    ours: {airflow_executor: x}\n"
+                     "    airflow_keep_venvs: many\n    airflow_parallelism: 4\n    airflow_parallelism: 8\n", encoding="utf-8")
+    last = len(hosts.read_text(encoding="utf-8").splitlines())
+    run = site.run()
+    run.refuses("airflow_log_format ({0}:9): is \"yaml\"".format(more))
+    run.refuses("airflow_log_format ({0}:9): line 3 sets it too".format(more))
+    run.refuses("airflow_config.core ({0}:8): line 5 sets it too".format(more))
+    run.refuses("airflow_keep_venvs ({0}:{1}): is \"many\"".format(hosts, last - 2))
+    run.refuses("airflow_parallelism ({0}:{1}): line {2} sets it too".format(hosts, last, last - 1))
+    assert "5 problems." in run.output

@@ -1,12 +1,14 @@
 """The functions that judge, on plain data."""
 
 import base64
+import hashlib
 import os
 import pathlib
 import subprocess
 import time
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -72,7 +74,8 @@ def test_a_number_in_quotes_is_told_how_to_write_it(action):
     assert """-e '{"airflow_x": true}'""" in action.type_problem("airflow_x", {"type": "bool"}, "yes")
 
 
-KEY = base64.urlsafe_b64encode(os.urandom(32)).decode()
+# The same in each process: with pytest-xdist, the names of tests may not differ between them.
+KEY = base64.urlsafe_b64encode(hashlib.sha256(b"a key of the tests").digest()).decode()
 
 
 @pytest.mark.parametrize("value", [
@@ -278,6 +281,50 @@ def test_secrets_that_a_diff_would_show(action, rules, version, config, told):
     assert "horse" not in " ".join(texts)
 
 
+OPTIONS = {version: yaml.safe_load((ROOT / "roles/preflight/files/airflow_options" / (version + ".yml")).read_text(encoding="utf-8"))
+           for version in ("3.3.2", "2.11.2")}
+
+
+@pytest.mark.parametrize("version, values, told", [
+    ("3.3.2", {"core": {"default_timezone": "UTC", "paralelism": 5}}, "has no option core.paralelism. Did you mean parallelism?"),
+    ("3.3.2", {"core": {"pool_size": 5}}, "has no option core.pool_size. All of them are in roles/preflight/files/airflow_options/3.3.2.yml."),
+    ("3.3.2", {"core": {"max_tis_per_query": 5}}, "has no option core.max_tis_per_query. Section scheduler has it."),
+    ("3.3.2", {"scheduler": {"dag_dir_list_interval": 5}}, "scheduler.dag_dir_list_interval is called dag_processor.refresh_interval in Airflow 3.3.2."),
+    ("3.3.2", {"webserver": {"page_size": 5}}, "webserver.page_size is called api.fallback_page_limit in Airflow 3.3.2."),
+    ("2.11.2", {"scheduler": {"dag_dir_list_interval": 5}}, None),
+    ("3.3.2", {"scheduller": {"max_tis_per_query": 5}}, "has no section scheduller. Did you mean scheduler?"),
+    ("3.3.2", {"Core": {"parallelism": 5}}, "has no section Core. Did you mean core?"),
+    ("3.3.2", {"core": [5]}, "section core is a list, where a dictionary of options belongs"),
+    ("3.3.2", {"core": {"parallelism": "many"}}, 'core.parallelism is "many"; valid is a whole number'),
+    ("3.3.2", {"api": {"enable_swagger_ui": "si"}}, 'api.enable_swagger_ui is "si"; valid is true or false'),
+    ("3.3.2", {"core": {"load_examples": "t", "parallelism": "8"}, "scheduler": {"max_tis_per_query": 5}}, None),
+    # Of a provider: known by its version in the lock only.
+    ("3.3.2", {"celery": {"worker_concurency": 5}}, "has no option celery.worker_concurency. Did you mean worker_concurrency?"),
+    # Those that preflight leaves to Airflow itself: a site's plugin, a provider that is not in the lock, a version without data.
+    ("3.3.2", {"our.team": {"anything": 1}, "openlineage": {"transport": "x"}, "edge": {"a": 1}, "local_kubernetes_executor": {"kubernetes_queue": "k"}}, None),
+    ("3.3.9", {"core": {"paralelism": 5}}, None),
+    ("3.3.2", {"core": None, "scheduler": {"no_such": None}, "database": {"sql_alchemy_engine_args_cmd": "x", "sql_alchemy_engine_args_secret": "x"}}, None),
+])
+def test_options_of_airflow(action, rules, version, values, told):
+    texts = [text for _name, text in action.check_config_options(getter(airflow_version=version, airflow_config=values), lambda name: "f", rules,
+                                                                OPTIONS.get(version, {}))]
+    assert [told in text for text in texts] == ([True] if told else []), texts
+    assert all(text.startswith("airflow_config (f): ") for text in texts)
+
+
+def test_options_of_another_providers_version_are_left_to_airflow(action, rules):
+    get = getter(airflow_config={"celery": {"a_new_one": 5}, "core": {"a_new_one": 5}}, airflow_constraints="official")
+    (found,) = action.check_config_options(get, lambda name: "f", rules, OPTIONS["3.3.2"])
+    assert "core.a_new_one" in found[1]
+
+
+def test_a_variable_that_is_an_option_of_airflow(action):
+    options = ["core.default_timezone", "core.parallelism", "scheduler.parallelism"]
+    found = dict(action.check_names([setting(action, "airflow_timezone"), setting(action, "airflow_parallelism")], KNOWN, ["airflow"], {}, [], options))
+    assert "variable. Airflow's own option core.default_timezone goes into airflow_config: {core: {default_timezone: ...}}." in found["airflow_timezone"]
+    assert "own option" not in found["airflow_parallelism"]
+
+
 @pytest.mark.parametrize("values, told", [
     ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "horse", "TZ": "UTC"}}, "airflow_environment (f): has AIRFLOW__CORE__FERNET_KEY, which Airflow"),
     ({"airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "horse"}}, "has AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD"),
@@ -458,7 +505,7 @@ def mounts(free, **values):
     ({"time": time.time() - 4000}, {}, "clock is"),
 ])
 def test_hosts(action, rules, found, facts, told):
-    good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="",
+    good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="", index={},
                   unknown_times=[], time=time.time())
     system = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
     problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
@@ -480,7 +527,7 @@ def test_a_port_that_an_option_moves(action, rules, config, port):
     url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
     assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
     found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},
-                   database="", unknown_times=[], time=time.time())
+                   database="", index={}, unknown_times=[], time=time.time())
     facts = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
     (told,) = [text for _name, text in action.check_host(found, facts, getter(**HOST), lambda name: "f", rules, LOCKS, {port: rule}, "", time.time())]
     assert f"Its port {port} is in use" in told and "airflow_config.scheduler.scheduler_health_check_server_port (f)" in told

@@ -4,6 +4,7 @@ import configparser
 import os
 import pathlib
 import re
+import shutil
 import stat
 import subprocess
 import uuid
@@ -206,6 +207,16 @@ def test_bad_directories_are_refused(site, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert "is a file" in new_site(tmp_path / "file")[1]
     assert "inside of the repository" in new_site(".", cwd=ROOT)[1]
+
+
+def test_without_an_environment_the_next_command_is_setup(tmp_path):
+    clone = tmp_path / "clone"
+    for name in ("bin", "files/site", "locks", "roles/airflow_common/defaults"):
+        shutil.copytree(ROOT / name, clone / name)
+    shutil.copy(ROOT / "ansible.cfg", clone)
+    done = subprocess.run([clone / "bin/new-site", tmp_path / "site"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"cd {clone} && bin/setup && . .venv/bin/activate" in done.stdout
 
 
 def test_an_empty_directory_is_taken_and_a_home_is_shown_as_people_type_it(tmp_path):

@@ -50,6 +50,7 @@ def rendered(request, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param)
     site = {
         "airflow_version": request.param,
+        "airflow_api_base_url": "https://airflow.example.com",
         "airflow_config": {
             "core": {"load_examples": None, "hostname_callable": "a.b", "parallelism": 7},
             "logging": {"log_format": "%(asctime)s first\nsecond"},
@@ -124,6 +125,14 @@ def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, con
     assert server["ExecStart"][0].endswith(" --proxy-headers") is (name == "api-server")
     assert server.get("Environment") == (["FORWARDED_ALLOW_IPS=127.0.0.1"] if name == "api-server" else None)
     assert "Environment" not in unit(rendered / "airflow-scheduler.service")["Service"]
+
+
+@pytest.mark.parametrize(("base_url", "expected"), [("", {"AIRFLOW__API__BASE_URL": "/"}), ("https://airflow.example.com", {})])
+def test_without_an_address_of_the_site_the_server_keeps_browsers_where_they_are(base_url, expected):
+    """Airflow 3 sends browsers that sign in to base_url, which would be another port than that of a tunnel."""
+    server = DataLoader().load_from_file(str(ROOT / "roles/airflow_common/vars/airflow_3.yml"), trusted_as_template=True)["__airflow_components"]["api-server"]
+    variables = {"airflow_api_base_url": base_url, "__airflow_behind_proxy": False}
+    assert Templar(loader=DataLoader(), variables=variables).template(server["environment"]) == expected
 
 
 def test_dags_are_where_the_site_says(rendered, config):

@@ -67,11 +67,14 @@ class Build:
         self.installers = directory / "opt/installers"
         self.release = self.templar.template(trust_as_template("{{ __airflow_release_dir | trim }}"))
 
+    def script(self):
+        """The script, as a host gets it."""
+        template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
+        return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
+
     def run(self):
         """What the installer was asked to install: {names: the other arguments}, in the order in which it was asked."""
-        template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
-        script = self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
-        run = subprocess.run(["sh", "-s"], input=script, text=True, capture_output=True, check=False, env={"PATH": os.environ["PATH"]})
+        run = subprocess.run(["sh", "-s"], input=self.script(), text=True, capture_output=True, check=False, env={"PATH": os.environ["PATH"]})
         assert run.returncode == 0, run.stdout + run.stderr
         self.calls = [call.split("\n") for call in self.calls_file.read_text(encoding="utf-8").strip().split("\n\n")]
         return [call for call in self.calls if "install" in call]
@@ -106,6 +109,19 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
     assert build.calls[-1] == ["python", "-", build.release, "3.3.2", "LocalExecutor"]
 
 
+@pytest.mark.parametrize(("given", "named"), [
+    ({}, "https://pypi.org/simple (airflow_index_url)"),
+    ({"airflow_index_url": "https://ann:hush@mirror.example.com/simple"}, "https://mirror.example.com/simple (airflow_index_url)"),
+    ({"airflow_wheel_dir": "/srv/it's wheels"}, "/srv/it's wheels (airflow_wheel_dir)"),
+])
+def test_a_build_that_takes_too_long_names_where_its_packages_come_from(tmp_path, given, named):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), **given)
+    (tmp_path / "python3").write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    (tmp_path / "build.sh").write_text(build.script(), encoding="utf-8")
+    run = subprocess.run(["timeout", "2", "sh", str(tmp_path / "build.sh")], text=True, capture_output=True, check=False)
+    assert run.returncode and run.stdout.splitlines()[-1].startswith("The build was stopped") and named in run.stdout and "hush" not in run.stdout
+
+
 LOCKED = yaml.safe_load((ROLES.parent / "locks/locks.yml").read_text(encoding="utf-8"))["airflow"]
 
 
@@ -132,3 +148,19 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
         wheel.writestr("ours-1.dist-info/RECORD", "")
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "target")]
     assert "Would install ours-1" in subprocess.run([*pip, "ours", "--constraint", str(constraints)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({}, "come from https://pypi.org/simple (airflow_index_url), whose certificate is verified with the authorities that the installer brings (airflow_ca_b"),
+    ({"airflow_index_url": "https://me:horse@pypi.example.com/simple", "airflow_ca_bundle": "/etc/ca.pem"},
+     "come from https://pypi.example.com/simple (airflow_index_url), whose certificate is verified with /etc/ca.pem (airflow_ca_bundle)"),
+    ({"airflow_wheel_dir": "/srv/wheels"}, "come from /srv/wheels (airflow_wheel_dir)."),
+])
+def test_a_build_that_failed_names_where_the_packages_come_from(tmp_path, given, told):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    build.templar.available_variables |= given
+    (wait,) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/wait.yml"), trusted_as_template=True)
+    (build.installers / "build.log").write_text("no route to host\n", encoding="utf-8")
+    done = subprocess.run(["sh", "-c", build.templar.template(trust_as_template(wait["probe"]["stdin"]))], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("no route to host\n")
+    assert told in done.stderr and "horse" not in done.stderr

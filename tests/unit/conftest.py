@@ -101,3 +101,17 @@ def waits_for_lock():
         assert process.exitcode == 0
 
     return prove
+
+
+@pytest.fixture
+def two_a_page():
+    """two_a_page("s3.ListObjectsV2", "MaxKeys"): AWS's emulator, which a test has started, answers this question in pages of two."""
+
+    def limit(operation, parameter):
+        import boto3
+
+        # moto forgets the default session when it starts.
+        boto3.setup_default_session()
+        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{operation}", lambda params, **_other: {**params, parameter: 2})
+
+    return limit

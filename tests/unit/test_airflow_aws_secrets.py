@@ -279,3 +279,11 @@ def test_the_policy_allows_what_it_does_and_no_more(run, put, calls, monkeypatch
     allowed = {action for statement in statements for action in statement["Action"] if action.startswith(prefix)}
     assert {call for call in calls if call.startswith(prefix)} == allowed
     assert all(statement["Resource"] != "*" for statement in statements)
+
+
+@pytest.mark.parametrize("store", ["aws_ssm"], indirect=True)
+def test_parameters_on_every_page_are_read(run, put, two_a_page):
+    put(**{f"other_{number}": "x" * 20 for number in range(5)}, jwt_secret="t" * 64)
+    two_a_page("ssm.GetParametersByPath", "MaxResults")
+    result = run(generate={"jwt_secret": "token"})
+    assert (result["changed"], result["secrets"]) == (False, {"jwt_secret": "t" * 64})

@@ -228,3 +228,22 @@ def test_a_prefix_of_a_bucket_is_the_same_release_as_the_directory(run, tmp_path
 @pytest.mark.usefixtures("bucket")
 def test_a_bucket_that_is_not_there_is_named(run):
     assert "s3://nowhere/x" in run("s3://nowhere/x")["msg"]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_objects_on_every_page_of_the_bucket_are_shipped(run, tmp_path, two_a_page):
+    two_a_page("s3.ListObjectsV2", "MaxKeys")
+    assert run("s3://code/team")["revision"]["hash"] == run(write(tmp_path / "src", PROJECT))["revision"]["hash"]
+
+
+def test_the_archive_is_for_the_user_of_the_controller_and_has_its_name_only_when_it_is_whole(run, tmp_path, files_seen):
+    result = run(write(tmp_path / "src", PROJECT))
+    assert files_seen.created["out"] == 0o700 and pathlib.Path(result["path"]).name in files_seen.named
+
+
+def test_git_asks_nobody(monkeypatch):
+    asked = {}
+    monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *_arguments, env, **_options: asked.update(env) or subprocess.CompletedProcess([], 0, b"", b""))
+    airflow_dag_archive.git("fetch")
+    assert (asked["GIT_TERMINAL_PROMPT"], asked["GIT_SSH_COMMAND"]) == ("0", "ssh -o BatchMode=yes")

@@ -1,5 +1,6 @@
 """airflow_database.py and airflow_metadata.py: what they ask PostgreSQL for besides data, locks and limits."""
 
+import sys
 import types
 
 import pytest
@@ -77,3 +78,47 @@ def test_a_question_changes_nothing_and_has_limits(connection, broken):
     assert connection.said == ["BEGIN READ ONLY", limits, "SELECT 1", "ROLLBACK"]
     assert connection.options["connect_timeout"] == airflow_metadata.CONNECT and 0 < airflow_metadata.CONNECT < 10
     assert 0 < airflow_metadata.LOCK <= airflow_metadata.STATEMENT < 10_000
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_all_changes_are_one_transaction(monkeypatch, tmp_path, fails):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://x", encoding="utf-8")
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "airflow.cfg"))
+    done = []
+
+    class Block:
+        def __init__(self, name):
+            self.name = name
+
+        def __enter__(self):
+            done.append(f"begin {self.name}")
+            return self
+
+        def __exit__(self, kind, *_error):
+            done.append(f"{'fail' if kind else 'end'} {self.name}")
+
+        def begin(self):
+            return Block("transaction")
+
+    stand_ins = {"airflow": {}, "airflow.models": {}, "airflow.models.variable": {"Variable": None}, "sqlalchemy": {"create_engine": lambda url: url},
+                 "sqlalchemy.orm": {"Session": lambda _engine: Block("session")}}
+    for name, content in stand_ins.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def writer(_session, item):
+        if item["name"] == "b" and fails:
+            raise ValueError("no such role")
+        done.append(item["name"])
+
+    monkeypatch.setitem(airflow_database.WRITERS, "pools", writer)
+    changes = [{"kind": "pools", "name": name} for name in "ab"]
+    if fails:
+        with pytest.raises(ValueError, match="no such role"):
+            airflow_database.write(changes, None, None)
+    else:
+        airflow_database.write(changes, None, None)
+    end = ["fail transaction", "fail session"] if fails else ["b", "end transaction", "end session"]
+    assert done == ["begin session", "begin transaction", "a", *end]

@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import types
 
@@ -257,18 +258,9 @@ def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tm
     assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{young}", "prod/notes.txt", f"test/{old}"]
 
 
-@pytest.fixture
-def small_pages(bucket):
-    """The bucket, of which S3 answers lists in pages of two keys."""
-    import boto3
-
-    boto3.setup_default_session()
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_other: {**params, "MaxKeys": 2})
-    return bucket
-
-
-def test_old_backups_on_every_page_of_the_bucket_go(small_pages, tmp_path):
-    client, config = small_pages
+def test_old_backups_on_every_page_of_the_bucket_go(bucket, two_a_page, tmp_path):
+    client, config = bucket
+    two_a_page("s3.ListObjectsV2", "MaxKeys")
     now = datetime.datetime.now(datetime.timezone.utc)
     times = [f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (19, 18, 17, 16, 15, 1)]
     for name in times:
@@ -601,3 +593,66 @@ def test_files_of_the_archive_go_after_archive_days(tmp_path):
         os.utime(path, (now - age * 86400,) * 2)
     clean_database.forget(str(tmp_path), 10)
     assert set(tmp_path.iterdir()) == {kept, others}
+
+
+@pytest.fixture
+def cleaning(tmp_path, monkeypatch):
+    """cleaning("run", failures): run the program; what it did, in its order."""
+    done = []
+
+    class Lock:
+        def close(self):
+            done.append("unlocked")
+
+    def alone(_config):
+        done.append("locked")
+        return Lock()
+
+    def main(question, failures=(), archive=str(tmp_path)):
+        done.clear()
+        config = {"clean": {"keep_days": 90, "archive_dir": archive, "archive_days": 10, "batch_size": 1000}}
+        (tmp_path / "backup.json").write_text(json.dumps(config), encoding="utf-8")
+        monkeypatch.setattr(clean_database, "clean", lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
+        monkeypatch.setattr(clean_database, "backup_program", lambda: types.SimpleNamespace(alone=alone))
+        monkeypatch.setattr(clean_database, "export", lambda _directory: done.append("exported") or 2)
+        monkeypatch.setattr(clean_database, "forget", lambda _directory, _days: done.append("forgot"))
+        return clean_database.main(question, tmp_path / "backup.json"), done
+
+    return main
+
+
+def test_nothing_is_deleted_while_a_backup_is_made(cleaning):
+    answer, done = cleaning("run")
+    assert done == ["locked", "looked", "cleaned", "exported", "unlocked", "forgot"] and answer["files"] == 2
+    assert cleaning("run", archive="")[1] == ["locked", "looked", "cleaned", "unlocked"]
+    # A report only looks, so it waits for nobody.
+    assert cleaning("report")[1] == ["looked"]
+
+
+def test_a_table_that_could_not_be_cleaned_fails_the_run(cleaning):
+    with pytest.raises(SystemExit, match="Not all could be cleaned: table log"):
+        cleaning("run", ["table log"])
+
+
+@pytest.mark.parametrize(("archive", "skipped"), [("/var/lib/airflow-archive", False), ("", True)])
+@pytest.mark.parametrize("batches", [True, False])
+def test_airflow_keeps_what_it_deletes_where_there_is_an_archive(monkeypatch, archive, skipped, batches):
+    calls = []
+
+    def with_batches(clean_before_timestamp, confirm, skip_archive, batch_size, dry_run=False):
+        calls.append((clean_before_timestamp, confirm, skip_archive, batch_size))
+
+    def in_one_go(clean_before_timestamp, confirm, skip_archive, dry_run=False):
+        calls.append((clean_before_timestamp, confirm, skip_archive, None))
+
+    program = types.ModuleType("airflow.utils.db_cleanup")
+    program.run_cleanup = with_batches if batches else in_one_go
+    utils = types.ModuleType("airflow.utils")
+    utils.db_cleanup = program
+    for name, module in {"airflow": types.ModuleType("airflow"), "airflow.utils": utils, "airflow.utils.db_cleanup": program}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(clean_database, "oldest_run", lambda _config, _default: NOW - datetime.timedelta(days=10))
+    monkeypatch.setattr(clean_database.time, "sleep", lambda _seconds: None)
+    clean_database.clean(NOW, {"clean": {"archive_dir": archive, "batch_size": 1000}})
+    times = [NOW] if batches else [NOW - datetime.timedelta(days=3), NOW]
+    assert calls == [(time, False, skipped, 1000 if batches else None) for time in times]

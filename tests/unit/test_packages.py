@@ -34,7 +34,8 @@ def install(answers, check_mode=False, holders=(), task_vars=None, **args):
 
     holders: who has the lock at each look; nobody has it at later ones.
     """
-    task = mock.MagicMock(args={"name": ["a", "b"], "manager": "apt", **args} if "deb" not in args else {"manager": "apt", **args}, async_val=0, check_mode=check_mode)
+    names = {} if "deb" in args else {"name": ["a", "b"]}
+    task = mock.MagicMock(args={**names, "manager": "apt", **args}, async_val=0, check_mode=check_mode)
     action = packages.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=check_mode), mock.MagicMock(), mock.MagicMock(), None)
     action._templar.template = lambda value: value
     run, waiting, looks = [], list(answers), list(holders)

@@ -1,9 +1,13 @@
 """Action probe: questions to a host, with and without pipelining, as Ansible runs them."""
 
+import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
+import types
+from unittest import mock
 
 import pytest
 import yaml
@@ -11,58 +15,95 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=["pipelining", "module"])
-def ask(request, tmp_path):
-    """Run one task on this machine, by each of the two ways, and return its result."""
-
-    def call(task, check_mode=False):
-        playbook = [{"hosts": "localhost", "gather_facts": False, "tasks": [
-            {"register": "answer", "ignore_errors": True, **task},
-            {"ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(tmp_path / "answer.json")}, "check_mode": False}]}]
-        (tmp_path / "playbook.yml").write_text(yaml.safe_dump(playbook), encoding="utf-8")
-        # Files that are kept have to be written first, so nothing is piped.
-        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_KEEP_REMOTE_FILES": str(request.param == "module"),
-               "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote")}
-        argv = ["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", str(tmp_path / "playbook.yml"), *(["--check"] if check_mode else [])]
-        run = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
-        assert run.returncode == 0, run.stdout + run.stderr
-        answer = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
-        assert ("AnsiballZ_command.py" in run.stdout) is (request.param == "module" and "rc" in answer)
-        return answer
-
-    return call
+SCRIPT = {"probe": {"stdin": "echo \"one 'two'  ü\"\necho\necho three\necho aside >&2\n"}}
+TASKS = {
+    "script": SCRIPT,
+    "script in a dry run": {**SCRIPT, "check_mode": True},
+    "program": {"probe": {"argv": ["sh", "-c", 'cat; printf "%s|" "$VALUE" "$@"', "sh", "a b", "", "$HOME", "it's"], "stdin": "no line break"},
+                "environment": {"VALUE": "x y"}},
+    "there": {"probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is"}},
+    "away": {"probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is not"}},
+    "exit code": {"probe": {"stdin": "echo because >&2; exit 3"}},
+    "exit code that is allowed": {"probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"},
+    "no such option": {"probe": {"cmd": "true"}},
+}
 
 
-@pytest.mark.parametrize("check_mode", [False, True])
-def test_a_script_is_answered_and_nothing_has_changed(ask, check_mode):
-    answer = ask({"probe": {"stdin": "echo \"one 'two'  ü\"\necho\necho three\necho aside >&2\n"}}, check_mode)
+@pytest.fixture(scope="module", params=["pipelining", "module"])
+def answers(request, tmp_path_factory):
+    """The results of all tasks on this machine, in one run for each of the two ways: most of the time goes into starting Ansible."""
+    path, tasks = tmp_path_factory.mktemp("probe"), []
+    (path / "it is").touch()
+    for number, (name, task) in enumerate(TASKS.items()):
+        tasks += [{"name": name, "register": "answer", "ignore_errors": True, **task},
+                  {"ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(path / f"{number}.json")}}]
+    (path / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    # Files that are kept have to be written first, so nothing is piped.
+    env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_KEEP_REMOTE_FILES": str(request.param == "module"),
+           "ANSIBLE_REMOTE_TMP": str(path / "remote"), "ANSIBLE_NOCOLOR": "1",
+           # Otherwise a task is named after what it has said.
+           "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
+    run = subprocess.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", str(path / "playbook.yml")], capture_output=True, text=True,
+                         check=False, env=env)
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = {name: json.loads((path / f"{number}.json").read_text(encoding="utf-8")) for number, name in enumerate(TASKS)}
+    said = dict(re.findall(r"^TASK \[(.+?)\].*?\n(.*?)(?=^TASK \[|\Z)", run.stdout, re.MULTILINE | re.DOTALL))
+    for name, answer in found.items():
+        assert ("AnsiballZ_command.py" in said[name]) is (request.param == "module" and "rc" in answer), name
+    return found
+
+
+@pytest.mark.parametrize("name", ["script", "script in a dry run"])
+def test_a_script_is_answered_and_nothing_has_changed(answers, name):
+    answer = answers[name]
     assert (answer["rc"], answer["changed"], answer.get("failed", False), answer.get("skipped", False)) == (0, False, False, False)
     assert answer["stdout"] == "one 'two'  ü\n\nthree"
     assert answer["stdout_lines"] == ["one 'two'  ü", "", "three"]
     assert answer["stderr_lines"] == ["aside"]
 
 
-def test_a_program_has_its_arguments_its_input_and_its_environment(ask):
-    answer = ask({"probe": {"argv": ["sh", "-c", 'cat; printf "%s|" "$VALUE" "$@"', "sh", "a b", "", "$HOME", "it's"], "stdin": "no line break"},
-                  "environment": {"VALUE": "x y"}})
-    assert answer["stdout"] == "no line breakx y|a b||$HOME|it's|"
+def test_a_program_has_its_arguments_its_input_and_its_environment(answers):
+    assert answers["program"]["stdout"] == "no line breakx y|a b||$HOME|it's|"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_nothing_is_run_where_what_is_to_be_asked_is_not_there(ask, tmp_path, there):
-    if there:
-        (tmp_path / "it is").touch()
-    answer = ask({"probe": {"argv": ["echo", "asked"], "removes": str(tmp_path / "it is")}})
-    assert (answer["rc"], answer["stdout"]) == (0, "asked" if there else "")
+@pytest.mark.parametrize(("name", "said"), [("there", "asked"), ("away", "")])
+def test_nothing_is_run_where_what_is_to_be_asked_is_not_there(answers, name, said):
+    assert (answers[name]["rc"], answers[name]["stdout"]) == (0, said)
 
 
-def test_an_exit_code_fails_the_task(ask):
-    answer = ask({"probe": {"stdin": "echo because >&2; exit 3"}})
+def test_an_exit_code_fails_the_task(answers):
+    answer = answers["exit code"]
     assert (answer["failed"], answer["rc"], answer["stderr"], answer["msg"]) == (True, 3, "because", "non-zero return code")
-    answer = ask({"probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"})
+    answer = answers["exit code that is allowed"]
     assert (answer["failed"], answer["rc"]) == (False, 1)
 
 
-def test_an_option_that_there_is_not_is_refused(ask):
-    answer = ask({"probe": {"cmd": "true"}})
+def test_an_option_that_there_is_not_is_refused(answers):
+    answer = answers["no such option"]
     assert answer["failed"] and "Unsupported parameters" in answer["msg"] and "cmd" in answer["msg"]
+
+
+def test_what_is_not_yet_done_is_asked_again(ask, tmp_path):
+    script = f'echo x >> {tmp_path}/asked; [ "$(wc -l < {tmp_path}/asked)" -lt 3 ] || {{ echo done; exit 0; }}; echo waiting; exit 75'
+    answer = ask({"probe": {"stdin": script, "wait": 60}})
+    assert (answer["rc"], answer["stdout"], answer.get("failed", False)) == (0, "done", False)
+
+
+def test_what_is_never_done_fails(ask):
+    answer = ask({"probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}})
+    assert answer["failed"] and (answer["rc"], answer["stdout"]) == (75, "waiting")
+    assert ask({"probe": {"stdin": "exit 75"}})["failed"]
+
+
+def test_the_last_line_is_shown_while_it_is_waited_for(monkeypatch):
+    spec = importlib.util.spec_from_file_location("probe_action", ROOT / "plugins/action/probe.py")
+    probe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(probe)
+    clock, shown, answers = [0], [], [75] * 8 + [0]
+    monkeypatch.setattr(probe, "time", types.SimpleNamespace(monotonic=lambda: sum(clock)))
+    monkeypatch.setattr(probe.Display, "display", lambda self, line, *args, **kwargs: shown.append(line))
+    task = mock.MagicMock(args={"stdin": "x", "wait": 100}, async_val=0, check_mode=False)
+    action = probe.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=False), mock.MagicMock(), mock.MagicMock(), None)
+    action.directly = lambda args: clock.append(10) or {"rc": answers.pop(0), "stdout": "", "stdout_lines": ["first", f"at {sum(clock)}"]}
+    assert action.run(task_vars={"inventory_hostname": "one"})["rc"] == 0
+    assert shown == ["  one: at 30 (30 s of at most 100 s)", "  one: at 60 (60 s of at most 100 s)"]

@@ -1,0 +1,156 @@
+"""count_results.py: what bin/test counts, and which skipped tests it accepts."""
+
+import ast
+import fnmatch
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("count_results", ROOT / "tests/count_results.py")
+count_results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(count_results)
+ALLOWED = count_results.allowed_skips()
+
+
+@pytest.fixture
+def count(tmp_path):
+    """count("row", ...): run the program as bin/test does, on a report that pytest wrote of these tests."""
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, ROOT / "tests/count_results.py", *arguments], capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def report(tmp_path):
+    """report(text): the path of pytest's report on a file with these tests."""
+
+    def make(text, name="tests/unit/test_backup.py"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"import pytest\n{text}", encoding="utf-8")
+        (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        # Without the plugins of this environment, which take seconds to load.
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={tmp_path}/junit.xml", file], cwd=tmp_path,
+                       env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, check=False)
+        return str(tmp_path / "junit.xml")
+
+    return make
+
+
+GOOD = "def test_a():\n    pass\n\n\ndef test_b():\n    pass\n\n\n"
+BAD = "def test_c():\n    assert False\n\n\n@pytest.fixture\ndef broken():\n    yield\n    raise ValueError\n\n\ndef test_d(broken):\n    pass\n\n\n"
+SKIPPED = "def test_e():\n    pytest.skip('gpg is not installed here; the scenario has it')\n\n\n"
+UNKNOWN = "@pytest.mark.skip(reason='later')\ndef test_f():\n    pass\n\n\n"
+
+
+@pytest.mark.parametrize(("text", "rc", "line", "code"), [
+    (GOOD, 0, "unit ok 12 s 3 0 0", 0),
+    (GOOD + SKIPPED, 0, "unit ok 12 s 3 0 1", 0),
+    (GOOD + BAD, 1, "unit FAILED 12 s 2 3 0", 1),
+    # pytest does not fail for a skipped test; the stage does.
+    (GOOD + UNKNOWN, 0, "unit FAILED 12 s 2 2 0", 1),
+    # The command may fail after all tests have passed.
+    (GOOD, 2, "unit FAILED 12 s 2 1 0", 1),
+])
+def test_the_line_of_a_stage(count, report, text, rc, line, code):
+    done = count("row", "unit", str(rc), "12", report(text))
+    assert (done.stdout.split(), done.returncode) == (line.split(), code)
+    assert ("test_f was skipped: later. Make the test run, or list the reason in tests/allowed_skips.yml." in done.stderr) is (UNKNOWN in text)
+
+
+@pytest.mark.parametrize("text", [
+    "import no_such_module_1\n",
+    "pytest.importorskip('no_such_module_1')\n",
+    "pytest.skip('gpg is not installed here; all of it', allow_module_level=True)\n",
+    "class TestIt:\n    def test_a(self):\n        pytest.skip('later')\n",
+    "@pytest.mark.xfail(reason='known')\ndef test_a():\n    assert False\n",
+    "@pytest.mark.skip\ndef test_a():\n    pass\n",
+    "",
+])
+def test_no_file_disappears_without_a_word(count, report, text):
+    done = count("row", "unit", "0", "1", report(text))
+    assert done.returncode == 1 and done.stdout.split()[1] == "FAILED"
+
+
+def test_a_report_that_is_absent_or_torn_is_a_failure(count, tmp_path):
+    (tmp_path / "torn.xml").write_text("<testsuites><testsuite><testcase", encoding="utf-8")
+    for name in ("none.xml", "torn.xml"):
+        done = count("row", "unit", "0", "1", str(tmp_path / name))
+        assert done.returncode == 1 and "no tests were counted" in done.stderr
+
+
+def test_a_stage_without_tests_is_one_check(count):
+    assert count("row", "ruff", "0", "3").stdout.split() == ["ruff", "ok", "3", "s", "1", "0", "0"]
+    assert count("row", "ruff", "1", "3").stdout.split() == ["ruff", "FAILED", "3", "s", "0", "1", "0"]
+
+
+def test_a_skip_is_allowed_in_its_file_only(count, report):
+    assert count("row", "x", "0", "1", report(GOOD + SKIPPED, "tests/unit/test_lock.py")).returncode == 1
+
+
+def test_the_last_line_counts_all_and_the_table_is_aligned(count, tmp_path):
+    rows = [count("row", "molecule default", "0", "700").stdout, count("row", "ruff", "0", "1").stdout]
+    assert len({len(line) for line in [count("header").stdout, *rows]}) == 1
+    (tmp_path / "results").write_text("".join(rows) + count_results.LINE.format("a", "ok", "1 s", 3396, 0, 11) + "\n", encoding="utf-8")
+    done = count("total", str(tmp_path / "results"))
+    assert (done.stdout, done.returncode) == ("3398 passed, 0 failed, 11 skipped\n", 0)
+    with open(tmp_path / "results", "a", encoding="utf-8") as file:
+        file.write(count("row", "yamllint", "1", "1").stdout)
+    done = count("total", str(tmp_path / "results"))
+    assert (done.stdout, done.returncode) == ("3398 passed, 1 failed, 11 skipped\n", 1)
+    # No stage at all is no success.
+    (tmp_path / "results").write_text("", encoding="utf-8")
+    assert count("total", str(tmp_path / "results")).returncode == 1
+
+
+@pytest.mark.parametrize(("classname", "name", "file"), [
+    ("tests.unit.test_backup", "test_a[x.y]", "tests/unit/test_backup.py"),
+    ("tests.unit.test_backup.TestIt", "test_a", "tests/unit/test_backup.py"),
+    ("", "tests.unit.test_backup", "tests/unit/test_backup.py"),
+    ("......work.tests.molecule.test_state", "test_a", "tests/molecule/test_state.py"),
+])
+def test_the_file_of_a_test_is_known(classname, name, file):
+    assert count_results.test_file({"classname": classname, "name": name}) == file
+
+
+# ---- the list of allowed skips
+
+
+def text_of(node):
+    """The text of a reason, with a word for each part that is computed."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "3" if "major" in ast.unparse(part) else "word" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) else ""
+
+
+def skips_in(path):
+    """Yield the reason of each skip in a file of tests. importorskip is none: what it needs is in the controller's environment."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if name == "pytest.skip" or re.fullmatch(r"pytest\.mark\.(skip|skipif|xfail)", name):
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "reason"] or (node.args[:1] if name == "pytest.skip" else [])
+            yield text_of(given[0]) if given else ""
+
+
+SKIPS = [(str(path.relative_to(ROOT)), reason) for path in sorted(ROOT.glob("tests/**/*.py")) if path != pathlib.Path(__file__) for reason in skips_in(path)]
+
+
+def test_every_skip_of_the_tests_is_allowed():
+    assert len(SKIPS) > 10
+    assert not [(file, reason) for file, reason in SKIPS if not count_results.is_allowed(file, reason, ALLOWED)]
+
+
+@pytest.mark.parametrize("entry", ALLOWED, ids=lambda entry: entry["reason"][:40])
+def test_an_allowed_skip_exists_and_has_a_reason(entry):
+    assert set(entry) == {"tests", "reason", "why"} and len(entry["why"].split()) >= 5
+    # An expression that matches anything would allow everything.
+    assert not re.fullmatch(entry["reason"], "later") and not re.fullmatch(entry["reason"], "")
+    assert [file for file, reason in SKIPS if fnmatch.fnmatchcase(file, entry["tests"]) and re.fullmatch(entry["reason"], reason)]
