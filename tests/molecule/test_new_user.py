@@ -68,7 +68,7 @@ def user(login, tmp_path_factory):
     if os.geteuid() == 0:
         subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
         subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
-        home, prefix = pathlib.Path(pwd.getpwnam(name).pw_dir), ["runuser", "-u", name, "--"]
+        home, prefix = pathlib.Path(pwd.getpwnam(name).pw_dir), ["/usr/sbin/runuser", "-u", name, "--"]
     else:
         home, prefix = tmp_path_factory.mktemp("home"), []
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "airflow"], check=True)
