@@ -19,6 +19,9 @@ options:
   _terms:
     description: Path of the playbook below the root of the repository, then its arguments.
     required: true
+  without:
+    description: Pattern of extra variables that are not repeated.
+    default: ""
 """
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -73,14 +76,18 @@ def repeated(name, words, value):
     return words if name in KEPT and not (inline and NOT_REPEATED.search(value)) else []
 
 
-def command(playbook, *more, program="ansible-playbook"):
-    """Return the words of the command. The path has the form in which the playbook of this run was typed: absolute, or from this directory."""
+def command(playbook, *more, program="ansible-playbook", without=""):
+    """Return the words of the command, without the extra variables that this pattern matches. The path has the form in which the playbook of this run was typed: absolute, or from this directory."""
     typed = [word for word in sys.argv[1:] if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
     own = [word for word in typed if os.path.realpath(word).startswith(ROOT + os.sep)]
     path = os.path.join(ROOT, playbook)
     if not own or not os.path.isabs(own[-1]):
         path = os.path.relpath(path)
-    return [program, *options(sys.argv[1:]), *([path] if playbook else []), *more]
+    kept = options(sys.argv[1:])
+    for place in range(len(kept) - 1, 0, -1):
+        if without and kept[place - 1] in ("-e", "--extra-vars") and re.match(without, kept[place]):
+            del kept[place - 1:place + 1]
+    return [program, *kept, *([path] if playbook else []), *more]
 
 
 class LookupModule(LookupBase):
@@ -88,4 +95,4 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         """Return the command as one line of a shell."""
-        return [shlex.join(command(*terms))]
+        return [shlex.join(command(*terms, **kwargs))]

@@ -20,7 +20,7 @@ options:
     description: What there has to be, in the order in which it is made.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       path:
         description: Where it is.
@@ -63,6 +63,14 @@ options:
         description: Whether the content is not shown, not even with C(--diff).
         type: bool
         default: false
+  absent:
+    description:
+      - Paths that must not be there, removed after I(files) are made. The same as I(state=absent).
+      - A directory goes with all that is in it. A mount point is emptied and stays. A directory that has another file system mounted below it
+        is refused, and nothing of it is removed.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
@@ -99,6 +107,7 @@ changed_paths:
 import grp
 import os
 import pwd
+import re
 import shlex
 import shutil
 import tempfile
@@ -118,6 +127,12 @@ def kind(path: str) -> str:
     if os.path.isfile(path):
         return "file"
     return "other" if os.path.lexists(path) else "absent"
+
+
+def mounts() -> list[str]:
+    """Return the directories that file systems are mounted on."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in file]
 
 
 class Host:
@@ -140,13 +155,34 @@ class Host:
 
     def absent(self, item: dict, present: str) -> bool:
         """Remove what is there."""
+        path = item["path"]
+        if present == "directory":
+            below = [mount for mount in mounts() if mount.startswith(os.path.realpath(path) + "/")]
+            if below:
+                self.fail(item, f"was left as it is: {', '.join(below)} is another file system. Unmount it, then run again.")
+            if os.path.ismount(path):
+                return self.empty(item)
         self.tell(item, present, "absent")
         if not self.module.check_mode:
             if present == "directory":
-                shutil.rmtree(item["path"])
+                shutil.rmtree(path)
             else:
-                os.unlink(item["path"])
+                os.unlink(path)
         return True
+
+    def empty(self, item: dict) -> bool:
+        """Remove what is on a file system of its own, whose mount point cannot go."""
+        names = os.listdir(item["path"])
+        if names:
+            self.tell(item, "mount point with " + ", ".join(sorted(names)), "empty mount point")
+        if not self.module.check_mode:
+            for name in names:
+                path = os.path.join(item["path"], name)
+                if kind(path) == "directory":
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
+        return bool(names)
 
     def directory(self, item: dict, present: str) -> bool:
         """Make the directory and those above it."""
@@ -265,7 +301,7 @@ def main() -> None:
             "files": {
                 "type": "list",
                 "elements": "dict",
-                "required": True,
+                "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
@@ -277,17 +313,20 @@ def main() -> None:
                     "validate": {"type": "str"},
                     "secret": {"type": "bool", "default": False, "no_log": False},
                 },
-            }
+            },
+            "absent": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    for item in module.params["files"]:
+    nothing = {"content": None, "target": None, "owner": "root", "group": "root", "mode": None, "validate": None, "secret": False}
+    items = module.params["files"] + [{**nothing, "path": path, "state": "absent"} for path in module.params["absent"]]
+    for item in items:
         item["mode"] = item["mode"] or ("0755" if item["state"] == "directory" else "0644")
         needed = KIND_OPTIONS.get(item["state"])
         if needed and item[needed] is None:
             module.fail_json(msg=f"{item['path']}: state {item['state']} needs {needed}", invocation={})
     host = Host(module)
-    changed = [item["path"] for item in module.params["files"] if host.apply(item)]
+    changed = [item["path"] for item in items if host.apply(item)]
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=host.diff, invocation={})
 
 

@@ -43,3 +43,8 @@ def test_a_command_that_is_no_playbook(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", "hosts.yml", "-K", str(ROOT / "site.yml")])
     assert typed_command.command("", "host", program="ansible") == ["ansible", "-i", "hosts.yml", "-K", "host"]
     assert os.path.isabs(typed_command.command("site.yml")[-1])
+
+
+def test_what_belongs_to_one_playbook_is_left_out(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-e", "remove_database=true", "-i", "h", "-e", "airflow_api_port=1", str(ROOT / "site.yml")])
+    assert typed_command.command("site.yml", without="remove_") == ["ansible-playbook", "-i", "h", "-e", "airflow_api_port=1", str(ROOT / "site.yml")]
