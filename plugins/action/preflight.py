@@ -1022,6 +1022,9 @@ def index_text(problem, get, where):
             "{0}: the host does not trust the certificate of the package index {1} ({2}): {3}. Set airflow_ca_bundle to a file on the controller with "
             "the authority that signed this certificate, in PEM{4}."
         ).format(bundle, url, index, said, "; it is {0} now".format(get("airflow_ca_bundle")) if get("airflow_ca_bundle") else "")
+    if kind == "name":
+        return "airflow_index_url", "{0}: the certificate of the package index {1} is for another name: {2}. Write the name that the certificate has.".format(
+            index, url, said)
     if kind == "status":
         advice = ("Valid is the address of a simple API, such as https://pypi.example.com/simple: it has a page for each package." if said.startswith("404")
                   else "Put login and password into the address, and the address into a vault: https://login:password@pypi.example.com/simple."

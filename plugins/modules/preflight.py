@@ -214,7 +214,10 @@ def index_problem(url, page, bundle, timeout):
         return {} if netrc else {"kind": "status", "said": "{0} {1}".format(error.code, error.reason)}
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        kind = "trust" if isinstance(reason, ssl.SSLCertVerificationError) else "reach"
+        kind = "reach"
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: no authority helps there.
+            kind = "name" if reason.verify_code in (62, 64) else "trust"
         return {"kind": kind, "said": getattr(reason, "verify_message", "") or getattr(reason, "strerror", "") or str(reason) or type(reason).__name__}
     return {}
 

@@ -98,7 +98,7 @@ def test_an_index_behind_a_private_authority(module, tmp_path):
         assert kind(module, url, bundle=pem.read_text()) == ""
         assert kind(module, url) == "trust"
         assert kind(module, url, bundle="no certificate") == "bundle"
-        assert kind(module, url.replace("127.0.0.1", "localhost"), bundle=pem.read_text()) == "trust"
+        assert kind(module, url.replace("127.0.0.1", "localhost"), bundle=pem.read_text()) == "name"
 
 
 def test_a_host_that_trusts_nobody_yet(module, tmp_path, monkeypatch):
@@ -131,6 +131,7 @@ def test_it_is_asked_only_where_a_virtualenv_is_built(module, tmp_path, monkeypa
     ({"airflow_index_url": "https://me:horse@i/simple"}, {"kind": "status", "said": "401 No"},
      "airflow_index_url (f): the package index https://i/simple answers"),
     ({}, {"kind": "trust", "said": "self-signed"}, "airflow_ca_bundle (f): the host does not trust the certificate of the package index https://pypi.org/simple"),
+    ({}, {"kind": "name", "said": "Hostname mismatch"}, "airflow_index_url (f): the certificate of the package index https://pypi.org/simple is for another"),
     ({"airflow_ca_bundle": "/x.pem"}, {"kind": "bundle", "said": "no start line"}, "airflow_ca_bundle (f): /x.pem holds no certificates"),
 ])
 def test_messages(action, values, said, told):
