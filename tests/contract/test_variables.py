@@ -18,7 +18,6 @@ ELSEWHERE = {
     "airflow_clean_database_archive_days": ("tests/unit/test_backup.py", "clean_database.forget("),
     "airflow_dags_commit_url": ("tests/templates/test_airflow.py", "airflow_dags_commit_url"),
     "airflow_dags_folder": ("tests/templates/test_airflow.py", "airflow_dags_folder"),
-    "airflow_dags_ref": ("tests/unit/test_airflow_dag_archive.py", "ref="),
     "airflow_dags_subdirectory": ("tests/unit/test_airflow_dag_archive.py", "subdirectory="),
     "airflow_database_sslmode": ("tests/templates/test_database_url.py", "'airflow_database_sslmode': 'require'"),
     "airflow_database_url": ("tests/templates/test_database_url.py", "airflow_database_url"),

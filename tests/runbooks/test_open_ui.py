@@ -195,12 +195,12 @@ def test_ssh_gets_all_with_which_ansible_reaches_the_host(run):
 main ansible_host=192.0.2.7 ansible_port=2222 ansible_ssh_private_key_file=~/.ssh/deploy ansible_host_key_checking=false ansible_ssh_timeout=7
 [airflow_webserver:vars]
 ansible_ssh_common_args=-J ops@bastion -o "ProxyCommand=nc %h %p"
-ansible_ssh_extra_args=-o ServerAliveInterval=15
+ansible_ssh_extra_args=-o Compression=yes
 """, "-u", "other")
     assert code == 0, text
-    assert ("The tunnel: ssh -o ControlMaster=auto -o ControlPersist=300s -o StrictHostKeyChecking=no -o Port=2222 "
+    assert ("The tunnel: ssh -o ControlMaster=auto -o ControlPersist=300s -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o StrictHostKeyChecking=no -o Port=2222 "
             f"""-o 'IdentityFile="{pathlib.Path.home()}/.ssh/deploy"' """
-            """-o 'User="other"' -o ConnectTimeout=7 -J ops@bastion -o 'ProxyCommand=nc %h %p' -o ServerAliveInterval=15 """
+            """-o 'User="other"' -o ConnectTimeout=7 -J ops@bastion -o 'ProxyCommand=nc %h %p' -o Compression=yes """
             # A forwarding in Ansible's shared connection would outlive the command, so nothing may come behind this.
             + TAIL.format(8080, 8080, "192.0.2.7")) in text
     assert "changed=0" in text

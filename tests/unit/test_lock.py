@@ -186,7 +186,7 @@ def test_without_uv_the_message_says_how_to_get_it(lock, monkeypatch, tmp_path):
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(lock, "ROOT", tmp_path)
-    with pytest.raises(lock.LockError, match="bin/sandbox"):
+    with pytest.raises(lock.LockError, match="bin/setup"):
         lock.find_uv()
 
 

@@ -13,7 +13,10 @@ echo "$1 $3 $AIRFLOW_TEST_LONG $AIRFLOW_TEST_SEED" >> {calls}
 {test}
 """
 REPORT = """cat > "${PYTEST_ADDOPTS#--junitxml=}" <<'XML'
-<testsuites><testsuite tests="3" failures="0" errors="0" skipped="1"/></testsuites>
+<testsuites><testsuite>
+<testcase classname="tests.molecule.test_x" name="a"/><testcase classname="tests.molecule.test_x" name="b"/>
+<testcase classname="tests.molecule.test_x" name="c"><skipped message="for Airflow 2 only"/></testcase>
+</testsuite></testsuites>
 XML
 """
 

@@ -25,6 +25,10 @@ TASKS = {
     "away": {"probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is not"}},
     "exit code": {"probe": {"stdin": "echo because >&2; exit 3"}},
     "exit code that is allowed": {"probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"},
+    "not yet done": {"probe": {"stdin": 'echo x >> {{ playbook_dir }}/asked; [ "$(wc -l < {{ playbook_dir }}/asked)" -ge 3 ] && echo done && exit 0; '
+                                        "echo waiting; exit 75", "wait": 60}},
+    "never done": {"probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}},
+    "not done, and nobody waits": {"probe": {"stdin": "exit 75"}},
     "no such option": {"probe": {"cmd": "true"}},
 }
 
@@ -83,16 +87,15 @@ def test_an_option_that_there_is_not_is_refused(answers):
     assert answer["failed"] and "Unsupported parameters" in answer["msg"] and "cmd" in answer["msg"]
 
 
-def test_what_is_not_yet_done_is_asked_again(ask, tmp_path):
-    script = f'echo x >> {tmp_path}/asked; [ "$(wc -l < {tmp_path}/asked)" -lt 3 ] || {{ echo done; exit 0; }}; echo waiting; exit 75'
-    answer = ask({"probe": {"stdin": script, "wait": 60}})
+def test_what_is_not_yet_done_is_asked_again(answers):
+    answer = answers["not yet done"]
     assert (answer["rc"], answer["stdout"], answer.get("failed", False)) == (0, "done", False)
 
 
-def test_what_is_never_done_fails(ask):
-    answer = ask({"probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}})
+def test_what_is_never_done_fails(answers):
+    answer = answers["never done"]
     assert answer["failed"] and (answer["rc"], answer["stdout"]) == (75, "waiting")
-    assert ask({"probe": {"stdin": "exit 75"}})["failed"]
+    assert answers["not done, and nobody waits"]["failed"]
 
 
 def test_the_last_line_is_shown_while_it_is_waited_for(monkeypatch):
