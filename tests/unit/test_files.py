@@ -26,7 +26,8 @@ def run(tmp_path, capsys):
     def call(*items, absent=(), check_mode=False):
         wanted = [{**ME, **item, "path": str(tmp_path / item["path"])} for item in items]
         gone = [str(tmp_path / name) for name in absent]
-        with patch_module_args({"files": wanted, "absent": gone, "_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}):
+        settings = {"_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}
+        with patch_module_args({"files": wanted, "absent": gone, **settings}):
             with pytest.raises(SystemExit):
                 files.main()
         output = capsys.readouterr().out
