@@ -77,7 +77,10 @@ def repeated(name, words, value):
 
 
 def command(playbook, *more, program="ansible-playbook", without=""):
-    """Return the words of the command, without the extra variables that this pattern matches. The path has the form in which the playbook of this run was typed: absolute, or from this directory."""
+    """Return the words of the command, without the extra variables that this pattern matches.
+
+    The path has the form in which the playbook of this run was typed: absolute, or from this directory.
+    """
     typed = [word for word in sys.argv[1:] if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
     own = [word for word in typed if os.path.realpath(word).startswith(ROOT + os.sep)]
     path = os.path.join(ROOT, playbook)

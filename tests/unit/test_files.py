@@ -23,9 +23,11 @@ ME = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgi
 def run(tmp_path, capsys):
     """Run the module with these items, whose paths are below tmp_path, and return its result."""
 
-    def call(*items, check_mode=False):
+    def call(*items, absent=(), check_mode=False):
         wanted = [{**ME, **item, "path": str(tmp_path / item["path"])} for item in items]
-        with patch_module_args({"files": wanted, "_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}):
+        gone = [str(tmp_path / name) for name in absent]
+        settings = {"_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}
+        with patch_module_args({"files": wanted, "absent": gone, **settings}):
             with pytest.raises(SystemExit):
                 files.main()
         output = capsys.readouterr().out
@@ -213,3 +215,37 @@ def test_a_template_that_gives_nothing_is_refused_on_the_controller(tmp_path, it
     path, done = play(tmp_path, item)
     assert done.returncode == 2 and said in done.stdout
     assert not path.exists()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_paths_that_must_not_be_there_are_removed_after_the_files_are_made(run, tmp_path, check_mode):
+    run({"path": "f", "content": "x"})
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/e/file").touch()
+    result = run(absent=["d", "f", "nowhere"], check_mode=check_mode)
+    assert result["changed_paths"] == [str(tmp_path / "d"), str(tmp_path / "f")]
+    assert (tmp_path / "d").exists() is (tmp_path / "f").exists() is check_mode
+    assert run(absent=["d"])["changed"] is check_mode
+
+
+def test_a_file_system_below_a_directory_is_not_removed_with_it(run, tmp_path, monkeypatch):
+    (tmp_path / "d/shared").mkdir(parents=True)
+    (tmp_path / "d/file").touch()
+    monkeypatch.setattr(files, "mounts", lambda: ["/", str(tmp_path / "d/shared"), str(tmp_path / "dd")])
+    result = run(absent=["d"])
+    assert result["failed"] and str(tmp_path / "d/shared") in result["msg"] and "Unmount it" in result["msg"]
+    assert (tmp_path / "d/file").exists()
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_mount_point_is_emptied(run, tmp_path, monkeypatch, check_mode):
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/file").touch()
+    monkeypatch.setattr(files.os.path, "ismount", lambda path: path == str(tmp_path / "d"))
+    assert run(absent=["d"], check_mode=check_mode)["changed"]
+    assert bool(os.listdir(tmp_path / "d")) is check_mode
+    assert run(absent=["d"])["changed"] is check_mode
+
+
+def test_the_kernel_names_the_mount_points():
+    assert {"/", "/proc"} <= set(files.mounts())
