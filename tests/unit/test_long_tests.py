@@ -112,4 +112,4 @@ def test_what_ignores_the_first_signal_is_killed_with_what_it_started(tmp_path):
     long_tests.stop(process, wait=1)
     assert process.poll() is not None
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True, check=False).stdout.strip()
-    assert state in ("", "Z", "Zs")
+    assert state[:1] in ("", "Z")

@@ -3,6 +3,7 @@
 import fcntl
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_the_kernel_names_the_holder(tmp_path):
         fcntl.lockf(file, fcntl.LOCK_EX)
         program = packages.HOLDERS.replace("/var/lib/dpkg/lock-frontend", str(lock))
         (pid, path, name), *_others = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-        assert path == str(lock) and pathlib.Path(f"/proc/{pid}/cmdline").exists() and name == pathlib.Path("/proc/self/cmdline").read_text(encoding="utf-8").replace("\0", " ").strip()
+        assert (path, int(pid)) == (str(lock), os.getpid()) and "python" in name
 
 
 def test_the_default_is_that_of_the_variable():
