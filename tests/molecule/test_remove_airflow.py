@@ -22,6 +22,8 @@ NOT_OURS = re.compile(
     r"|/etc/(alternatives|rc[0-9S]\.d|ssl|pam\.d|default|apt/apt\.conf\.d)(/|$)|/etc/postgresql/[0-9]+(?!/main/conf\.d/)"
     r"|/etc/postgresql-common/(root\.crt|createcluster\.conf|pg_upgradecluster\.d)$|/etc/systemd/(system|user)/(syslog|.*\.wants(/(postgresql|rsyslog|logrotate)\..*)?$)"
     r"|/etc/(networks|locale\.gen|mailcap.*|passwd-|group-|shadow-|gshadow-|subuid-?|subgid-?|ld\.so\.cache|machine-id|hostname|hosts|resolv\.conf|mtab|python3[.0-9]*)$"
+    # The login of the test host, made by molecule/shared/create.yml.
+    r"|/home(/|$)|/etc/sudoers\.d/ops$|/etc/ssh/ssh_host_|/etc/systemd/system/(sshd\.service$|.*\.wants/ssh\.service$)"
     r"|/\.dockerenv")
 # What stays on purpose. The cache of the test hosts is a volume of its own.
 STAYS = re.compile(r"/var/(backups|cache|lib)/airflow(-backup|-archive)?(/|$)")

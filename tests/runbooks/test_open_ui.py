@@ -198,7 +198,8 @@ ansible_ssh_common_args=-J ops@bastion -o "ProxyCommand=nc %h %p"
 ansible_ssh_extra_args=-o Compression=yes
 """, "-u", "other")
     assert code == 0, text
-    assert ("The tunnel: ssh -o ControlMaster=auto -o ControlPersist=300s -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o StrictHostKeyChecking=no -o Port=2222 "
+    assert ("The tunnel: ssh -o ControlMaster=auto -o ControlPersist=300s -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "
+            "-o StrictHostKeyChecking=no -o Port=2222 "
             f"""-o 'IdentityFile="{pathlib.Path.home()}/.ssh/deploy"' """
             """-o 'User="other"' -o ConnectTimeout=7 -J ops@bastion -o 'ProxyCommand=nc %h %p' -o Compression=yes """
             # A forwarding in Ansible's shared connection would outlive the command, so nothing may come behind this.
