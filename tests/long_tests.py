@@ -39,6 +39,7 @@ PARTS = {
     "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired"),
     "restarts": Part(("default", "airflow2"), "twenty running tasks outlive a restart of every component, in the order of the seed"),
     "rotations": Part(("secrets",), "rotations of secrets, killed at each of fifteen steps after a delay from the seed"),
+    "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
 }
 
 
