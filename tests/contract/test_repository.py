@@ -198,3 +198,19 @@ def test_every_command_names_a_site():
     assert len(found) > 80
     nameless = [f"{place}: {command}" for place, command in found if not re.search(r" (-i|--inventory) \S|playbook [/~]\S+\.yml", command)]
     assert not nameless
+
+
+def test_a_dead_connection_is_noticed():
+    """Without it a run over SSH waits for ever for a host whose network is gone."""
+    options = dict(re.findall(r"-o (\w+)=(\w+)", (ROOT / "ansible.cfg").read_text(encoding="utf-8")))
+    assert 30 <= int(options["ServerAliveInterval"]) * int(options["ServerAliveCountMax"]) <= 120
+
+
+def test_what_removal_forgets_is_in_a_directory_of_airflow():
+    """Each role that writes files elsewhere on a host removes them: its remove.yml is part of playbooks/remove_airflow.yml."""
+    imported = set(re.findall(r"name: (\w+)\n\s+tasks_from: (?:remove|stop)\.yml", (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")))
+    with_tasks = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/remove.yml")}
+    writing = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/*.yml")
+               if re.search(r"^ +(files|ansible\.builtin\.(template|copy|lineinfile|get_url)):", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    # airflow_dags writes below airflow_install_dir only; the AWS roles write on no host.
+    assert {name for name in writing if not name.startswith("aws_")} - {"airflow_dags"} <= with_tasks == imported
