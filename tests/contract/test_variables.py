@@ -22,7 +22,6 @@ ELSEWHERE = {
     "airflow_database_sslmode": ("tests/templates/test_database_url.py", "'airflow_database_sslmode': 'require'"),
     "airflow_database_url": ("tests/templates/test_database_url.py", "airflow_database_url"),
     "airflow_remote_log_conn_id": ("tests/templates/test_airflow.py", "airflow_remote_log_conn_id"),
-    "airflow_site_id": ("tests/unit/test_airflow_secrets_copy.py", "airflow_site_id"),
     "airflow_webserver_config_file": ("tests/templates/test_webserver_config.py", "airflow_webserver_config_file"),
     "airflow_wheel_dir": ("tests/templates/test_build.py", "airflow_wheel_dir"),
     "cloudwatch_agent_log_source": ("tests/cloudwatch_agent/test_config.py", "'log_source':"),
