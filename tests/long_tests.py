@@ -37,6 +37,7 @@ PARTS = {
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row"),
     "interrupted": Part(("interrupted",), "site.yml killed at twelve tasks, each after a delay from the seed, then run to its end"),
     "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired"),
+    "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),
     "restarts": Part(("default", "airflow2"), "twenty running tasks outlive a restart of every component, in the order of the seed"),
     "rotations": Part(("secrets",), "rotations of secrets, killed at each of fifteen steps after a delay from the seed"),
     "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),

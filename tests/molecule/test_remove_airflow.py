@@ -13,6 +13,10 @@ import pytest
 from conftest import host_name
 from playbook import kill, play
 
+# An ordinary run removes Airflow once. Part removal installs again, removes the rest, and clears a half-installed host.
+pytestmark = pytest.mark.long("removal", ordinary=True)
+AFTERWARDS = pytest.mark.long("removal")
+
 # What packages and the system make for themselves, besides the files that dpkg lists.
 NOT_OURS = re.compile(
     r"/(proc|sys|dev|run|tmp|var/tmp|var/log(?!/airflow)|root)(/|$)"
@@ -135,11 +139,13 @@ def test_a_process_of_somebody_is_waited_for_and_nothing_is_left_but_data(host, 
     assert len(re.search(r"Removed from .*?\n\n", done.output, re.DOTALL)[0].splitlines()) <= 24
 
 
+@AFTERWARDS
 def test_a_second_run_changes_nothing(confirm):
     done = play("remove_airflow", **confirm)
     assert not done.failed and not done.changed and "There was nothing of Airflow" in done.text, done.output
 
 
+@AFTERWARDS
 def test_it_is_installed_again_and_reads_the_connections_of_before(host):
     done = play("../site")
     assert not done.failed, done.output
@@ -148,6 +154,7 @@ def test_it_is_installed_again_and_reads_the_connections_of_before(host):
     assert "Next:" in done.output.split("PLAY RECAP")[1]
 
 
+@AFTERWARDS
 def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
     backups = host.file("/var/backups/airflow").listdir()
     done = play("remove_airflow", **confirm, remove_database=True)
@@ -161,6 +168,7 @@ def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
         [name for name in backups if name.endswith(".tar")]) + 2
 
 
+@AFTERWARDS
 def test_the_backups_go_last(host, confirm):
     done = play("remove_airflow", **confirm, remove_backups=True)
     assert not done.failed, done.output
@@ -169,6 +177,7 @@ def test_the_backups_go_last(host, confirm):
     assert pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "copy-of-secrets", "backup_key").exists()
 
 
+@AFTERWARDS
 def test_a_half_installed_host_is_cleared_too(host, confirm, strays):
     kill("../site", "wait | Wait for the virtualenv")
     assert host.file("/opt/airflow/installers").exists
