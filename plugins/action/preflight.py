@@ -896,6 +896,10 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
             "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
 
 
+# Options of ansible.cfg without which the playbooks work as well. A site may have its own.
+CONVENIENCE = ("inventory", "forks", "display_skipped_hosts", "callback_result_format", "retry_files_enabled", "ssh_args")
+
+
 def check_config(repository, path):
     """path: the ansible.cfg in use. That of a site is a copy, which an update of the repository leaves behind."""
     wanted, found = configparser.RawConfigParser(), configparser.RawConfigParser()
@@ -908,7 +912,7 @@ def check_config(repository, path):
     for section in wanted.sections():
         for name, value in wanted.items(section):
             below, mine = os.path.join(repository, value), found.get(section, name, fallback=None)
-            if name != "inventory" and (mine is None or os.path.exists(below) and os.path.realpath(
+            if name not in CONVENIENCE and (mine is None or os.path.exists(below) and os.path.realpath(
                     os.path.join(os.path.dirname(path), os.path.expanduser(mine))) != os.path.realpath(below)):
                 wrong.append(name)
     if wrong:

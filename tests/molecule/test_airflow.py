@@ -93,6 +93,8 @@ def test_nothing_listens_that_need_not(host, setting, major):
     allowed = {(setting("airflow_api_host"), str(setting("airflow_api_port")))} | ({("127.0.0.1", "8974")} if major == 3 else set())
     if "airflow_proxy" in host.ansible.get_variables()["group_names"]:
         allowed |= {(address, port) for address in ("0.0.0.0", "[::]") for port in ("80", "443")}
+    # The way in of the one who installs.
+    allowed |= {(address, "22") for address in ("0.0.0.0", "[::]") if host.service("ssh").is_running}
     open_to_others = {(address, port) for address, port in listeners(host) if not address.startswith(("127.", "[::1]"))}
     assert open_to_others <= {pair for pair in allowed if not pair[0].startswith("127.")}
     assert {port for _address, port in listeners(host)} >= {port for _address, port in allowed}
