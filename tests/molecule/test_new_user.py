@@ -269,6 +269,6 @@ def test_airflow_is_removed(host, user, own_dag):
     assert host.run("id airflow").rc != 0
     for path in ("/opt/airflow", "/etc/airflow", "/var/lib/airflow", "/usr/local/bin/airflow"):
         assert not host.file(path).exists, path
-    assert host.run("pgrep -af airflow").stdout == ""
+    assert host.run("pgrep -af '[/]opt/airflow'").stdout == ""
     assert host.check_output("ls /var/backups/airflow")
 

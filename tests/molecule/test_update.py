@@ -125,5 +125,5 @@ def test_the_update_keeps_all_that_was_there(host, site, before, moved):
 def test_it_is_removed(host, site, moved):
     done = site.run(ROOT, moved / "hosts.yml", "playbooks/remove_airflow.yml", "-e", "confirm=airflow-1")
     assert done.code == 0, done.output
-    assert host.run("id airflow").rc != 0 and host.run("pgrep -af airflow").stdout == ""
+    assert host.run("id airflow").rc != 0 and host.run("pgrep -af '[/]opt/airflow'").stdout == ""
     assert not host.file("/opt/airflow").exists and host.check_output("ls /var/backups/airflow")
