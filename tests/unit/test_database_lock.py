@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 
+import airflow_stand_ins
 import pytest
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files/database.py"
@@ -20,22 +21,7 @@ AIRFLOW = {
             with open(os.environ["EVENTS"], "a", encoding="utf-8") as file:
                 file.write(f"{pathlib.Path(os.environ['AIRFLOW_HOME']).name}: {what}\\n")
         """,
-    "airflow/__init__.py": "",
-    "airflow/utils/__init__.py": "",
-    "airflow/utils/db.py": "def _get_alembic_config(): return None",
-    "alembic/__init__.py": "",
-    "alembic/script.py": """
-        class ScriptDirectory:
-            @staticmethod
-            def from_config(_config):
-                return ScriptDirectory()
-            def get_heads(self):
-                return ["head"]
-        """,
-    "airflow/providers/__init__.py": "",
-    "airflow/providers/fab/__init__.py": "",
-    "airflow/providers/fab/auth_manager/__init__.py": "",
-    "airflow/providers/fab/auth_manager/cli_commands/__init__.py": "",
+    **airflow_stand_ins.AIRFLOW,
     "airflow/providers/fab/auth_manager/cli_commands/utils.py": """
         import contextlib, types
         import events
