@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import types
 
 import long_run
 import pytest
@@ -90,6 +91,13 @@ def airflow_version(setting):
 def major(airflow_version):
     """2 or 3."""
     return int(airflow_version.split(".", maxsplit=1)[0])
+
+
+@pytest.fixture(scope="module")
+def login():
+    """How Molecule reaches the host: port, user, key and the password of sudo."""
+    path = os.environ["MOLECULE_INSTANCE_CONFIG"]
+    return types.SimpleNamespace(**yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))[0])
 
 
 # ---- long tests: bin/test --long ----------------------------------------------------------------------------------------------------

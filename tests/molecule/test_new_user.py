@@ -55,13 +55,6 @@ def blocks(heading):
 
 
 @pytest.fixture(scope="module")
-def login():
-    """How Molecule reaches the host: port, user, key and the password of sudo."""
-    path = os.environ["MOLECULE_INSTANCE_CONFIG"]
-    return types.SimpleNamespace(**yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))[0])
-
-
-@pytest.fixture(scope="module")
 def user(login, tmp_path_factory):
     """A user of this machine with an empty home, a clone, a key and an entry for the server in ~/.ssh/config."""
     name = "airflow-newcomer"

@@ -19,12 +19,6 @@ PASSWORD = "warehouse-Pass-41"
 
 
 @pytest.fixture(scope="module")
-def login():
-    path = os.environ["MOLECULE_INSTANCE_CONFIG"]
-    return types.SimpleNamespace(**yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))[0])
-
-
-@pytest.fixture(scope="module")
 def site(host, login, tmp_path_factory):
     """run(clone, inventory, playbook, argument...): a playbook of a clone against the host, with a home of its own for the copy of the secrets."""
     home = tmp_path_factory.mktemp("home")
