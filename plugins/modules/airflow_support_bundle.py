@@ -153,7 +153,8 @@ PACKAGES = r"""
 from importlib.metadata import distributions
 print("\n".join(sorted({"{}=={}".format(one.metadata["Name"], one.version) for one in distributions()}, key=str.lower)))
 """
-UNITS = "airflow* postgresql* pgbouncer* redis* nginx* amazon-cloudwatch-agent* logrotate*"
+# Patterns for systemctl. The quotes keep the shell from replacing them with files of its working directory, which is the login's home.
+UNITS = "'airflow*' 'postgresql*' 'pgbouncer*' 'redis*' 'nginx*' 'amazon-cloudwatch-agent*' 'logrotate*'"
 
 
 def in_virtualenv(args: dict, program: str) -> str:

@@ -1,4 +1,4 @@
-"""The objects of scenario state, as JSON: 100 connections, 100 variables, 20 pools, 10 users. Always the same ones."""
+"""The objects that scenario deploy_dags declares, as JSON: 100 connections, 100 variables, 20 pools, 10 users. Always the same ones."""
 
 import json
 

@@ -18,6 +18,8 @@ from conftest import ROOT
 from playwright.sync_api import Error, expect, sync_playwright
 from terminal import type_in
 
+# Tests that ask the host and tests that do not would otherwise run in two groups, and those after the removal.
+pytestmark = pytest.mark.usefixtures("host")
 # The words of the README that every reader replaces.
 ADDRESS, LOGIN = "203.0.113.7", "admin"
 VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}

@@ -50,3 +50,15 @@ def test_a_command_that_hangs_is_given_up():
     begin = time.monotonic()
     text, well = bundle.run("sleep 60", 1)
     assert not well and text == "not collected: TimeoutExpired after 1 s\n" and time.monotonic() - begin < 30
+
+
+def test_files_of_the_working_directory_are_no_units(tmp_path, monkeypatch):
+    """`airflow` as root makes ~/airflow, and the home is where a module runs."""
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", encoding="utf-8")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for command in (bundle.commands({"install_dir": "/x", "config_dir": "/x", "home": "/x", "log_dir": "/x"})["units/status.txt"],
+                    f"systemctl list-units {bundle.UNITS}"):
+        text, _well = bundle.run(f"systemctl() {{ {tmp_path}/systemctl \"$@\"; }}; {command}", 5)
+        assert "airflow*" in text.splitlines()
