@@ -30,9 +30,12 @@ class Part(NamedTuple):
 
     scenarios: tuple
     runs: str
+    # What the scenarios' molecule.yml read.
+    environment: dict = {}
 
 
 PARTS = {
+    "debian12": Part(("new_user",), "the README's road, from setup to removal, on a fresh Debian 12 server", {"AIRFLOW_TEST_SYSTEM": "debian12"}),
     "deploys": Part(("deploy_dags",), "twenty deploys under forty tasks, and deploys that are killed in each of seven phases, in the order of the seed"),
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row"),
     "interrupted": Part(("interrupted",), "site.yml killed at twelve tasks, each after a delay from the seed, then run to its end"),
@@ -87,7 +90,8 @@ class Stopped(Exception):
 
 def molecule(scenario, name, seed, log, end):
     """Run a scenario. Return its exit code; raise Stopped where it does not end in time."""
-    environment = {**os.environ, "AIRFLOW_TEST_LONG": name, "AIRFLOW_TEST_SEED": str(seed), "PYTEST_ADDOPTS": f"--junitxml={log.with_suffix('.xml')}"}
+    environment = {**os.environ, "AIRFLOW_TEST_LONG": name, "AIRFLOW_TEST_SEED": str(seed), **PARTS[name].environment,
+                   "PYTEST_ADDOPTS": f"--junitxml={log.with_suffix('.xml')}"}
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(["molecule", "test", "-s", scenario], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file,
                                    stderr=subprocess.STDOUT, start_new_session=True)
