@@ -1,6 +1,7 @@
 """Objects as code: what the inventory declares is what Airflow's API and command line give back, and nothing else happens."""
 
 import json
+import os
 import urllib.parse
 
 import pytest
@@ -194,6 +195,6 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
 
 def test_no_secret_is_left_behind(host):
     assert MARKER not in host.check_output("journalctl --no-pager -o cat")
-    assert MARKER not in (ROOT / "artifacts/logs/ansible-state.log").read_text(encoding="utf-8")
+    assert MARKER not in (ROOT / f"artifacts/logs/ansible-{os.environ['MOLECULE_SCENARIO_NAME']}.log").read_text(encoding="utf-8")
     logged = "SELECT count(*) FROM log WHERE log::text LIKE '%%%s%%'" % MARKER
     assert host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{logged}"') == "0"
