@@ -185,7 +185,8 @@ def test_locks_are_whole():
 
 # Files with commands and with paths of variables that people read: pages, comments, messages.
 TEXTS = ["*.md", "*.yml", "bin/*", "callback_plugins/*.py", "docs/**/*.md", "files/site/**/*", "inventories/**/*.yml",
-         "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/README.md", "roles/*/*/**/*.yml", "roles/*/*/**/*.py"]
+         "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/README.md", "roles/*/*/**/*.yml",
+         "roles/*/*/**/*.py"]
 
 
 def texts():
@@ -218,7 +219,7 @@ def names_a_site(command):
 
 
 def test_every_command_names_a_site():
-    """Without -i a command acts on the sandbox. With a path that does not exist, it finds no host and still succeeds."""
+    """Without -i a command acts on the sandbox. With a wrong path it finds no host and still succeeds."""
     found = [(place, command) for place, command in commands() if not place.startswith(OWN_HOSTS)]
     assert len(found) > 80
     scanned = {place.split(":")[0].split("/")[0] for place, _command in found}
