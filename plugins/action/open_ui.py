@@ -18,6 +18,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -269,12 +270,19 @@ def check(site, way, url):
             f" {site.base_url or 'the address that ends TLS'} instead.")
 
 
+def ping(host):
+    """The command that asks the host through Ansible, with the inventory of this run."""
+    inventory = [word for path in context.CLIARGS.get("inventory") or () for word in ("-i", path)]
+    return shlex.join(["ansible", *inventory, host, "-m", "ping"])
+
+
 def wait(site, way, url, pid_file, log, host):
     """Wait until the tunnel answers, then check. Return the process of the tunnel with what went wrong, or with ""."""
     program = os.path.basename(way.command[0])
     advice = ("docs/aws.md says what it needs: the command aws with its session-manager-plugin, and credentials that may start a session."
               if program == "aws" else
-              f"Its options are those with which Ansible reaches the host. Find out whether Ansible itself reaches it: ansible {host} -m ping")
+              "Its options are those with which Ansible reaches the host. "
+              f"Find out whether Ansible itself reaches it: {ping(host)}")
     pid, why, end = None, "", time.monotonic() + PATIENCE
     while not (pid and listens(way.port)):
         # It is there as soon as the process has begun.

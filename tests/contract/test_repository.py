@@ -183,21 +183,66 @@ def test_locks_are_whole():
         assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(r"\[[^\]]*\]", "", text)
 
 
+# Files with commands and with paths of variables that people read: pages, comments, messages.
+TEXTS = ["*.md", "*.yml", "bin/*", "callback_plugins/*.py", "docs/**/*.md", "files/site/**/*", "inventories/**/*.yml",
+         "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/README.md", "roles/*/*/**/*.yml",
+         "roles/*/*/**/*.py"]
+
+
+def texts():
+    """(path, text) of each of these files."""
+    for path in sorted({path for pattern in TEXTS for path in ROOT.glob(pattern)}):
+        if path.is_file() and path.suffix != ".pyc":
+            yield path, path.read_text(encoding="utf-8")
+
+
 def commands():
-    """(file:line, roughly, command) of each ansible-playbook and ansible command in the documentation and in the playbooks, comments and messages alike."""
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]:
+    """(file:line, roughly, command) of each ansible-playbook and ansible command in these texts."""
+    for path, text in texts():
         # A command may go on behind a backslash.
-        for number, line in enumerate(re.sub(r"\\\n#? *", "", path.read_text(encoding="utf-8")).splitlines(), 1):
-            for command in re.findall(r"\b(?:ansible-playbook (?=[^`]*\.yml)|ansible (?=\S+ (?:-\S+ )*-m ))[^`]*", line):
+        for number, line in enumerate(re.sub(r"\\\n#? *", "", text).splitlines(), 1):
+            for command in re.findall(r"\b(?:ansible-playbook (?=[^`]*\.yml)|ansible (?=[^`]* -m ))[^`]*", line):
                 yield f"{path.relative_to(ROOT)}:{number}", command
 
 
+# Commands of these files are for the sandbox and for test hosts.
+OWN_HOSTS = ("bin/sandbox:", "bin/host-image:")
+# The site of the documents, and the same site in templates.
+SITE = {"~/airflow-site/hosts.yml", "${site_q}/hosts.yml", "{quoted(site / 'hosts.yml')}"}
+# In the directory of a site, ansible.cfg names the inventory, and the playbook needs an absolute path.
+IN_THE_SITE = re.compile(r"ansible-playbook ([/~]|\$\{repository_q\}/)\S+\.yml")
+
+
+def names_a_site(command):
+    inventory = re.search(r" (?:-i|--inventory)[ =](\{[^}]*\}|\S+)", command)
+    return (inventory[1] in SITE or (ROOT / inventory[1]).exists()) if inventory else IN_THE_SITE.match(command)
+
+
 def test_every_command_names_a_site():
-    """Without -i it would act on the sandbox. In the directory of a site, whose ansible.cfg names the inventory, the playbook has a whole path."""
-    found = list(commands())
+    """Without -i a command acts on the sandbox. With a wrong path it finds no host and still succeeds."""
+    found = [(place, command) for place, command in commands() if not place.startswith(OWN_HOSTS)]
     assert len(found) > 80
-    nameless = [f"{place}: {command}" for place, command in found if not re.search(r" (-i|--inventory) \S|playbook [/~]\S+\.yml", command)]
-    assert not nameless
+    scanned = {place.split(":")[0].split("/")[0] for place, _command in found}
+    assert scanned >= {"README.md", "bin", "docs", "files", "inventories", "playbooks", "roles"}
+    nameless = [f"{place}: {command}" for place, command in found if not names_a_site(command)]
+    assert not nameless, "\n".join(nameless)
+    # Only the playbooks below playbooks/aws need inventories/aws. The other playbooks are for every site.
+    elsewhere = [f"{place}: {command}" for place, command in found
+                 if re.match("playbooks/(?!aws/)", place) and " -i ~/airflow-site/hosts.yml" not in command]
+    assert not elsewhere, "\n".join(elsewhere)
+
+
+def test_no_text_sends_the_reader_to_an_inventory_in_the_clone():
+    """A site is outside of the clone. Only an environment in AWS is a copy of inventories/aws, beside it."""
+    lost = []
+    for path, text in texts():
+        place = str(path.relative_to(ROOT))
+        for number, line in enumerate(text.splitlines(), 1):
+            for name in re.findall(r"(?<![\w-])inventories/(<\w+>|\w+)", line):
+                in_aws = name in ("<environment>", "production") and re.search(r"(bin|docs|roles)/aws", place + line)
+                if not in_aws and not (ROOT / "inventories" / name).exists():
+                    lost.append(f"{place}:{number}: inventories/{name}")
+    assert not lost, "\n".join(lost)
 
 
 def test_a_dead_connection_is_noticed():

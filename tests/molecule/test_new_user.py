@@ -56,6 +56,26 @@ def blocks(heading):
     return [re.findall(r"^\$ (.*?)(?:\s+#.*)?$", block, re.MULTILINE) for block in re.findall(r"```console\n(.*?)```", section[1], re.DOTALL)]
 
 
+def road():
+    """All commands of the README's road. Each of them is typed below."""
+    setup, install, use = blocks("On your own server")
+    deploy, run_dag, open_ui = use
+    return types.SimpleNamespace(setup=setup, install=install, deploy=deploy, run_dag=run_dag, open_ui=open_ui)
+
+
+def removal():
+    """Commands of docs/remove.md: a dry run, the question for the confirmation, the removal."""
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "docs/remove.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    _look, ask, remove = [line for line in block.splitlines() if not line.startswith("#")]
+    return ask, remove
+
+
+def replaced(command, old, new):
+    """A command of the README in which the reader replaces one word."""
+    assert command.count(old) == 1, command
+    return command.replace(old, new)
+
+
 @pytest.fixture(scope="module")
 def user(login, tmp_path_factory):
     """A user of this machine with an empty home, a clone, a key and an entry for the server in ~/.ssh/config."""
@@ -98,10 +118,6 @@ def user(login, tmp_path_factory):
         subprocess.run(["userdel", "--remove", name], capture_output=True, check=True)
 
 
-def playbook(path, *arguments):
-    return " ".join(["ansible-playbook -i ~/airflow-site/hosts.yml -K", path, *arguments])
-
-
 def typed(user, *commands):
     return user.run([". .venv/bin/activate", *commands])
 
@@ -121,12 +137,11 @@ def add(user, variables):
 @pytest.fixture(scope="module")
 def installed(user):
     """The README's commands, in their order. In between, the reader edits the site."""
-    setup, install = blocks("On your own server")[:2]
-    made = user.run(setup)
+    made = user.run(road().setup)
     here = {"airflow_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
             "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
     add(user, {key: value for key, value in here.items() if value})
-    return types.SimpleNamespace(setup=made, site=user.run([". .venv/bin/activate", *install]))
+    return types.SimpleNamespace(setup=made, site=typed(user, *road().install))
 
 
 def test_the_home_of_the_login_is_closed(host, login):
@@ -153,7 +168,7 @@ def test_the_site_is_complete_and_holds_no_open_secret(user, installed):
 
 
 def test_again_nothing_changes_and_nothing_is_told(user, installed):
-    shown = typed(user, playbook("site.yml"))
+    shown = typed(user, *road().install)
     assert recap(shown)["changed"] == 0, shown[-6000:]
     assert "deploy_dags.yml" not in shown[shown.rindex("PLAY RECAP"):]
 
@@ -182,7 +197,7 @@ def own_dag(user, installed, repository):
         "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com"}},
         "airflow_users": {VIEWER["name"]: {"email": "vera@example.com", "roles": ["Viewer"], "password": VIEWER["password"]}},
     })
-    return typed(user, playbook("site.yml"), playbook("playbooks/deploy_dags.yml"), playbook("playbooks/run_dag.yml", "-e dag_id=my_first"))
+    return typed(user, *road().install, road().deploy, replaced(road().run_dag, "example_dag", "my_first"))
 
 
 def test_a_dag_of_ones_own_runs(host, own_dag):
@@ -196,7 +211,7 @@ def tunnel(user, own_dag):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shown = typed(user, playbook("playbooks/runbooks/open_ui.yml", f"-e open=true -e minutes=10 -e local_port={port}"))
+    shown = typed(user, f"{road().open_ui} -e minutes=10 -e local_port={port}")
     found = re.search(rf"http://localhost:{port}\S*", shown)
     assert found, shown
     yield found[0].rstrip(".")
@@ -254,11 +269,13 @@ def test_the_viewer_may_look_and_nothing_else(host, own_dag):
 
 
 def test_airflow_is_removed(host, user, own_dag):
-    """The confirmation that the playbook asks for is typed as it says."""
-    shown = typed(user, playbook("playbooks/remove_airflow.yml") + " || true")
-    command = re.search(r"-e confirm=\S+", " ".join(shown.split()))
-    assert command, shown
-    shown = typed(user, playbook("playbooks/remove_airflow.yml", command[0].rstrip(".,`'\"")))
+    """As docs/remove.md says, with the confirmation that the playbook asks for."""
+    ask, remove = removal()
+    shown = typed(user, ask + " || true")
+    wanted = re.search(r"-e confirm=\S+", " ".join(shown.split()))
+    assert wanted, shown
+    assert remove == f"{ask} " + wanted[0].rstrip(".,`'\"")
+    shown = typed(user, remove)
     assert recap(shown)["failed"] == 0
     assert host.run("systemctl list-units --all --plain --no-legend 'airflow*'").stdout == ""
     assert host.run("id airflow").rc != 0
