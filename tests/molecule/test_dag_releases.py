@@ -265,7 +265,8 @@ def test_its_step_in_site_yml_is_short_and_does_not_undo_a_deploy(project):
     assert project.current() == before
 
 
-@pytest.mark.parametrize(("release", "said"), [("nothing", "There is no release nothing on this host"), ("", "is in place already")])
+@pytest.mark.parametrize(("release", "said"), [
+    ("nothing", "There is no release nothing on this host"), pytest.param("", "is in place already", marks=pytest.mark.long("deploys"))])
 def test_rollback_is_refused(project, release, said):
     before = project.current()
     code, output, changed = project.run("rollback_dags", "-e", f"release={release or before}")

@@ -39,6 +39,13 @@ def answer(api, dag):
     return int(api.get(f"{path}/taskInstances/answer/xcomEntries/return_value")["value"]), api.get(path)
 
 
+# The long part has all tests on both majors: they build on each other.
+BOTH = pytest.mark.long("deploys", ordinary=True)
+# What differs between the majors is in the tests before.
+ON_3 = pytest.mark.long("deploys", ordinary=3)
+
+
+@BOTH
 def test_first_deploy(project, api):
     before = project.current()
     code, output, changed = project.run("deploy_dags")
@@ -50,6 +57,7 @@ def test_first_deploy(project, api):
     assert set(known(api)) == {"stays", "goes"}
 
 
+@BOTH
 def test_the_release_says_where_it_comes_from(project, host):
     revision = host.file(f"{project.root}/current/REVISION").content_string
     for text in (f'"id": "{project.current()}"', f'"source": "{project.path}"', '"files": 3', '"goes"'):
@@ -58,6 +66,7 @@ def test_the_release_says_where_it_comes_from(project, host):
     assert (release.user, release.mode) == ("root", 0o750)
 
 
+@BOTH
 def test_a_new_version(project, api):
     assert answer(api, "stays")[0] == 1
     project.write("include/lib.py", "VERSION = 2\n")
@@ -93,6 +102,7 @@ with DAG("turns", start_date=datetime(2024, 1, 1), schedule=None, catchup=False,
 '''
 
 
+@BOTH
 def test_a_broken_version_is_refused_with_file_and_line(project, tmp_path):
     before = project.current(), project.releases()
     for name, (text, _said) in BROKEN.items():
@@ -123,6 +133,7 @@ def test_a_broken_version_is_refused_with_file_and_line(project, tmp_path):
     assert '<testcase classname="dags" name="dags/syntax.py"' in report.read_text(encoding="utf-8")
 
 
+@ON_3
 def test_a_release_that_airflow_does_not_take_is_switched_back_by_itself(project, api):
     before = project.current()
     late = project.late()
@@ -137,6 +148,7 @@ def test_a_release_that_airflow_does_not_take_is_switched_back_by_itself(project
     assert " failed " in project.run("list_dag_releases")[1]
 
 
+@ON_3
 def test_rollback(project, api):
     here = project.current()
     code, output, _changed = project.run("rollback_dags")

@@ -11,7 +11,11 @@ from playbook import SETTINGS
 HOLD = "import fcntl, sys, time; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(int(sys.argv[2]))"
 
 
-@pytest.fixture(params=["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
+# A run waits for both in the same way, so each end is seen with one of them.
+FRONTEND, LISTS = "/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"
+
+
+@pytest.fixture
 def holder(host, request):
     """The pid of a process that has a lock of apt."""
     host.check_output("touch %s", request.param)
@@ -31,6 +35,7 @@ def install(host, seconds):
         cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+@pytest.mark.parametrize("holder", [FRONTEND], indirect=True)
 def test_it_is_shown_and_waited_for(host, holder):
     with install(host, 600) as process:
         said = ""
@@ -42,6 +47,7 @@ def test_it_is_shown_and_waited_for(host, holder):
     assert process.returncode == 0 and "waits for apt" in said, said
 
 
+@pytest.mark.parametrize("holder", [LISTS], indirect=True)
 def test_it_is_named_where_it_takes_too_long(host, holder):
     with install(host, 10) as process:
         said = " ".join(process.stdout.read().split())
