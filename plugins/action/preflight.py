@@ -21,6 +21,7 @@ import sys
 import time
 import urllib.parse
 
+import ansible.module_utils
 import yaml
 from ansible import constants as C
 from ansible import context
@@ -39,11 +40,8 @@ NOT_YET = re.compile(r"ansible_|__|role_path")
 @functools.cache
 def module_util(name):
     """The code that the modules judge with."""
-    plugins = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    spec = importlib.util.spec_from_file_location(name, os.path.join(plugins, "module_utils", name + ".py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
+    return importlib.import_module("ansible.module_utils." + name)
 
 
 class NotYet(Exception):
