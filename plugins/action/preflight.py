@@ -580,9 +580,10 @@ def options_file(repository, version):
     return os.path.join(repository, "roles", "preflight", "files", "airflow_options", version + ".yml")
 
 
-def check_config_options(get, where, rules, known):
+def check_config_options(get, where, rules, known, all_sections=dict):
     """Sections and options that Airflow would refuse on the host, once its virtualenv is built. known: what bin/config-options has written of this
-    version, nothing of others. Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow."""
+    version, nothing of others. Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow.
+    all_sections: returns Airflow's own sections in all known versions, each with the newest of these versions."""
     locked = not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints")
     version, config = get("airflow_version"), maybe(get, "airflow_config")
     own, of_providers = (known or {}).get("sections", {}), (known or {}).get("sections_of_providers", {})
@@ -597,6 +598,7 @@ def check_config_options(get, where, rules, known):
         if near and module_util("spelling").distance(str(section).lower(), near) <= 2:
             yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
         judged = there and (section in own or locked)
+        other = all_sections().get(section) if not there and not near else None
         for option, value in (options or {}).items():
             name = "{0}.{1}".format(section, option)
             if value is None or name in rules["config_secrets_elsewhere"]:
@@ -607,6 +609,9 @@ def check_config_options(get, where, rules, known):
             bare = re.sub("_cmd$|_secret$", "", str(option)) if option not in there else option
             if new != name:
                 yield "airflow_config", named + "{0} is called {1} in Airflow {2}. Write {1}.".format(name, new, version)
+            elif other:
+                yield "airflow_config", named + "Airflow {0} has no section {1}, which Airflow {2} has.{3} Remove {4}.".format(
+                    version, section, other, option_meant(option, there, section, own, of_providers), name)
             elif judged and bare not in there:
                 yield "airflow_config", named + "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
                     version, name, option_meant(option, there, section, own, of_providers), options_file("", version))
@@ -1339,7 +1344,7 @@ class ActionModule(ActionBase):
             if host in groups.get("airflow", []) or host is None:
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
-                problems += check_config_options(unspoilt, where, rules, self.options(unspoilt))
+                problems += check_config_options(unspoilt, where, rules, self.options(unspoilt), self.all_sections)
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
                 problems += check_unit_overrides(unspoilt, where, self.components(unspoilt), rules["unit_sections"])
                 if "airflow_version" not in bad:
@@ -1411,7 +1416,7 @@ class ActionModule(ActionBase):
         late, deferred = self._task.args.get("deferred") or [], set()
         problems = self.check_values(host, get, late, deferred)
         if "airflow_config" in late and not problems:
-            problems += check_config_options(get, lambda name: self.scope.where(name, host), rules, self.options(get))
+            problems += check_config_options(get, lambda name: self.scope.where(name, host), rules, self.options(get), self.all_sections)
         problems += check_host(found, facts, get, lambda name: self.scope.where(name, host), rules, self.locks, ports, version, time.time())
         if problems:
             result.update(failed=True, msg=message(problems, "Nothing was changed on {0}".format(host)))
@@ -1438,6 +1443,12 @@ class ActionModule(ActionBase):
         """What airflow.cfg may have, where this version is one of those that are known."""
         path = options_file(self.scope.repository, str(maybe(get, "airflow_version")))
         return self.scope.read(path) if os.path.exists(path) else {}
+
+    def all_sections(self):
+        """Airflow's own sections in all versions that are known, each with the newest of these versions."""
+        directory, name = os.path.split(options_file(self.scope.repository, ""))
+        versions = sorted((file.removesuffix(name) for file in os.listdir(directory)), key=numbers)
+        return {section: version for version in versions for section in self.scope.read(options_file(self.scope.repository, version))["sections"]}
 
     def systems(self):
         """vars/<os_family>.yml of role airflow_common, which say which Python there is."""
