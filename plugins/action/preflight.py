@@ -10,7 +10,6 @@ import collections
 import configparser
 import functools
 import glob
-import hashlib
 import importlib.util
 import json
 import os
@@ -882,11 +881,6 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
         yield "ansible-core", (
             "The controller runs ansible-core {0} of {1}; valid is {2}. Use the environment of this repository: {3}/bin/setup, then: . {3}/.venv/bin/activate"
         ).format(version, prefix, range_text(rules["ansible_core"]), repository)
-    elif outdated(repository, prefix):
-        yield "environment", (
-            "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
-            "Run: {1}/bin/setup"
-        ).format(prefix, repository)
     if not in_range(".".join(map(str, python)), rules["python"]):
         yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
     mode = os.stat(repository).st_mode if mode is None else mode
@@ -921,31 +915,6 @@ def check_config(repository, path):
     if wrong:
         yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
             path, main, ", ".join(wrong), repository, os.path.dirname(path))
-
-
-def check_sandbox(repository, sources, named):
-    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
-    sandbox = os.path.join(repository, "inventories", "sandbox")
-    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
-            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
-        yield "inventory", (
-            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
-            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
-        )
-
-
-def outdated(repository, prefix):
-    """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
-    path = os.path.join(prefix, ".stamp")
-    if not os.path.exists(path):
-        # Environments of other makers have no stamp.
-        return os.path.realpath(prefix) == os.path.realpath(os.path.join(repository, ".venv"))
-    wanted = hashlib.sha256()
-    for name in ("uv.txt", "controller.txt"):
-        with open(os.path.join(repository, "requirements", name), "rb") as file:
-            wanted.update(file.read())
-    with open(path, encoding="utf-8") as file:
-        return file.read().strip() != wanted.hexdigest()
 
 
 def has_collection(name):
@@ -1300,9 +1269,6 @@ class ActionModule(ActionBase):
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
         problems += check_config(scope.repository, C.CONFIG_FILE)
-        # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
-        named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
-        problems += check_sandbox(scope.repository, scope.inventory._sources, named)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:

@@ -4,7 +4,7 @@ import re
 
 from repository import ROOT, source_files
 
-DIRECTORIES = ("roles", "plugins", "callback_plugins", "playbooks", "molecule", "bin")
+DIRECTORIES = ("roles", "plugins", "callback_plugins", "vars_plugins", "playbooks", "molecule", "bin")
 BEGINS = re.compile(r"\bsetsid [^\s(]|\bnohup\b|\bdisown\b|os\.fork\(|start_new_session=True|poll: 0\b")
 LEAVES = re.compile(r"""\bcd /(?![\w"{$])|os\.chdir\("/"\)|chdir: /$""", re.MULTILINE)
 # Lines around the command in which the directory must be left.

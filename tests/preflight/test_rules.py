@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import pathlib
-import subprocess
 import time
 
 import pytest
@@ -432,23 +431,6 @@ def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
     assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
 
 
-@pytest.mark.parametrize("stamp, told", [("new", True), ("right", False), (None, True)])
-def test_an_environment_from_before_a_pull_is_refused(action, rules, tmp_path, stamp, told):
-    """The hash is the one that bin/setup writes."""
-    (tmp_path / "requirements").mkdir()
-    (tmp_path / ".venv").mkdir()
-    for name in ("uv.txt", "controller.txt"):
-        (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
-    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
-                           capture_output=True, text=True, check=True).stdout
-    if stamp:
-        (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
-    texts = [text for _name, text in action.check_controller(
-        rules, str(tmp_path), version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path / ".venv"))]
-    assert bool(texts) == told
-    assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
-
-
 def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(action, tmp_path):
     repository, site = tmp_path / "repository", tmp_path / "site"
     for directory in (repository / "roles", repository / "plugins", site):
@@ -466,21 +448,6 @@ def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(actio
     assert "ansible.cfg has: pipelining." in text and f"Run: {repository}/bin/new-site --ansible-cfg {site}" in text
     (text,) = problems(good.replace(f"{repository}/roles", "/elsewhere/roles"))
     assert "has: roles_path." in text
-
-
-@pytest.mark.parametrize("named, there, told", [(None, False, True), (("x",), False, False), (None, True, False)])
-def test_a_command_without_a_site_needs_the_sandbox(action, tmp_path, named, there, told):
-    (tmp_path / "inventories/sandbox/host_vars").mkdir(parents=True)
-    if there:
-        (tmp_path / "inventories/sandbox/host_vars/airflow-sandbox.yml").write_text("", encoding="utf-8")
-    texts = [text for _name, text in action.check_sandbox(str(tmp_path), [str(tmp_path / "inventories/sandbox/hosts.yml")], named)]
-    assert bool(texts) == told
-    assert not texts or "Name your site: -i ~/airflow-site/hosts.yml" in texts[0]
-    assert not list(action.check_sandbox(str(tmp_path), [str(tmp_path / "elsewhere/hosts.yml")], None))
-
-
-def test_an_environment_of_another_maker_has_no_stamp(action, rules, tmp_path):
-    assert not list(action.check_controller(rules, "/repo", version="2.19.14", python=(3, 11), mode=0o40755, prefix=str(tmp_path)))
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
