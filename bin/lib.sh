@@ -108,7 +108,7 @@ start_dockerd() {
     as_root systemctl start docker
   elif ! as_root pgrep -x dockerd >/dev/null; then
     # No service manager: dockerd outlives this script, and stops with the machine.
-    as_root sh -c 'setsid nohup dockerd >>/var/log/dockerd.log 2>&1 </dev/null &'
+    as_root sh -c 'cd / && setsid nohup dockerd >>/var/log/dockerd.log 2>&1 </dev/null &'
   fi
   for _ in $(seq 120); do
     ! as_root docker version >/dev/null 2>&1 || return 0

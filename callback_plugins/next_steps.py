@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import textwrap
+from urllib.parse import urlsplit
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
@@ -61,9 +62,11 @@ def do(label, words, width):
 
 def reach(steps, width):
     """Return how the UI is reached."""
-    if steps["url"]:
+    if not steps["tunnel"]:
         return row("UI", steps["url"])
-    return [*row("UI", "http://localhost:{0}, once this command has forwarded the port:".format(steps["port"])),
+    own = urlsplit(steps["url"]).hostname in ("localhost", "127.0.0.1", "::1")
+    said = "{0}, once this command has forwarded the port:" if own else "{0}. If a browser does not reach it, forward the port:"
+    return [*row("UI", said.format(steps["url"])),
             *fold(typed_command.command("playbooks/runbooks/open_ui.yml", "-e", "open=true"), " " * 12, width)]
 
 

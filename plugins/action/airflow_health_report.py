@@ -6,13 +6,14 @@ What is judged is in module_utils/airflow_diagnosis; here is how it looks.
 from __future__ import annotations
 
 import html
-import importlib.util
+import importlib
 import json
 import os
 import shlex
 import textwrap
 import time
 
+import ansible.module_utils
 from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError
@@ -20,10 +21,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
 
-SPEC = importlib.util.spec_from_file_location(
-    "airflow_diagnosis", os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils/airflow_diagnosis.py"))
-diagnosis = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(diagnosis)
+ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
+diagnosis = importlib.import_module("ansible.module_utils.airflow_diagnosis")
 
 # Columns and lines of a terminal that nobody has had time to make larger.
 WIDTH, HEIGHT = 100, 50

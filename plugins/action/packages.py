@@ -5,8 +5,11 @@ What plugins/modules/packages.py documents.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import textwrap
+import threading
 import time
 
 from ansible.plugins.action import ActionBase
@@ -36,7 +39,7 @@ for path in ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/
         found[pid] = [path, name or "a process that the host does not name"]
 print(json.dumps([[pid, *rest] for pid, rest in found.items()]))
 """
-# Seconds between two looks, and between two lines that say who is waited for.
+# Seconds between two looks, and between two lines that say what is waited for.
 LOOK, SAY = 5, 30
 # Seconds to wait where nobody says otherwise: the default of airflow_package_lock_timeout.
 LIMIT = 900
@@ -66,7 +69,8 @@ class ActionModule(ActionBase):
             return {**result, "skipped": True, "msg": "A dry run fetches no package lists, and a bare host has none."}
         self.limit, self.host, self.begin = self.limit_of(args["lock_timeout"], task_vars), task_vars.get("inventory_hostname", ""), time.monotonic()
         if args["manager"] == "dnf":
-            return {**result, **self.module("dnf", {"name": args["name"], "state": "present", "lock_timeout": self.limit}, task_vars)}
+            with self.shown("dnf", args):
+                return {**result, **self.module("dnf", {"name": args["name"], "state": "present", "lock_timeout": self.limit}, task_vars)}
         return {**result, **self.with_apt(args, task_vars)}
 
     def limit_of(self, given, task_vars):
@@ -97,7 +101,31 @@ class ActionModule(ActionBase):
             wanted = {"deb": args["deb"], "allow_downgrade": True, "dpkg_options": "force-confold"}
         else:
             wanted = {"name": args["name"], "state": "present", "update_cache": True, "cache_valid_time": cache_valid_time, "install_recommends": False}
-        return self.after_others(lambda: self.module("apt", {**wanted, "lock_timeout": 10}, task_vars), task_vars)
+
+        def install():
+            with self.shown("apt", args):
+                return self.module("apt", {**wanted, "lock_timeout": 10}, task_vars)
+
+        return self.after_others(install, task_vars)
+
+    @contextlib.contextmanager
+    def shown(self, manager, args):
+        """Show a line every half a minute while the package manager is at work: its module says nothing before it ends."""
+        ended, what = threading.Event(), textwrap.shorten(", ".join(args["name"] or [args["deb"]]), 60, placeholder=" ...")
+
+        def show():
+            seconds = SAY
+            while not ended.wait(SAY):
+                Display().display(f"  {self.host}: {manager} is at work on {what} ({seconds:g} s). A slow mirror takes minutes.")
+                seconds += SAY
+
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def alone(self, argv, task_vars):
         """Run a command that needs the lock."""

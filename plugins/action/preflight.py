@@ -10,7 +10,6 @@ import collections
 import configparser
 import functools
 import glob
-import hashlib
 import importlib.util
 import json
 import os
@@ -21,6 +20,7 @@ import sys
 import time
 import urllib.parse
 
+import ansible.module_utils
 import yaml
 from ansible import constants as C
 from ansible import context
@@ -39,11 +39,8 @@ NOT_YET = re.compile(r"ansible_|__|role_path")
 @functools.cache
 def module_util(name):
     """The code that the modules judge with."""
-    plugins = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    spec = importlib.util.spec_from_file_location(name, os.path.join(plugins, "module_utils", name + ".py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
+    return importlib.import_module("ansible.module_utils." + name)
 
 
 class NotYet(Exception):
@@ -582,9 +579,10 @@ def options_file(repository, version):
     return os.path.join(repository, "roles", "preflight", "files", "airflow_options", version + ".yml")
 
 
-def check_config_options(get, where, rules, known):
+def check_config_options(get, where, rules, known, all_sections=dict):
     """Sections and options that Airflow would refuse on the host, once its virtualenv is built. known: what bin/config-options has written of this
-    version, nothing of others. Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow."""
+    version, nothing of others. Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow.
+    all_sections: returns Airflow's own sections in all known versions, each with the newest of these versions."""
     locked = not maybe(get, "airflow_lock") and not maybe(get, "airflow_constraints")
     version, config = get("airflow_version"), maybe(get, "airflow_config")
     own, of_providers = (known or {}).get("sections", {}), (known or {}).get("sections_of_providers", {})
@@ -599,6 +597,7 @@ def check_config_options(get, where, rules, known):
         if near and module_util("spelling").distance(str(section).lower(), near) <= 2:
             yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
         judged = there and (section in own or locked)
+        other = all_sections().get(section) if not there and not near else None
         for option, value in (options or {}).items():
             name = "{0}.{1}".format(section, option)
             if value is None or name in rules["config_secrets_elsewhere"]:
@@ -609,6 +608,9 @@ def check_config_options(get, where, rules, known):
             bare = re.sub("_cmd$|_secret$", "", str(option)) if option not in there else option
             if new != name:
                 yield "airflow_config", named + "{0} is called {1} in Airflow {2}. Write {1}.".format(name, new, version)
+            elif other:
+                yield "airflow_config", named + "Airflow {0} has no section {1}, which Airflow {2} has.{3} Remove {4}.".format(
+                    version, section, other, option_meant(option, there, section, own, of_providers), name)
             elif judged and bare not in there:
                 yield "airflow_config", named + "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
                     version, name, option_meant(option, there, section, own, of_providers), options_file("", version))
@@ -879,11 +881,6 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
         yield "ansible-core", (
             "The controller runs ansible-core {0} of {1}; valid is {2}. Use the environment of this repository: {3}/bin/setup, then: . {3}/.venv/bin/activate"
         ).format(version, prefix, range_text(rules["ansible_core"]), repository)
-    elif outdated(repository, prefix):
-        yield "environment", (
-            "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
-            "Run: {1}/bin/setup"
-        ).format(prefix, repository)
     if not in_range(".".join(map(str, python)), rules["python"]):
         yield "python", "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, python)), range_text(rules["python"]))
     mode = os.stat(repository).st_mode if mode is None else mode
@@ -918,31 +915,6 @@ def check_config(repository, path):
     if wrong:
         yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
             path, main, ", ".join(wrong), repository, os.path.dirname(path))
-
-
-def check_sandbox(repository, sources, named):
-    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
-    sandbox = os.path.join(repository, "inventories", "sandbox")
-    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
-            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
-        yield "inventory", (
-            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
-            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
-        )
-
-
-def outdated(repository, prefix):
-    """Whether Ansible runs in an environment that bin/setup made from other requirements, or has not finished."""
-    path = os.path.join(prefix, ".stamp")
-    if not os.path.exists(path):
-        # Environments of other makers have no stamp.
-        return os.path.realpath(prefix) == os.path.realpath(os.path.join(repository, ".venv"))
-    wanted = hashlib.sha256()
-    for name in ("uv.txt", "controller.txt"):
-        with open(os.path.join(repository, "requirements", name), "rb") as file:
-            wanted.update(file.read())
-    with open(path, encoding="utf-8") as file:
-        return file.read().strip() != wanted.hexdigest()
 
 
 def has_collection(name):
@@ -1297,9 +1269,6 @@ class ActionModule(ActionBase):
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
         problems += check_config(scope.repository, C.CONFIG_FILE)
-        # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
-        named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
-        problems += check_sandbox(scope.repository, scope.inventory._sources, named)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:
@@ -1341,7 +1310,7 @@ class ActionModule(ActionBase):
             if host in groups.get("airflow", []) or host is None:
                 problems += check_together(unspoilt, where, rules, self.is_file)
                 problems += check_auth(unspoilt, where, rules)
-                problems += check_config_options(unspoilt, where, rules, self.options(unspoilt))
+                problems += check_config_options(unspoilt, where, rules, self.options(unspoilt), self.all_sections)
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
                 problems += check_unit_overrides(unspoilt, where, self.components(unspoilt), rules["unit_sections"])
                 if "airflow_version" not in bad:
@@ -1413,7 +1382,7 @@ class ActionModule(ActionBase):
         late, deferred = self._task.args.get("deferred") or [], set()
         problems = self.check_values(host, get, late, deferred)
         if "airflow_config" in late and not problems:
-            problems += check_config_options(get, lambda name: self.scope.where(name, host), rules, self.options(get))
+            problems += check_config_options(get, lambda name: self.scope.where(name, host), rules, self.options(get), self.all_sections)
         problems += check_host(found, facts, get, lambda name: self.scope.where(name, host), rules, self.locks, ports, version, time.time())
         if problems:
             result.update(failed=True, msg=message(problems, "Nothing was changed on {0}".format(host)))
@@ -1440,6 +1409,12 @@ class ActionModule(ActionBase):
         """What airflow.cfg may have, where this version is one of those that are known."""
         path = options_file(self.scope.repository, str(maybe(get, "airflow_version")))
         return self.scope.read(path) if os.path.exists(path) else {}
+
+    def all_sections(self):
+        """Airflow's own sections in all versions that are known, each with the newest of these versions."""
+        directory, name = os.path.split(options_file(self.scope.repository, ""))
+        versions = sorted((file.removesuffix(name) for file in os.listdir(directory)), key=numbers)
+        return {section: version for version in versions for section in self.scope.read(options_file(self.scope.repository, version))["sections"]}
 
     def systems(self):
         """vars/<os_family>.yml of role airflow_common, which say which Python there is."""

@@ -11,10 +11,11 @@ is named before the scheduler that therefore does not beat.
 from __future__ import annotations
 
 import collections
-import difflib
 import json
 import os
 import re
+
+from ansible.module_utils.spelling import nearest
 
 OK, WARN, CRITICAL = "OK", "WARN", "CRITICAL"
 
@@ -925,13 +926,13 @@ def check_dag(dag_id, task_id, found, hosts):
         yield from broken
         if not broken and not ignored:
             known = [row["dag_id"] for row in found["known"]] if isinstance(found.get("known"), list) else []
-            near = difflib.get_close_matches(dag_id, known, 3)
+            near = nearest(dag_id, known)
             if files:
                 yield no("dag_unknown", "is in {0}, and Airflow does not know it".format(listed(sorted(files))),
-                         ["near to it: " + listed(near)] if near else [],
+                         ["near to it: " + near] if near else [],
                          ["playbooks/services.yml"], "Is the DAG processor up, and does the file make a DAG at its top level?")
             else:
-                yield no("dag_unknown", "is in no file of the release in place", ["near to it: " + listed(near)] if near else [], ["playbooks/deploy_dags.yml"])
+                yield no("dag_unknown", "is in no file of the release in place", ["near to it: " + near] if near else [], ["playbooks/deploy_dags.yml"])
         return
     if dag["paused"]:
         yield no("dag_paused", "is paused: the scheduler passes over it", [], unpause(dag_id))

@@ -9,10 +9,11 @@ can all use it. Messages never hold the value of a secret.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from urllib.parse import urlsplit
+
+from ansible.module_utils.spelling import nearest
 
 # In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
 KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")
@@ -225,8 +226,8 @@ CHECKS = {
 
 
 def did_you_mean(name, known):
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return " Did you mean {0}?".format(near[0]) if near else ""
+    near = nearest(name, known)
+    return " Did you mean {0}?".format(near) if near else ""
 
 
 def type_name(value):

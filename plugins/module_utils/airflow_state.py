@@ -12,7 +12,7 @@ import os
 import pwd
 import subprocess
 
-from ansible.module_utils import airflow_database, airflow_objects
+from ansible.module_utils import airflow_database, airflow_objects, spelling
 from ansible.module_utils.basic import AnsibleModule
 
 OPTIONS = {
@@ -34,7 +34,7 @@ PARENTS = ("ansible", "ansible.module_utils")
 
 
 def program():
-    modules = [(module.__name__, inspect.getsource(module)) for module in (airflow_objects, airflow_database)]
+    modules = [(module.__name__, inspect.getsource(module)) for module in (spelling, airflow_objects, airflow_database)]
     return json.dumps([(name, "") for name in PARENTS] + modules)
 
 

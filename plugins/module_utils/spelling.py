@@ -18,10 +18,14 @@ def distance(one, other):
 
 
 def differing(one, other):
-    """Return both names without the words that both begin with: airflow_ must not make every two variables alike."""
+    """Return both names without their common first words and, where there are such words, without their common last words.
+
+    Neither airflow_ nor _password makes two variables alike.
+    """
     words, others = one.split("_"), other.split("_")
-    while len(words) > 1 and len(others) > 1 and words[0] == others[0]:
-        del words[0], others[0]
+    for end in (0, -1) if words[0] == others[0] else ():
+        while len(words) > 1 and len(others) > 1 and words[end] == others[end]:
+            del words[end], others[end]
     return "_".join(words), "_".join(others)
 
 

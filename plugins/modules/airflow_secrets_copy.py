@@ -14,7 +14,7 @@ version_added: 0.1.0
 description:
   - Moves a copy that was made before the site had an id to the directory of the id, and notes the id in it.
   - Refuses a copy that carries another id, because a host would get the secrets of another Airflow from it.
-  - Does nothing if there is no copy. Reads no secret, except to compare two copies with each other.
+  - Does nothing if there is no copy. Reads a secret only to compare it, and shows none.
 options:
   directory:
     description: Directory of the copy.
@@ -22,6 +22,12 @@ options:
     required: true
   former:
     description: Directory that the copy had before. Empty for none.
+    type: str
+    default: ""
+  fernet_key:
+    description:
+      - Fernet key of the host. The copy with this key is moved if no copy is at O(directory) or O(former). It is looked for in the directories beside
+        O(directory) that have no id. Empty looks for none.
     type: str
     default: ""
   site_id:
@@ -43,6 +49,13 @@ EXAMPLES = r"""
     former: ~/.airflow-secrets/home-ops-airflow-inventories-production
     site_id: 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
   delegate_to: localhost
+
+- name: Find the copy of a site whose inventory has another path now
+  airflow_secrets_copy:
+    directory: ~/.airflow-secrets/0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
+    fernet_key: "{{ host_secrets.fernet_key }}"
+    site_id: 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
+  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -52,6 +65,7 @@ moved:
   type: bool
 """
 
+import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -100,6 +114,20 @@ def compare(directory: str, former: str) -> None:
         )
 
 
+def with_key(directory: str, key: str) -> str:
+    """Return the one copy beside this directory that has the key and no id, or ""."""
+    found = [
+        os.path.dirname(path) for path in sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(directory)), "*", "fernet_key")))
+        if key and (content(path) or b"").decode(errors="replace").strip() == key and content(os.path.join(os.path.dirname(path), NAME)) is None
+    ]
+    if len(found) > 1:
+        raise Foreign(
+            f"The controller has more than one copy of the secrets with the fernet_key of this site, and none of them has an id: {', '.join(found)}."
+            f" Choose the copy whose backup_key the backups were made with, then run: mv <copy> {directory}. Run this again. Nothing was moved."
+        )
+    return found[0] if found else ""
+
+
 def note(directory: str, site_id: str) -> None:
     """Write the id into the copy, at once or not at all."""
     path = os.path.join(directory, NAME)
@@ -116,6 +144,7 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "required": True},
             "former": {"type": "str", "default": ""},
+            "fernet_key": {"type": "str", "default": "", "no_log": True},
             "site_id": {"type": "str", "required": True},
         },
         supports_check_mode=True,
@@ -125,6 +154,8 @@ def main() -> None:
     try:
         if check_id(directory, site_id):
             module.exit_json(changed=False, moved=False)
+        if not os.path.isdir(directory) and not os.path.isdir(former):
+            former = with_key(directory, module.params["fernet_key"].strip())
         moving = bool(former) and os.path.isdir(former)
         if moving:
             check_id(former, site_id)

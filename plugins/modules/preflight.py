@@ -199,7 +199,8 @@ def index_problem(url, page, bundle, timeout):
         # Not where a redirect leads.
         request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
-        context = ssl.create_default_context(cadata=bundle or None)
+        # Python takes ASCII only, and the comments between the certificates may hold other letters.
+        context = ssl.create_default_context(cadata=bundle.encode("ascii", "replace").decode("ascii") or None)
     except (ssl.SSLError, ValueError) as error:
         return {"kind": "bundle", "said": str(error)}
     paths = ssl.get_default_verify_paths()

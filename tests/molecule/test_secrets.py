@@ -1,13 +1,15 @@
 """Secrets are where they belong and nowhere else."""
 
 import base64
+import hashlib
 import os
+import subprocess
 import tarfile
 import urllib.parse
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, host_name
 from playbook import play
 
 NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
@@ -21,6 +23,11 @@ found += [runpy.run_path(str(path))["get_provider_info"]().get("config") or {} f
 options = [(f"{section}.{name}", option) for config in found for section, content in config.items() for name, option in content["options"].items()]
 print(*{name for name, option in options if option.get("sensitive")})
 """
+
+
+# Whatever may differ between two hosts, as sha256sum prints it. What a system does not have is left out.
+IDENTITY = ("cd / && sha256sum etc/machine-id etc/ssh/ssh_host_*_key etc/ssl/private/ssl-cert-snakeoil.key etc/airflow/secrets/*"
+            " 2>/dev/null || true")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,24 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         for_root = name in ("admin_password", "database_password")
         assert (file.user, file.group, file.mode) == ("root", "root" if for_root else setting("airflow_group"), 0o600 if for_root else 0o640)
         assert not file.content.endswith(b"\n")
+
+
+def test_a_host_of_an_image_shares_no_identity_with_it(host):
+    """The scenario starts from an image with Airflow's packages, and other hosts start from the same image."""
+
+    def identity(text):
+        return {path: checksum for checksum, path in (line.split(maxsplit=1) for line in text.splitlines())}
+
+    image = subprocess.run(["docker", "inspect", "--format", "{{.Config.Image}}", host_name(host)], capture_output=True, text=True, check=True).stdout.strip()
+    assert image.endswith("-installed")
+    asked = subprocess.run(["docker", "run", "--rm", "--pull", "never", "--network", "none", image, "sh", "-c", IDENTITY],
+                           capture_output=True, text=True, check=True)
+    of_image, of_host = identity(asked.stdout), identity(host.check_output(IDENTITY))
+    # PostgreSQL's package makes the key. The image has nothing else that identifies a host: its machine-id is empty.
+    assert set(of_image) == {"etc/machine-id", "etc/ssl/private/ssl-cert-snakeoil.key"}
+    assert of_image["etc/machine-id"] == hashlib.sha256(b"").hexdigest()
+    assert {*of_image, "etc/ssh/ssh_host_ed25519_key", "etc/airflow/secrets/sql_alchemy_conn"} <= set(of_host)
+    assert not set(of_image.values()) & set(of_host.values())
 
 
 def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):

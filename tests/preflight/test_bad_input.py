@@ -39,10 +39,12 @@ def test_a_misspelt_variable_on_the_command_line(site):
 
 def test_options_that_airflow_does_not_have(site):
     """Before a virtualenv is built. What depends on facts is judged on the host; a section of the site's own is left to Airflow."""
-    run = site.run(airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}}, airflow_timezone="UTC")
+    run = site.run(airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}, "webserver": {"default_ui_timezone": "UTC"}},
+                   airflow_timezone="UTC")
     run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
     run.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
-    assert "2 problems." in run.output and "no host was contacted" in run.output
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no section webserver, which Airflow 2.11.2 has. Remove webserver.default_ui_timezone.")
+    assert "3 problems." in run.output and "no host was contacted" in run.output
     run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}})
     run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
     assert "Nothing was changed on site" in run.output

@@ -1,6 +1,5 @@
 """bin/setup on machines that this one is not: stand-ins for python3 and the package manager, in a PATH of their own."""
 
-import os
 import pathlib
 import re
 import shutil
@@ -159,30 +158,3 @@ def test_sandbox_and_test_make_it_by_the_same_script():
     for name in ("sandbox", "test"):
         text = (ROOT / "bin" / name).read_text(encoding="utf-8")
         assert "ensure_venv" in text and "make_venv" not in text
-
-
-def test_another_ansible_and_another_directory_end_in_a_sentence(tmp_path):
-    """site.yml says so before it parses a role: an Ansible that is too old fails on some module, and without ansible.cfg no role is found."""
-    text = (ROOT / "site.yml").read_text(encoding="utf-8")
-    inventory = ROOT / "inventories/single_node/hosts.yml"
-    environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"}
-
-    def run(path, cwd):
-        done = subprocess.run(["ansible-playbook", "-i", inventory, path, "--syntax-check"], cwd=cwd, env={**environment, "PWD": str(cwd)},
-                              capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    assert run("site.yml", ROOT)[0] == 0
-    code, output = run(ROOT / "site.yml", tmp_path)
-    assert code != 0
-    assert f"{tmp_path} has no ansible.cfg for {ROOT}" in output and "directory of your site" in output
-    # The same line with a limit that this Ansible is too old for.
-    copy = ROOT / ".cache/site-for-a-newer-ansible.yml"
-    copy.parent.mkdir(exist_ok=True)
-    try:
-        copy.write_text(text.replace("version('2.19', '<')", "version('99', '<')"), encoding="utf-8")
-        code, output = run(copy, ROOT)
-    finally:
-        copy.unlink()
-    assert code != 0
-    assert re.search(r"This is ansible-core [0-9.]+, probably that of the operating system; valid is 2\.19 or newer\. Run \S+/bin/setup", output)

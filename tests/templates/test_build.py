@@ -150,6 +150,18 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
     assert "Would install ours-1" in subprocess.run([*pip, "ours", "--constraint", str(constraints)], capture_output=True, text=True, check=True).stdout
 
 
+def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path):
+    (begin,) = [task["ansible.builtin.command"] for task in yaml.safe_load((ROLES / "airflow/tasks/begin.yml").read_text(encoding="utf-8"))
+                if "ansible.builtin.command" in task]
+    (tmp_path / "environment").write_text("INDEX=https://pypi.example.com\n", encoding="utf-8")
+    # The parent of the script is the process that ends it after an hour.
+    script = "readlink /proc/$$/cwd /proc/$PPID/cwd; echo $INDEX\n"
+    subprocess.run([*begin["argv"][:-1], str(tmp_path)], input=script, text=True, check=True, cwd=tmp_path)
+    subprocess.run(["flock", "--timeout", "10", str(tmp_path / "lock"), "true"], check=True)
+    assert (tmp_path / "build.log").read_text(encoding="utf-8") == "/\n/\nhttps://pypi.example.com\n"
+    assert not (tmp_path / "environment").exists()
+
+
 @pytest.mark.parametrize(("given", "told"), [
     ({}, "come from https://pypi.org/simple (airflow_index_url), whose certificate is verified with the authorities that the installer brings (airflow_ca_b"),
     ({"airflow_index_url": "https://me:horse@pypi.example.com/simple", "airflow_ca_bundle": "/etc/ca.pem"},

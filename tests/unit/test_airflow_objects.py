@@ -27,6 +27,8 @@ CONNECTION = dict.fromkeys(("description", "host", "login", "schema", "port", "p
     [
         ("connections", {"conn_type": "http", "hots": "h"}, "airflow_connections.x has hots; valid are uri, conn_type, description, host"),
         ("connections", {"conn_type": "http", "hots": "h"}, "Did you mean host?"),
+        # Half of its letters are those of "schema", and it is another word.
+        ("connections", {"conn_type": "http", "scope": "h"}, "port, extra, state."),
         ("connections", {"host": "h"}, "lacks conn_type"),
         ("connections", "postgres://" + MARKER, "airflow_connections.x is a string; valid is a dictionary of uri"),
         ("connections", {"conn_type": "http", "port": "80"}, ".port is a string, where a whole number belongs"),

@@ -94,6 +94,34 @@ def test_a_former_copy_with_nothing_of_its_own_is_left_alone(run, tmp_path):
     assert kept(tmp_path / "before") == {"fernet_key": "k"}
 
 
+def test_the_copy_of_a_site_that_has_moved_is_found_by_the_key_of_the_host(run, tmp_path):
+    make(tmp_path / "home-ann-old", fernet_key="mine\n", backup_key="b")
+    make(tmp_path / "home-ann-other", fernet_key="theirs")
+    make(tmp_path / OTHER, fernet_key="mine", site_id=OTHER)
+    result = run(former="", fernet_key="mine")
+    assert (result["changed"], result["moved"]) == (True, True) and "mine" not in str(result["invocation"]["module_args"]["fernet_key"])
+    assert kept(tmp_path / "now") == {"fernet_key": "mine\n", "backup_key": "b", "site_id": MINE}
+    assert not (tmp_path / "home-ann-old").exists() and kept(tmp_path / OTHER)["site_id"] == OTHER
+    assert not run(former="", fernet_key="mine")["changed"]
+
+
+def test_no_copy_is_taken_for_another_key_or_for_none(run, tmp_path):
+    make(tmp_path / "home-ann-other", fernet_key="theirs")
+    make(tmp_path / "home-ann-empty", backup_key="b")
+    assert not run(former="", fernet_key="mine")["changed"] and not run(former="", fernet_key="")["changed"]
+    assert kept(tmp_path / "now") is None
+
+
+def test_two_copies_with_the_key_of_the_host_are_refused(run, tmp_path):
+    make(tmp_path / "home-ann-old", fernet_key="secret-key")
+    make(tmp_path / "home-ann-restored", fernet_key="secret-key")
+    result = run(former="", fernet_key="secret-key")
+    assert result["failed"] and "secret-key" not in result["msg"]
+    for text in (str(tmp_path / "home-ann-old"), str(tmp_path / "home-ann-restored"), str(tmp_path / "now"), "mv"):
+        assert text in result["msg"]
+    assert kept(tmp_path / "now") is None
+
+
 class Controller:
     """A controller with a home of its own, and the role on a host that is a directory."""
 
@@ -162,6 +190,20 @@ def test_a_site_that_gets_an_id_keeps_its_copy(controller, tmp_path):
     assert (code, controller.key()) == (0, before), output
     assert kept(controller.copies / MINE) == {"fernet_key": before, "site_id": MINE}
     assert not controller.former(tmp_path / "site").exists()
+    assert controller.run(tmp_path / "site", airflow_site_id=MINE)[:2] == (0, 0)
+
+
+def test_a_site_that_gets_an_id_and_another_directory_keeps_its_copy(controller, tmp_path):
+    """bin/new-site makes both."""
+    assert controller.run(tmp_path / "clone")[0] == 0
+    (controller.former(tmp_path / "clone") / "backup_key").write_text("b", encoding="utf-8")
+    before = controller.key()
+    code, changed, output = controller.run(tmp_path / "site", "--check", airflow_site_id=MINE)
+    assert code == 0 and changed > 0, output
+    code, _changed, output = controller.run(tmp_path / "site", "-vvv", airflow_site_id=MINE)
+    assert (code, controller.key()) == (0, before) and before not in output, output
+    assert kept(controller.copies / MINE) == {"fernet_key": before, "backup_key": "b", "site_id": MINE}
+    assert not controller.former(tmp_path / "clone").exists()
     assert controller.run(tmp_path / "site", airflow_site_id=MINE)[:2] == (0, 0)
 
 

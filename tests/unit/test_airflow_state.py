@@ -125,10 +125,10 @@ def test_pauses_a_dag_that_is_not_paused_yet(host, run, check_mode, paused):
 
 
 def test_a_dag_that_airflow_does_not_know_is_named(host, run):
-    result = run("airflow_dag_state", name="dd", paused=True)
-    assert result["failed"] and "airflow_dag_state.dd: Airflow knows no DAG" in result["msg"] and "Did you mean d?" in result["msg"]
+    result = run("airflow_dag_state", name="D", paused=True)
+    assert result["failed"] and "airflow_dag_state.D: Airflow knows no DAG" in result["msg"] and "Did you mean d?" in result["msg"]
     # In check mode it may be one of the DAGs that this very run brings.
-    assert run("airflow_dag_state", True, name="dd", paused=True)["changed"]
+    assert run("airflow_dag_state", True, name="D", paused=True)["changed"]
     assert host.written == []
 
 

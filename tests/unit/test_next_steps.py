@@ -10,12 +10,16 @@ import sys
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
 
+init_plugin_loader()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")
 next_steps = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(next_steps)
-STEPS = {"version": "3.3.2", "hosts": "one", "port": 8080, "url": "", "user": "admin", "sign_in": "", "example": "", "pending": "",
+STEPS = {"version": "3.3.2", "hosts": "one", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "", "example": "", "pending": "",
          "password": {"command": ["cat", "/home/ann/.airflow-secrets/site/admin_password"]}}
 LONG = "/home/ann/a directory/" + "long/" * 12 + "hosts.yml"
 
@@ -34,7 +38,8 @@ def text(**steps):
 
 
 @pytest.mark.parametrize("argv", [["-i", "hosts.yml"], ["-i", LONG, "-K", "--vault-password-file", LONG, "-u", "ann"]])
-@pytest.mark.parametrize("steps", [{}, {"url": "https://airflow.example.com"}, {"example": "example_dag"},
+@pytest.mark.parametrize("steps", [{}, {"url": "https://airflow.example.com", "tunnel": False},
+                                   {"example": "example_dag"},
                                    {"pending": "airflow_dags_source git@github.com:example/" + "x" * 90 + " has other files (1) than release 2."},
                                    {"password": {"command": ["one", "-b", "-m", "command", "-a", "cat /etc/airflow/secrets/admin_password"], "on_host": True}}])
 def test_it_fits_on_one_screen(monkeypatch, argv, steps):
@@ -62,9 +67,33 @@ def test_the_password_is_a_command():
     assert "Password" not in text(sign_in="your account at google (airflow_auth)")
 
 
-def test_the_tunnel_is_for_hosts_without_an_address_of_their_own():
-    assert "open_ui.yml -e open=true" in text() and "http://localhost:8080" in text()
-    assert "open_ui" not in text(url="https://airflow.example.com") and "https://airflow.example.com" in text(url="https://airflow.example.com")
+def test_the_tunnel_is_for_hosts_that_a_browser_cannot_reach():
+    assert "http://localhost:8080, once this command has forwarded the port:" in text() and "open_ui.yml -e open=true" in text()
+    named = text(url="http://airflow.example.com")
+    assert "http://airflow.example.com. If a browser does not reach it, forward the port:" in named and "open_ui.yml -e open=true" in named
+    direct = text(url="https://airflow.example.com", tunnel=False)
+    assert "https://airflow.example.com" in direct and "open_ui" not in direct
+
+
+@pytest.mark.parametrize(("given", "url", "tunnel"), [
+    ({}, "http://localhost:8080", True),
+    ({"airflow_api_base_url": "http://localhost:8080"}, "http://localhost:8080", True),
+    ({"airflow_api_base_url": "http://airflow.example.com"}, "http://airflow.example.com", True),
+    ({"connection": "local"}, "http://localhost:8080", False),
+    # nginx, a TLS proxy of the site's own, and an API server on the network have an address that browsers reach.
+    ({"airflow_api_base_url": "https://airflow.example.com", "proxy": ["one"]}, "https://airflow.example.com", False),
+    ({"airflow_api_base_url": "https://airflow.example.com"}, "https://airflow.example.com", False),
+    ({"airflow_api_base_url": "http://airflow.example.com:8080", "airflow_api_host": "0.0.0.0"}, "http://airflow.example.com:8080", False),
+])
+def test_who_needs_the_tunnel(given, url, tunnel):
+    variables = {
+        "groups": {"airflow": ["one"], "airflow_webserver": ["one"], "airflow_proxy": given.get("proxy", [])},
+        "hostvars": {"one": {"ansible_connection": given.get("connection", "ssh")}},
+        **DataLoader().load_from_file(str(ROOT / "roles/airflow_common/defaults/main.yml"), trusted_as_template=True), **given}
+    (play,) = DataLoader().load_from_file(str(ROOT / "playbooks/next_steps.yml"), trusted_as_template=True)
+    collected = play["tasks"][-1]["ansible.builtin.set_fact"]["__airflow_next_steps"]
+    templar = Templar(loader=DataLoader(), variables={**variables, **play["vars"]})
+    assert [templar.template(collected[name]) for name in ("url", "tunnel")] == [url, tunnel]
 
 
 def test_what_waits_for_a_deploy_is_named():

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import types
 from unittest import mock
 
@@ -45,7 +46,8 @@ def install(answers, check_mode=False, holders=(), task_vars=None, **args):
         if packages.HOLDERS in module_args.get("argv", []):
             return {"stdout": json.dumps(looks.pop(0) if looks else [])}
         run.append((name.removeprefix("ansible.builtin."), module_args))
-        return waiting.pop(0)
+        answer = waiting.pop(0)
+        return answer(name, module_args, task_vars) if callable(answer) else answer
 
     action._execute_module = execute
     return action.run(task_vars=task_vars or {}), run
@@ -101,6 +103,30 @@ def test_another_use_of_apt_is_shown_and_waited_for(said):
     assert result["changed"] and [name for name, _args in run] == ["apt"]
     # At the beginning, and every half a minute.
     assert len(said) == 2 and "one" in said[0] and "unattended-upgrade (pid 4711" in said[0] and "0 s of at most 900 s" in said[0] and "30 s of" in said[1]
+
+
+@pytest.mark.parametrize("manager", ["apt", "dnf"])
+def test_a_slow_mirror_is_shown(monkeypatch, said, manager):
+    """The clock of this file stands still, so the line counts the looks."""
+    monkeypatch.setattr(packages, "SAY", 0.01)
+
+    def slow(name, module_args, task_vars):
+        end = time.monotonic() + 10
+        while len(said) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        return OK
+
+    result, _run = install([slow], manager=manager, task_vars={"inventory_hostname": "one"})
+    assert result["changed"] and len(said) >= 2
+    assert said[0].startswith(f"  one: {manager} is at work on a, b") and "mirror" in said[0]
+    before = len(said)
+    time.sleep(0.1)
+    assert len(said) == before
+
+
+def test_a_fast_mirror_is_not_shown(said):
+    install([OK])
+    assert said == []
 
 
 @pytest.mark.parametrize("given", [{"lock_timeout": 20}, {"task_vars": {"airflow_package_lock_timeout": 20}}])

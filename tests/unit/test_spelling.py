@@ -18,6 +18,8 @@ VARIABLES = [name for path in ROOT.glob("roles/*/defaults/main.yml") for name in
     ("airflow_database_prot", "airflow_database_port"), ("airflow_dag_source", "airflow_dags_source"), ("postgres_port", "postgresql_port"),
     ("airflow_admin_passwrod", "airflow_admin_password"), ("Airflow_Version", "airflow_version"),
     ("airflow_timezone", ""), ("airflow_port", ""), ("airflow_password", ""), ("airflow_dags_dir", ""), ("airflow_smtp_host", ""), ("airflow_home_page", ""),
+    # Only the middle differs: the common last word says nothing about it.
+    ("airflow_smtp_password", ""), ("airflow_secret_key", ""), ("airflow_dag_dir", ""), ("airflow_pasword", ""), ("smtp_password", ""),
     ("airflow_fernet", ""), ("airflow_workers", ""), ("airflow_log_level", ""), ("airflow_", ""), ("airflow", ""),
 ])
 def test_variables(name, meant):

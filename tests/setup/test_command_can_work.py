@@ -1,0 +1,90 @@
+"""A command that cannot work ends in one sentence, whichever playbook it names, and before Ansible parses a role."""
+
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPEC = importlib.util.spec_from_file_location("command_can_work", ROOT / "vars_plugins/command_can_work.py")
+plugin = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(plugin)
+SITE = ["-i", ROOT / "inventories/single_node/hosts.yml"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+NO_SITE = "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml"
+
+
+def run(directory, *arguments):
+    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_playbook_has_it():
+    for directory in {path.parent for path in [ROOT / "site.yml", *ROOT.glob("playbooks/**/*.yml")] if "group_vars" not in path.parts}:
+        assert (directory / "vars_plugins/command_can_work.py").is_file(), directory
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "playbooks/run_dag.yml", "playbooks/runbooks/check_health.yml", "playbooks/aws/provision.yml"])
+def test_another_directory_ends_in_a_sentence(tmp_path, playbook):
+    code, output = run(tmp_path, *SITE, ROOT / playbook, "--syntax-check")
+    assert code != 0
+    assert f"{tmp_path} has no ansible.cfg for {ROOT}" in output and "directory of your site" in output and "was not found" not in output
+
+
+def test_a_command_that_can_work_does():
+    assert run(ROOT, *SITE, "playbooks/runbooks/check_health.yml", "--list-hosts")[0] == 0
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A checkout without a sandbox, with one playbook of which no role exists."""
+    for name in ("vars_plugins", "requirements", "inventories/sandbox"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("host_vars"))
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = roles\ninventory = inventories/sandbox/hosts.yml\n", encoding="utf-8")
+    (tmp_path / "play.yml").write_text("- hosts: all\n  roles: [no_such_role]\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_command_without_a_site_needs_the_sandbox(clone):
+    code, output = run(clone, "play.yml")
+    assert code != 0 and NO_SITE in output, output
+    for arguments in (["-i", "inventories/sandbox/hosts.yml"], ["--syntax-check"]):
+        assert "no_such_role" in run(clone, "play.yml", *arguments)[1]
+    (clone / "inventories/sandbox/host_vars").mkdir()
+    (clone / "inventories/sandbox/host_vars/airflow-sandbox.yml").touch()
+    assert "no_such_role" in run(clone, "play.yml")[1]
+
+
+def test_an_ansible_that_is_too_old_is_named(clone):
+    """The operating system's own, for one."""
+    path = clone / "vars_plugins/command_can_work.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("OLDEST = (2, 19)", "OLDEST = (99, 0)"), encoding="utf-8")
+    code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml")
+    assert code != 0 and "no_such_role" not in output
+    assert "This is ansible-core 2." in output and f"valid is 99.0 or newer. Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
+    assert list(plugin.check_ansible("/repo", "2.14.18")) and not list(plugin.check_ansible("/repo", "2.19.0rc1")) and not list(
+        plugin.check_ansible("/repo", "2.20.1"))
+
+
+@pytest.mark.parametrize(("stamp", "told"), [("new", True), ("right", False), (None, True)])
+def test_an_environment_from_before_a_pull_is_refused(tmp_path, stamp, told):
+    """The hash is the one that bin/setup writes."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("uv.txt", "controller.txt"):
+        (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
+    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
+                           capture_output=True, text=True, check=True).stdout
+    if stamp:
+        (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
+    texts = list(plugin.check_environment(str(tmp_path), str(tmp_path / ".venv")))
+    assert bool(texts) == told
+    assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
+
+
+def test_an_environment_of_another_maker_has_no_stamp(tmp_path):
+    assert not list(plugin.check_environment(str(ROOT), str(tmp_path)))

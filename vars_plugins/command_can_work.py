@@ -1,0 +1,111 @@
+"""Refuses a command that cannot work, before Ansible parses a role, with one sentence that says what to type instead.
+
+Ansible loads it for playbooks beside this directory, whatever ansible.cfg says. An Ansible that is too old loads it too, so it uses little of Ansible.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import sys
+
+from ansible import constants as C
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.vars import BaseVarsPlugin
+from ansible.release import __version__ as ansible_version
+
+DOCUMENTATION = r"""
+name: command_can_work
+short_description: Refuse a command that cannot work
+version_added: 0.1.0
+author: The Airflow installer's contributors
+description:
+  - Refuses another Ansible than that of bin/setup, an environment from before an update, a directory without the settings of this repository, and a
+    command without an inventory where there is no sandbox. Brings no variables.
+options:
+  stage:
+    description: When it runs. This is before Ansible parses a playbook.
+    type: str
+    default: inventory
+"""
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+OLDEST = (2, 19)
+
+
+def check_ansible(repository, version):
+    """The one of the operating system, for example. Which versions are valid, role preflight knows; this one cannot parse our roles."""
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+        yield (
+            "This is ansible-core {0}, probably that of the operating system; valid is {1}.{2} or newer. Run {3}/bin/setup, then: . {3}/.venv/bin/activate"
+        ).format(version, *OLDEST, repository)
+
+
+def check_directory(repository, roles_path, directory):
+    """Ansible reads the ansible.cfg of the directory in which it is started."""
+    if os.path.realpath(os.path.join(repository, "roles")) not in [os.path.realpath(path) for path in roles_path]:
+        yield (
+            "{0} has no ansible.cfg for {1}. Change to that directory or to the directory of your site, and run this again. "
+            "(bin/new-site --ansible-cfg SITE writes the ansible.cfg of a site anew.)"
+        ).format(directory, repository)
+
+
+def check_environment(repository, prefix):
+    """An environment that bin/setup made from other requirements, or has not finished."""
+    stamp, wanted = os.path.join(prefix, ".stamp"), hashlib.sha256()
+    # Environments of other makers have no stamp.
+    if not os.path.exists(stamp) and os.path.realpath(prefix) != os.path.realpath(os.path.join(repository, ".venv")):
+        return
+    for name in ("uv.txt", "controller.txt"):
+        with open(os.path.join(repository, "requirements", name), "rb") as file:
+            wanted.update(file.read())
+    if os.path.exists(stamp):
+        with open(stamp, encoding="utf-8") as file:
+            if file.read().strip() == wanted.hexdigest():
+                return
+    yield (
+        "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
+        "Run: {1}/bin/setup"
+    ).format(prefix, repository)
+
+
+def check_sandbox(repository, sources, named):
+    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
+    sandbox = os.path.join(repository, "inventories", "sandbox")
+    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
+            and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
+        yield (
+            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
+            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
+        )
+
+
+@functools.lru_cache(maxsize=None)
+def problems():
+    """What is wrong with this command. Asked once, although Ansible asks for the variables of each group and host."""
+    return list(find_problems())
+
+
+def find_problems():
+    """Yield what is wrong with this command."""
+    yield from check_ansible(REPOSITORY, ansible_version)
+    yield from check_directory(REPOSITORY, C.DEFAULT_ROLES_PATH, os.getcwd())
+    yield from check_environment(REPOSITORY, sys.prefix)
+    # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
+    named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+    if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
+        yield from check_sandbox(REPOSITORY, context.CLIARGS["inventory"], named)
+
+
+class VarsModule(BaseVarsPlugin):
+    """The plugin."""
+
+    def get_vars(self, loader, path, entities, cache=True):
+        """Stop at the first problem."""
+        super().get_vars(loader, path, entities)
+        for problem in problems():
+            raise AnsibleError(problem)
+        return {}
