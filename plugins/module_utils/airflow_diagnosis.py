@@ -25,7 +25,9 @@ Result = collections.namedtuple("Result", "section host what status text cause e
 
 # Each cause, and the causes that follow from it, which come later in this list. An inventory-wide cause explains them on all hosts, any other on its own.
 _WAITS = ["queue_waits"]
-_SILENT = ["component_failing", "component_hung", "component_starting", "api_unwell", *_WAITS]
+# Nobody parses DAG files, so that Airflow takes the DAGs for removed.
+_UNPARSED = ["stale_dags", *_WAITS]
+_SILENT = ["component_failing", "component_hung", "component_starting", "api_unwell", *_UNPARSED]
 _NO_ANSWER = ["database_slow", "migration_unknown", *_SILENT]
 _NO_DATABASE = ["database_unreachable", *_NO_ANSWER]
 CAUSES = {
@@ -60,12 +62,12 @@ CAUSES = {
     "secrets_not_taken_over": ["component_stale", *_WAITS],
     "versions_differ": ["component_stale"],
     "bind_address": ["component_failing", "component_starting", "api_unwell", "component_stale", "proxy_unwell", *_WAITS],
-    "component_missing": _WAITS,
-    "component_stopped": ["api_unwell", "proxy_unwell", "target_disabled", *_WAITS],
-    "component_frozen": ["component_hung", "api_unwell", "proxy_unwell", *_WAITS],
-    "component_failing": ["api_unwell", "proxy_unwell", *_WAITS],
-    "component_hung": _WAITS,
-    "component_starting": ["api_unwell", "proxy_unwell"],
+    "component_missing": _UNPARSED,
+    "component_stopped": ["api_unwell", "proxy_unwell", "target_disabled", *_UNPARSED],
+    "component_frozen": ["component_hung", "api_unwell", "proxy_unwell", *_UNPARSED],
+    "component_failing": ["api_unwell", "proxy_unwell", *_UNPARSED],
+    "component_hung": _UNPARSED,
+    "component_starting": ["api_unwell", "proxy_unwell", "stale_dags"],
     "api_unwell": ["proxy_unwell", *_WAITS],
     "component_stale": [],
     "target_disabled": [],
@@ -73,9 +75,10 @@ CAUSES = {
     "proxy_stopped": ["proxy_unwell"],
     "certificate": [],
     "proxy_unwell": [],
-    "release_differs": ["import_error", "missing_package"],
-    "missing_package": [],
-    "import_error": [],
+    "release_differs": ["import_error", "missing_package", "stale_dags"],
+    "missing_package": ["stale_dags"],
+    "import_error": ["stale_dags"],
+    "stale_dags": _WAITS,
     "pool_full": _WAITS,
     "slots_full": _WAITS,
     "paused_runs": [],
@@ -96,6 +99,8 @@ CAUSES = {
 RANK = {cause: rank for rank, cause in enumerate(CAUSES)}
 EVERYWHERE = re.compile(r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
 
+# Seconds after which every DAG of a release that was put in place has been parsed: a deploy waits as long by default.
+PARSED = 120
 # Seconds of silence after which runbook clear_stuck_tasks, run as it is, takes a task for stuck.
 STUCK = 900
 
@@ -669,7 +674,8 @@ def check_agreement(hosts, expected):
         elif release["missing"]:
             yield wrong("agreement", name, "virtualenv", CRITICAL, "lacks {0} of its packages".format(len(release["missing"])), "virtualenv_broken",
                         [listed(release["missing"])], [],
-                        "rm /opt/airflow/venvs/{0}/release.json on {1}, then site.yml builds it anew.".format(release["venv"], name))
+                        "systemctl stop 'airflow*'; rm /opt/airflow/venvs/{0}/release.json on {1}, "
+                        "then site.yml builds it anew.".format(release["venv"], name))
     versions = {release["airflow"] for release in releases.values() if release["airflow"]}
     if len(versions) > 1 or versions and versions != {expected["version"]}:
         yield wrong("agreement", "", "version", CRITICAL if len(versions) > 1 else WARN, "Airflow {0} on the hosts, {1} in the inventory".format(
@@ -732,6 +738,7 @@ def check_work(found, hosts, expected):
     yield from check_queue(states, rows, hosts, limits)
     yield from check_pools(rows, expected)
     yield from check_imports(rows, hosts)
+    yield from check_stale(rows, hosts)
     dags = (rows.get("dags") or [None])[0]
     if dags:
         yield fine("work", "", "DAGs", "{0}, {1} of them paused".format(several(dags["number"], "DAG"), dags["paused"]))
@@ -848,6 +855,36 @@ def check_imports(rows, hosts):
         yield problem
     elif "import_errors" in rows:
         yield fine("work", "", "DAG files", "all can be imported")
+
+
+def check_stale(rows, hosts):
+    """DAGs of the release in place that Airflow takes for removed. It starts none of their runs, and says nothing."""
+    releases = [host["seen"]["releases"] for host in hosts.values() if "seen" in host]
+    release = next((one for one in releases if not error_of(one) and one["dags"]), None)
+    if not release or release["placed"] < PARSED or "stale" not in rows:
+        return
+    if release["dag_ids"]:
+        stale = [row for row in rows["stale"] if row["dag_id"] in release["dag_ids"]]
+    else:
+        # Nobody knows the DAGs of a release that was not validated. Files without a single DAG are no accident.
+        stale = rows["stale"] if release["dag_files"] and rows.get("dags") and not rows["dags"][0]["number"] else []
+    if not stale:
+        return
+    name, component = parser_of(hosts)
+    waiting = [row for row in stale if row["runs"]]
+    last = [row["seconds"] for row in stale if row["seconds"] is not None]
+    yield wrong("work", "", "DAGs", CRITICAL, "{0} of the release in place {1} not parsed any more".format(
+        several(len(stale), "DAG"), "is" if len(stale) == 1 else "are"), "stale_dags",
+        [listed(row["dag_id"] for row in stale), last and "last parsed {0} ago".format(duration(min(last))),
+         waiting and "{0} cannot go on".format(several(sum(row["runs"] for row in waiting), "unfinished run"))],
+        restart(component, name) if name else [],
+        "" if name else "No host of this report parses DAG files: playbooks/services.yml")
+
+
+def parser_of(hosts):
+    """The (host, component) that parses DAG files: the DAG processor, in Airflow 2 without one the scheduler."""
+    return next(((name, component) for component in ("dag-processor", "scheduler") for name, host in hosts.items()
+                 if component in host["components"]), ("", ""))
 
 
 def check_backup(hosts, now, limits):

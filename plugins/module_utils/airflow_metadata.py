@@ -86,6 +86,13 @@ QUESTIONS = {
     "dags": """
         SELECT count(*) AS number, count(*) FILTER (WHERE is_paused) AS paused
         FROM dag WHERE coalesce((to_jsonb(dag) ->> 'is_active')::bool, NOT (to_jsonb(dag) ->> 'is_stale')::bool)""",
+    # The last to be parsed first: a DAG that was removed long ago stays in the table.
+    "stale": """
+        SELECT dag_id, extract(epoch FROM now() - last_parsed_time)::float8 AS seconds,
+               (SELECT count(*) FROM dag_run run
+                WHERE run.dag_id = dag.dag_id AND run.state IN ('queued', 'running')) AS runs
+        FROM dag WHERE NOT coalesce((to_jsonb(dag) ->> 'is_active')::bool, NOT (to_jsonb(dag) ->> 'is_stale')::bool)
+        ORDER BY last_parsed_time DESC NULLS LAST, dag_id LIMIT 1000""",
     # Nobody gives it a run: the scheduler passes over the runs of a paused DAG.
     "paused": """
         SELECT dag.dag_id, count(*) AS runs, max(extract(epoch FROM now() - coalesce(run.queued_at, run.start_date)))::float8 AS seconds

@@ -135,6 +135,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import time
 
@@ -203,6 +204,23 @@ def status(history: list, name: str) -> str:
     return said
 
 
+def flush(directory: str) -> None:
+    """Have the names in a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flush_file_system(directory: str) -> None:
+    """Have everything below a directory on the disk. One call for each file takes several times as long."""
+    done = subprocess.run(["sync", "--file-system", directory], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Problem(f"{directory} could not be written to the disk: {done.stderr.strip()}. "
+                      "Mend the disk, then run the deploy again.")
+
+
 class Releases:
     """The releases below a directory."""
 
@@ -234,9 +252,11 @@ class Releases:
         os.chmod(path, mode)
 
     def write(self, path: str, text: str) -> None:
-        """Replace a file by a whole one."""
+        """Replace a file by a whole one, which is on the disk before it has its name."""
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         self.own(f"{path}.new", 0o640)
         os.rename(f"{path}.new", path)
 
@@ -328,7 +348,10 @@ class Releases:
             raise Problem(f"{self.path('incoming', name)} is not there. Run the deploy again.")
         self.directory(self.path("releases"))
         self.write(self.path("incoming", name, "REVISION"), json.dumps(revision, indent=1, sort_keys=True) + "\n")
+        # A release counts as complete once it has its name: a loss of power must leave no empty file in it.
+        flush_file_system(self.path("incoming", name))
         os.rename(self.path("incoming", name), self.path("releases", name))
+        flush(self.path("releases"))
         return True
 
     def switch(self, name: str, event: str, by: str, settle: float) -> bool:
@@ -348,6 +371,7 @@ class Releases:
             os.unlink(temporary)
         os.symlink(f"releases/{name}", temporary)
         os.rename(temporary, self.path("current"))
+        flush(self.root)
         return True
 
     def record(self, name: str, event: str, by: str, note: str = "") -> bool:

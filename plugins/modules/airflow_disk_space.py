@@ -87,6 +87,8 @@ import re
 import shutil
 import subprocess
 
+from ansible.module_utils.airflow_virtualenvs import MARKER, in_use
+from ansible.module_utils.airflow_virtualenvs import remove as remove_virtualenv
 from ansible.module_utils.basic import AnsibleModule
 
 MB = 1000000
@@ -152,16 +154,22 @@ class Space:
         install = glob.escape(self.args["install_dir"])
         return self.paths(f"{install}/dags/incoming/*", f"{install}/dags/*.tar.gz", *map(glob.escape, self.incomplete()))
 
-    def virtualenvs(self) -> list:
-        """Return the virtualenvs."""
-        return sorted(glob.glob(os.path.join(glob.escape(self.args["install_dir"]), "venvs", "*")))
+    def unused_virtualenvs(self) -> list:
+        """Return the virtualenvs that no process uses, whatever the link says; none where nobody can tell."""
+        directory = os.path.join(self.args["install_dir"], "venvs")
+        try:
+            used = in_use(directory)
+        except OSError:
+            return []
+        paths = sorted(glob.glob(os.path.join(glob.escape(directory), "*")))
+        return [path for path in paths if os.path.basename(path) not in used]
 
     def incomplete(self) -> list:
         """Return virtualenvs that no build is at work on and none has finished."""
         try:
             with open(os.path.join(self.args["install_dir"], "installers/lock"), encoding="utf-8") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return [path for path in self.virtualenvs() if not os.path.exists(os.path.join(path, "release.json"))]
+                return [path for path in self.unused_virtualenvs() if not os.path.exists(os.path.join(path, MARKER))]
         except OSError:
             # None was ever built, or one is being built now.
             return []
@@ -187,20 +195,11 @@ class Space:
 
     def old_virtualenvs(self) -> tuple:
         """Virtualenvs that don't run: a way back to another version would have to build its own again."""
-        running = os.path.realpath(os.path.join(self.args["install_dir"], "venv"))
-        # What a process was started from still runs, whatever the link says; its interpreter's path tells.
-        commands = "\n".join(read(path) for path in glob.glob("/proc/[0-9]*/cmdline"))
-        old = [path for path in self.virtualenvs() if path != running and f"{path}/" not in commands] if os.path.isdir(running) else []
-        return self.paths(*map(glob.escape, old))
-
-
-def read(path: str) -> str:
-    """Return the content of a file of /proc."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+        linked = os.path.realpath(os.path.join(self.args["install_dir"], "venv"))
+        # Without a linked virtualenv, nobody knows which of them Airflow starts from next.
+        unused = self.unused_virtualenvs() if os.path.isdir(linked) else []
+        old = [path for path in unused if os.path.realpath(path) != linked]
+        return sum(size_of(path) for path in old), lambda: [remove_virtualenv(path) for path in old]
 
 
 STEPS = ["package_caches", "left_overs", "journal", "logs", "core_dumps"]

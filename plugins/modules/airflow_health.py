@@ -406,11 +406,16 @@ def releases(params):
         found["dags"] = os.path.basename(os.readlink(current))
         # The installer's last touch of these files was just before it made the link.
         put = os.lstat(current).st_mtime + 1
+        found["placed"] = time.time() - put
+        names = [name for _folder, _folders, files in os.walk(os.path.join(current, "dags")) for name in files]
+        found["dag_files"] = sum(name.endswith((".py", ".zip")) for name in names)
         found["touched"] = sorted(
             os.path.relpath(path, current) for folder, _folders, files in os.walk(os.path.join(current, "dags")) if not folder.endswith("__pycache__")
             for path in (os.path.join(folder, name) for name in files) if os.lstat(path).st_ctime > put)[:5]
     revision = read_json(os.path.join(current, "REVISION")) or {}
     found.update({key: revision.get(key, "") for key in ("commit", "source", "when")})
+    # Those that the validation has seen; a first release has not been validated.
+    found["dag_ids"] = revision.get("dags") or []
     try:
         history = [json.loads(line) for line in read(os.path.join(dags, "history")).splitlines()]
     except FileNotFoundError:

@@ -129,6 +129,14 @@ def test_ansible_selects_by_tag():
     assert all("health" in tags or "always" in tags for _name, tags in selected)
 
 
+def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(tasks):
+    """A run with tag configure asks first, before the secrets and the database."""
+    chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
+    refusal = chosen.index("airflow : ask | Refuse to configure a virtualenv that was never built")
+    roles = {name.split(" : ")[0] for name in chosen[:refusal] if " : " in name}
+    assert roles <= {"preflight", "airflow_common", "airflow"}, chosen[:refusal]
+
+
 def test_every_tag_is_documented(tasks):
     used = {tag for _name, tags in tasks for tag in tags}
     assert used - {"always", "never"} <= set(documented_tags())

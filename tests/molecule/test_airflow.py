@@ -152,6 +152,13 @@ def test_modules_are_compiled(host, setting):
     assert host.check_output(f"find -H {venv}/python3*/site-packages/airflow -name 'configuration.*.pyc' | wc -l") != "0"
 
 
+def test_the_service_user_can_read_all_of_the_virtualenv(host, setting):
+    """Whatever the umask of the login was, and that of the login which filled the cache of packages."""
+    venv = host.check_output(f"readlink -f {setting('airflow_install_dir')}/venv")
+    assert host.check_output(f"runuser -u {setting('airflow_user')} -- find {venv} ! -readable -print -quit") == ""
+    assert host.check_output(f"find {venv} -type d ! -perm -005 -print -quit") == ""
+
+
 def test_only_differences_from_airflows_own_defaults_are_configured(host, setting, major):
     """Options that a variable of ours may set to anything are left out."""
     free = {"parallelism", "workers", "sql_alchemy_pool_size", "sql_alchemy_max_overflow", "host", "port", "web_server_host", "web_server_port"}

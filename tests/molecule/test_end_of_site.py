@@ -77,3 +77,28 @@ def test_a_run_that_changed_nothing_and_a_dry_run_tell_nothing(host, elsewhere, 
     assert bool(re.search(r" changed=[1-9]", output)) is bool(arguments)
     if arguments:
         assert not play("observability").failed
+
+
+def test_a_virtualenv_that_was_never_built_is_not_switched_to(host, setting):
+    """Tag configure leaves out the build. Another package makes another virtualenv necessary."""
+    install, changed = setting("airflow_install_dir"), {"airflow_extra_packages": ["six==1.17.0"]}
+    linked = host.check_output(f"readlink {install}/venv")
+    refused = play("../site", "--tags", "configure", **changed)
+    assert (refused.failed, refused.changed) == (True, 0), refused.output
+    assert "--tags install,configure,service" in refused.text
+    release = re.search(rf"The virtualenv ({install}/venvs/\S+) is not built", refused.text)[1]
+    assert release != f"{install}/{linked}" and not host.file(release).exists
+
+    # What a build under umask 077 has left: complete, and closed to the components.
+    package = f"{release}/lib/python3/site-packages/airflow"
+    host.check_output(f"umask 077 && mkdir -p {release}/bin {package} && cp /bin/true {release}/bin/python && "
+                      f"touch {release}/release.json {package}/__init__.py")
+    try:
+        closed = play("virtualenv", "--tags", "configure", **changed)
+        host.check_output(f"chmod -R go=rX {release}")
+        open_to_all = play("virtualenv", "--tags", "configure", **changed)
+    finally:
+        host.check_output(f"rm -r {release}")
+    assert closed.failed and f"{release} is not built" in closed.text, closed.output
+    assert (open_to_all.failed, open_to_all.changed) == (False, 0), open_to_all.output
+    assert host.check_output(f"readlink {install}/venv") == linked

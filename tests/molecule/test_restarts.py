@@ -1,12 +1,15 @@
 """Running tasks outlive restarts, and the host comes back by itself."""
 
+import json
+import os
 import random
 import subprocess
 import time
 
 import pytest
 from airflow_api import Api
-from conftest import host_name
+from conftest import ROOT, host_name
+from playbook import SETTINGS, look
 from slow_tasks import SlowTasks, wait_until_healthy
 
 # Running tasks in an ordinary run. Twenty are the long part "restarts".
@@ -32,6 +35,68 @@ def test_running_task_outlives_an_api_server_that_is_away_for_40_seconds(host, t
     time.sleep(40)
     host.check_output("systemctl start airflow-api-server")
     assert tasks.end(run) == [("success", 1)]
+
+
+def module(name, host, *arguments, **options):
+    """Run a module on the host as the roles do, and return its result."""
+    done = subprocess.run(
+        ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", name,
+         "-a", json.dumps(options), *arguments],
+        cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{"):])[0]
+
+
+def test_the_prune_sees_which_virtualenv_the_components_use(host, setting):
+    install = setting("airflow_install_dir")
+    linked = host.check_output(f"basename $(readlink -f {install}/venv)")
+    found = module("airflow_virtualenv_prune", host, "--check", install_dir=install, keep=100)
+    for unit in ("airflow-scheduler", "airflow-triggerer"):
+        assert int(host.check_output(f"systemctl show {unit} --property=MainPID --value")) in found["in_use"][linked]
+    assert found["removed"] == []
+
+
+# A library of a virtualenv, mapped as the dynamic linker maps it. Arguments and environment do not name it.
+HOLDS = ("import mmap, time; file = open('/opt/prune-test/ve' + 'nvs/used/library', 'rb'); "
+         "held = mmap.mmap(file.fileno(), 0, prot=1); time.sleep(600)")
+
+
+def test_a_virtualenv_that_a_sandboxed_service_uses_outlives_two_switches(host):
+    host.check_output(
+        "mkdir -p /opt/prune-test/venvs && cd /opt/prune-test && mkdir venvs/linked venvs/used venvs/unused && "
+        "ln -s venvs/linked venv && head -c 5000 /dev/zero > venvs/used/library")
+    # The user and the namespaces of a component.
+    host.check_output("systemd-run --quiet --collect --unit prune-test -p User=airflow -p ProtectSystem=strict "
+                      "-p PrivateTmp=yes python3 -c %s", HOLDS)
+    try:
+        pid = host.check_output("systemctl show prune-test --property=MainPID --value")
+        host.check_output(f"timeout 20 sh -c 'until grep -q venvs/used /proc/{pid}/maps; do sleep 0.1; done'")
+        found = module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)
+        assert (found["removed"], found["in_use"]) == (["unused"], {"used": [int(pid)]})
+        assert host.file("/opt/prune-test/venvs/used/library").exists
+    finally:
+        host.run("systemctl stop prune-test")
+    assert module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
+    host.check_output("rm -r /opt/prune-test")
+
+
+@pytest.mark.major(3)
+def test_health_names_dags_that_nobody_parses_any_more(host, setting):
+    """As after the loss of the DAG processor's virtualenv: Airflow takes all DAGs for removed and starts no run."""
+    current = f"{setting('airflow_install_dir')}/dags/current"
+    database = f"runuser -u postgres -- psql -d {setting('airflow_database_name')} -Atc"
+    # Nobody parses meanwhile, and the release has been in place for long.
+    host.check_output(f"systemctl stop airflow-dag-processor && touch -h -d '1 hour ago' {current}")
+    try:
+        host.check_output(f"{database} 'UPDATE dag SET is_stale = true'")
+        code, said = look("check_health")
+    finally:
+        host.check_output(f"touch -h {current}; systemctl start airflow-dag-processor")
+        parsed = f'{database} "SELECT count(*) FROM dag WHERE NOT is_stale"'
+        host.check_output("timeout 90 sh -c %s", f'until [ "$({parsed})" -ge 3 ]; do sleep 0.5; done')
+    assert code != 0
+    found = [result["status"] for result in said["results"] if result["cause"] == "stale_dags"]
+    assert found == ["CRITICAL"], said["results"]
 
 
 @pytest.fixture

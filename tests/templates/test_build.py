@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import pytest
@@ -33,7 +34,9 @@ STAND_IN = """#!/bin/sh
 # What each writes down: the name it was called by and its arguments, a blank line after each call.
 {{ printf '%s\\n' "${{0##*/}}" "$@"; echo; }} >> {calls}
 case "$0 $1 $2" in
-    *"/python3 -m venv") for last; do :; done; mkdir -p "$last/bin"; for name in python pip uv; do cp {stand_in} "$last/bin/$name"; done ;;
+    *"/python3 -m venv") for last; do :; done; mkdir -p "$last/bin"; for name in python pip uv; do cp {stand_in} "$last/bin/$name"; done
+        # A file of a cache that was filled under umask 077.
+        echo > "$last/cached.py"; chmod 600 "$last/cached.py" ;;
 esac
 """
 
@@ -53,6 +56,9 @@ class Build:
         self.calls_file = directory / "calls"
         stand_in.write_text(STAND_IN.format(calls=shlex.quote(str(self.calls_file)), stand_in=shlex.quote(str(stand_in))), encoding="utf-8")
         stand_in.chmod(0o755)
+        # The first in PATH: what has to be on the disk is written down as well.
+        (directory / "path").mkdir()
+        (directory / "path/sync").symlink_to(stand_in)
         (directory / "lock.txt").write_text(LOCK, encoding="utf-8")
         (directory / "constraints.txt").write_text(CONSTRAINTS, encoding="utf-8")
         variables = defaults(3) | {"__airflow_python_default": str(stand_in), "__airflow_python_default_version": "3.11",
@@ -72,9 +78,12 @@ class Build:
         template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
         return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
 
-    def run(self):
+    def run(self, umask=0o022):
         """What the installer was asked to install: {names: the other arguments}, in the order in which it was asked."""
-        run = subprocess.run(["sh", "-s"], input=self.script(), text=True, capture_output=True, check=False, env={"PATH": os.environ["PATH"]})
+        self.calls_file.write_text("", encoding="utf-8")
+        environment = {"PATH": f"{self.directory}/path:{os.environ['PATH']}"}
+        run = subprocess.run(["sh", "-s"], input=self.script(), text=True, capture_output=True, check=False,
+                             umask=umask, env=environment)
         assert run.returncode == 0, run.stdout + run.stderr
         self.calls = [call.split("\n") for call in self.calls_file.read_text(encoding="utf-8").strip().split("\n\n")]
         return [call for call in self.calls if "install" in call]
@@ -105,8 +114,9 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
         assert main == [*begin, "apache-airflow[amazon,celery,hashicorp,postgres,statsd,fab]==3.3.2", "apache-airflow-core[gunicorn]==3.3.2", "authlib",
                         "apache-airflow-providers-amazon[aiobotocore,s3fs]", *constraint, *places]
     assert asked == ([[*begin, "pandas==2.3.3", "odd name @ https://x/y.whl", *constraint, *places]] if extras else [])
-    # The proof of it is the last call, after which release.json would be there.
-    assert build.calls[-1] == ["python", "-", build.release, "3.3.2", "LocalExecutor"]
+    # The proof of it is the last call, after which release.json would be there. Then the installer's cache is flushed.
+    flushed = [["sync", "--file-system", "/var/cache/airflow/uv"]] if installer == "uv" else []
+    assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
 
 
 @pytest.mark.parametrize(("given", "named"), [
@@ -120,6 +130,115 @@ def test_a_build_that_takes_too_long_names_where_its_packages_come_from(tmp_path
     (tmp_path / "build.sh").write_text(build.script(), encoding="utf-8")
     run = subprocess.run(["timeout", "2", "sh", str(tmp_path / "build.sh")], text=True, capture_output=True, check=False)
     assert run.returncode and run.stdout.splitlines()[-1].startswith("The build was stopped") and named in run.stdout and "hush" not in run.stdout
+
+
+def test_the_umask_of_the_login_closes_nothing_to_the_components(tmp_path):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    build.run(umask=0o077)
+    release = pathlib.Path(build.release)
+    modes = {path.name: f"{path.stat().st_mode & 0o777:04o}" for path in [release, *release.rglob("*")]}
+    # The installer copies a file of its cache with the mode that it has there.
+    assert modes.pop("cached.py") == "0644"
+    assert set(modes.values()) == {"0755"}, modes
+
+
+def test_the_installer_is_on_the_disk_before_it_counts_as_complete(tmp_path):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    installer = build.templar.template(trust_as_template("{{ __airflow_installer_dir }}"))
+    (tmp_path / "path/sync").unlink()
+    (tmp_path / "path/sync").write_text(f'#!/bin/sh\n[ "$2" != "{installer}" ] || exit 5\n', encoding="utf-8")
+    (tmp_path / "path/sync").chmod(0o755)
+    with pytest.raises(AssertionError):
+        build.run()
+    assert pathlib.Path(installer).is_dir() and not pathlib.Path(installer, "ready").exists()
+
+
+BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_cache_that_was_filled_before_a_loss_of_power_is_not_used(tmp_path, lost):
+    """uv does not compare a file of its cache with a hash, and a loss of power may leave empty files there."""
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    boot = "another boot\n" if lost else BOOT.read_text(encoding="utf-8")
+    (build.installers / "building").write_text(boot, encoding="utf-8")
+    build.run()
+    assert (["uv", "cache", "clean"] in build.calls) is lost
+    assert not (build.installers / "building").exists()
+
+
+def test_a_build_that_fails_leaves_a_note_of_the_boot_that_filled_the_cache(tmp_path):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    stand_in = tmp_path / "python3"
+    stand_in.write_text(stand_in.read_text(encoding="utf-8") + '[ "$1" != pip ] || exit 1\n', encoding="utf-8")
+    with pytest.raises(AssertionError):
+        build.run()
+    assert (build.installers / "building").read_text(encoding="utf-8") == BOOT.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def real_python(tmp_path):
+    """A build whose stand-in for the system's Python really asks who uses the virtualenv."""
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    stand_in = tmp_path / "python3"
+    program = shlex.join([sys.executable]) + ' "$@" ' + shlex.quote(str(tmp_path / "proc"))
+    asks = f'#!/bin/sh\ncase "$0 $1" in *"/python3 -") exec {program} ;; esac\n'
+    stand_in.write_text(asks + stand_in.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "proc").mkdir()
+    pathlib.Path(build.release).mkdir()
+    (pathlib.Path(build.release) / "half.py").touch()
+    return build
+
+
+def test_an_incomplete_virtualenv_is_built_anew_and_never_under_a_process(real_python):
+    left, proc = pathlib.Path(real_python.release) / "half.py", real_python.directory / "proc"
+    with subprocess.Popen([sys.executable, "-c", "input()", str(left)], stdin=subprocess.PIPE) as process:
+        (proc / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+        with pytest.raises(AssertionError, match=f"while these processes use it: {process.pid}"):
+            real_python.run()
+        assert left.exists()
+        (proc / str(process.pid)).unlink()
+        process.communicate(b"\n")
+    assert real_python.run()
+    assert not left.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("closed", "built"), [
+    ("", True), (".", False), ("bin/python", False), ("lib/python3.11/site-packages/airflow/__init__.py", False)])
+def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, built):
+    # pytest's own directories are closed to other users.
+    with tempfile.TemporaryDirectory(prefix="airflow-built-") as name:
+        os.chmod(name, 0o755)
+        build = Build(pathlib.Path(name), airflow_lock=f"{name}/lock.txt", airflow_user="no-such-user")
+        release = pathlib.Path(build.release)
+        (release / "lib/python3.11/site-packages/airflow").mkdir(parents=True)
+        (release / "bin").mkdir()
+        for path in ("release.json", "bin/python", "lib/python3.11/site-packages/airflow/__init__.py"):
+            (release / path).touch(0o755)
+        if closed:
+            (release / closed).chmod(0o700)
+        (ask, _refuse) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/ask.yml"), trusted_as_template=True)
+        question = build.templar.template(ask["probe"]["stdin"])
+        done = subprocess.run(["sh", "-s"], input=question, text=True, capture_output=True, check=True)
+        assert ("virtualenv" in done.stdout.split()) is built
+        # A build that finds it complete has nothing to do.
+        assert (build.run() == []) is built
+
+
+@pytest.mark.parametrize(("tags", "skipped", "built", "refused"), [
+    (["configure"], [], False, True), (["configure", "service"], [], False, True), (["all"], ["install"], False, True),
+    (["configure"], [], True, False), (["all"], [], False, False), (["install", "configure"], [], False, False),
+    (["airflow"], [], False, False),
+])
+def test_tags_that_leave_out_the_build_are_refused_where_it_is_needed(tmp_path, tags, skipped, built, refused):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), ansible_run_tags=tags, ansible_skip_tags=skipped,
+                  __airflow_found={"stdout_lines": ["virtualenv"] if built else []})
+    (_ask, refuse) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/ask.yml"), trusted_as_template=True)
+    arguments = refuse["ansible.builtin.assert"]
+    assert build.templar.evaluate_conditional(trust_as_template(arguments["that"])) is not refused
+    said = build.templar.template(trust_as_template(arguments["fail_msg"]))
+    assert build.release in said and "--tags install,configure,service" in said
 
 
 LOCKED = yaml.safe_load((ROLES.parent / "locks/locks.yml").read_text(encoding="utf-8"))["airflow"]

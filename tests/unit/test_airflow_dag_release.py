@@ -1,6 +1,7 @@
 """Module airflow_dag_release: releases come whole, the switch is one rename, and what is needed is kept."""
 
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -75,6 +76,44 @@ def test_a_release_is_whole_before_it_has_its_name(call, ship, root):
     # DAGs import include.lib from the release that they are read from.
     assert (release / "dags/include/lib.py").resolve() == release / "include/lib.py"
     assert not ship("one", {"dags/a/b.py": "B", "include/lib.py": "L", "plugins/p.py": "P"})["changed"]
+
+
+def test_a_release_is_on_the_disk_before_it_has_its_name(call, ship, root, monkeypatch):
+    """And a switch that was reported outlives a loss of power."""
+    events, system = [], {name: getattr(os, name) for name in ("fsync", "rename")}
+
+    def sync(command, **options):
+        events.append(("sync", os.path.relpath(command[-1], root), os.path.exists(f"{command[-1]}/REVISION")))
+        return done(command, **options)
+
+    def fsync(handle):
+        events.append(("fsync", os.path.relpath(os.readlink(f"/proc/self/fd/{handle}"), root)))
+        system["fsync"](handle)
+
+    def rename(source, target):
+        events.append(("rename", os.path.relpath(target, root)))
+        system["rename"](source, target)
+
+    done = subprocess.run
+    monkeypatch.setattr(subprocess, "run", sync)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    ship("one")
+    call(state="current", id="one")
+    named = events.index(("rename", "releases/one"))
+    assert events[named - 1:named + 2] == [
+        ("sync", "incoming/one", True), ("rename", "releases/one"), ("fsync", "releases")]
+    switched = events.index(("rename", "current"))
+    assert events[switched + 1] == ("fsync", ".")
+    for name in ("incoming/.one/PLUGINS", "incoming/one/REVISION", "history"):
+        assert events.index(("fsync", f"{name}.new")) < events.index(("rename", name))
+
+
+def test_a_release_that_the_disk_does_not_take_gets_no_name(call, ship, root, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "sync: error syncing 'x': Input/output error")
+    monkeypatch.setattr(subprocess, "run", lambda _command, **_options: failed)
+    assert "Input/output error" in ship("one")["msg"]
+    assert not (root / "releases/one").exists()
 
 
 def test_a_damaged_archive_is_refused(call, tmp_path, root):
@@ -276,7 +315,9 @@ def modes(root):
     return {str(path.relative_to(root)): f"{path.stat().st_mode & 0o7777:04o}" for path in sorted(root.rglob("*")) if not path.is_symlink()}
 
 
-def test_only_root_and_the_group_may_read_a_release(call, root, tmp_path):
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_only_root_and_the_group_may_read_a_release(call, root, tmp_path, request, umask):
+    request.addfinalizer(functools.partial(os.umask, os.umask(umask)))
     entries = {"dags/one.py": airflow_dag_archive.Entry(False, b"1"), "include/run.sh": airflow_dag_archive.Entry(True, b"2")}
     packed = airflow_dag_archive.pack(entries)
     (tmp_path / "x.tar.gz").write_bytes(packed)

@@ -27,6 +27,10 @@ EXPECTED = {
 }
 
 
+# Of a release that is not in place any more: it was removed on purpose.
+STALE_OF_OLD = {"dag_id": "removed", "seconds": 90000.0, "runs": 0}
+
+
 def jobs(*names, seconds=3.0):
     """Rows of table job: of each host a scheduler, a DAG processor and a triggerer."""
     kinds = ("SchedulerJob", "DagProcessorJob", "TriggererJob")
@@ -57,6 +61,7 @@ def seen(name="one"):
         "settings": {"parallelism": 16, "executor": "LocalExecutor"},
         "secrets": {key: {"hash": "0123456789ab", "empty": False, "changed": NOW - 9000} for key in ("fernet_key", "jwt_secret", "sql_alchemy_conn")},
         "releases": {"venv": "3.3.2-py3.11-2d5535df", "airflow": "3.3.2", "missing": [], "dags": "b", "recorded": "b", "touched": [], "releases": ["a", "b"],
+                     "dag_ids": ["report", "load", "clean"], "dag_files": 3, "placed": 9000.0,
                      "commit": "", "source": "git", "when": "2026-11-21T23:53:05Z"},
         "metadata": {"broken": None, "expected": {"alembic_version": ["head"]}, "database": {
             "connected": 0.02, "host_clock": NOW, "clock": [{"now": NOW}],
@@ -65,7 +70,8 @@ def seen(name="one"):
             "jobs": jobs(name),
             "tasks": [], "waiting": [], "running": [], "failed": [{"number": 0, "tasks": None}],
             "pools": [{"pool": "default_pool", "slots": 128, "used": 0, "waiting": 0, "seconds": None}], "holders": [], "import_errors": [],
-            "dags": [{"number": 3, "paused": 0}], "paused": [], "runs": [], "heads": {"alembic_version": ["head"]}, "fernet": {"tried": 3, "unreadable": []},
+            "dags": [{"number": 3, "paused": 0}], "stale": [STALE_OF_OLD],
+            "paused": [], "runs": [], "heads": {"alembic_version": ["head"]}, "fernet": {"tried": 3, "unreadable": []},
         }},
         "server": {"max_connections": 200, "reserved": 3, "hba_errors": 0, "listen": "localhost", "hba_networks": [],
                    "roles": {"airflow": {"login": True, "limit": -1}}, "databases": {"airflow": {"allowed": True, "limit": -1, "bytes": 11e6}},
@@ -123,6 +129,11 @@ FULL = both(
     put(DB + " pools", [{"pool": "narrow", "slots": 1, "used": 1, "waiting": 2, "seconds": 900.0}]),
     put(DB + " tasks", [{"state": "scheduled", "number": 2, "seconds": 900.0}]), put(DB + " waiting", [TASK]))
 TAKEN = put(DB + " tasks", [{"state": "running", "number": 16, "seconds": 9000.0}, {"state": "queued", "number": 3, "seconds": 900.0}])
+
+STALE = put(DB + " stale", [
+    {"dag_id": "report", "seconds": 700.0, "runs": 2}, {"dag_id": "load", "seconds": 600.0, "runs": 0}, STALE_OF_OLD])
+# A first release, which nobody has validated, and not one DAG of it is active.
+ALL_STALE = both(put("releases dag_ids", []), put(DB + " dags", [{"number": 0, "paused": 0}]))
 
 # what happened, what it does to the observations, the cause that is named first, and what its command holds.
 FAULTS = {
@@ -204,6 +215,16 @@ FAULTS = {
                    "rollback_dags.yml"),
     "missing package": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "ModuleNotFoundError: No module named 'polars.io'", "seconds": 9.0}]),
                         "missing_package", "rollback_dags.yml"),
+    "DAGs are stale": (both(STALE, put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]),
+                            put(DB + " waiting", [TASK])), "stale_dags",
+                        "restart_airflow.yml -e component=dag-processor --limit one"),
+    "all DAGs of a first release are stale": (ALL_STALE, "stale_dags", "component=dag-processor"),
+    "DAGs are stale because the DAG processor is dead": (
+        both(STALE, merge("units airflow-dag-processor.service", {"active": "failed"})), "component_stopped",
+        "services.yml"),
+    "DAGs are stale because their files are broken": (
+        both(STALE, put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: no", "seconds": 9.0}])),
+        "import_error", "rollback_dags.yml"),
     "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e confirm=report"),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
@@ -253,6 +274,10 @@ def test_a_healthy_inventory_has_no_cause(hosts):
     both(put("clock NTPSynchronized", "no"), put("host uptime", 60.0)),
     # Somebody else's database, with connections left.
     put("server", {}),
+    # A release that was just put in place is not parsed yet. One without a DAG has none that could be active.
+    both(STALE, put("releases placed", 20.0)),
+    both(ALL_STALE, put("releases dag_files", 0)),
+    put(DB + " stale", []),
 ])
 def test_what_is_no_fault_is_not_called_one(hosts, mutate):
     mutate(hosts)
@@ -272,6 +297,13 @@ def test_the_cause_is_named_first(hosts, name):
     assert roots[0].mend or roots[0].advice, "somebody has to be told what to do"
     if not command:
         assert not roots[0].mend
+
+
+def test_stale_dags_are_named_with_their_runs(hosts):
+    STALE(hosts)
+    (cause,), _consequences = diagnosis.causes(examine(hosts))
+    assert cause.text == "2 DAGs of the release in place are not parsed any more"
+    assert cause.evidence == ("report, load", "last parsed 10 min ago", "2 unfinished runs cannot go on")
 
 
 def test_each_cause_of_the_table_is_found_by_some_test():

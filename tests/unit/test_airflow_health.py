@@ -104,6 +104,27 @@ def test_of_a_traceback_the_reason_is_told(stacktrace, line):
     assert airflow_metadata.last_line(stacktrace) == line
 
 
+@pytest.mark.parametrize(("column", "stale", "active"), [("is_stale", "true", "false"), ("is_active", "false", "true")])
+def test_stale_dags_of_both_majors_are_found_with_their_unfinished_runs(postgresql, column, stale, active):
+    database = airflow_metadata.Database(postgresql)
+    with database.connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE dag (dag_id text, is_paused bool, last_parsed_time timestamptz, {0} bool)".format(column))
+        cursor.execute("CREATE TABLE dag_run (dag_id text, state text)")
+        try:
+            cursor.execute(
+                "INSERT INTO dag VALUES ('long_gone', false, now() - interval '9 days', {0}),"
+                " ('lost', false, now() - interval '600 s', {0}), ('well', false, now(), {1})".format(stale, active))
+            cursor.execute("INSERT INTO dag_run VALUES ('lost', 'queued'), ('lost', 'success'), ('well', 'running')")
+            rows = database.rows(airflow_metadata.QUESTIONS["stale"])
+            number = database.rows(airflow_metadata.QUESTIONS["dags"])[0]["number"]
+        finally:
+            cursor.execute("DROP TABLE dag, dag_run")
+    assert [(row["dag_id"], row["runs"]) for row in rows] == [("lost", 1), ("long_gone", 0)]
+    assert 599 < rows[0]["seconds"] < 700
+    assert number == 1
+
+
 def test_a_database_that_can_not_be_used_says_so_without_its_url(tmp_path):
     (tmp_path / "url").write_text("postgresql+psycopg2://airflow:hunter2@127.0.0.1:1/airflow", encoding="utf-8")
     found = airflow_metadata.ask({"url_file": str(tmp_path / "url"), "key_file": "/nonexistent", "encrypted": []})

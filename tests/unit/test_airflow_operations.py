@@ -187,6 +187,7 @@ def test_a_virtualenv_that_runs_or_is_being_built_stays(tmp_path, monkeypatch):
         (tmp_path / "venvs" / name / "release.json").touch()
     (tmp_path / "venv").symlink_to("venvs/running")
     (tmp_path / "installers").mkdir()
+    monkeypatch.setattr(disk, "in_use", lambda _directory: {})
     space = disk.Space({"install_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "journal_mb": 500})
     # Nobody knows whether one is being built.
     assert space.incomplete() == []

@@ -61,6 +61,51 @@ def test_an_executor_that_cannot_be_imported_is_an_instruction(prove, executor, 
     assert not prove.release or not prove.release.exists()
 
 
+# Writes down what reaches the disk, and what gets its name.
+RECORDS = """
+import os, sys
+def recorded(name):
+    function = getattr(os, name)
+    def call(first, *rest):
+        what = os.readlink(f"/proc/self/fd/{first}") if name == "fsync" else rest[0]
+        with open(os.environ["CALLS"], "a", encoding="utf-8") as calls:
+            calls.write(f"{name} {os.path.basename(what)}\\n")
+        return function(first, *rest)
+    setattr(os, name, call)
+recorded("fsync")
+recorded("replace")
+"""
+
+
+def seal(tmp_path, sync):
+    """Run the proof with a stand-in for the command sync; return its result, and what reached the disk in order."""
+    for name, text in {**AIRFLOW, "../sitecustomize.py": RECORDS}.items():
+        path = tmp_path / "airflow" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sync").write_text(f'#!/bin/sh\necho "sync $*" >> "$CALLS"\n{sync}\n', encoding="utf-8")
+    (tmp_path / "bin/sync").chmod(0o755)
+    (tmp_path / "new").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                   "CALLS": str(tmp_path / "calls")}
+    command = [sys.executable, FILES / "seal_release.py", tmp_path / "new", "3.3.2", "LocalExecutor"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run, (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_virtualenv_is_on_the_disk_before_it_counts_as_complete(tmp_path):
+    run, calls = seal(tmp_path, "")
+    assert run.returncode == 0, run.stderr
+    assert calls == [f"sync --file-system {tmp_path}/new", "fsync release.new", "replace release.json", "fsync new"]
+
+
+def test_a_virtualenv_that_cannot_be_written_to_the_disk_is_not_complete(tmp_path):
+    run, calls = seal(tmp_path, "exit 1")
+    assert run.returncode != 0 and calls == [f"sync --file-system {tmp_path}/new"]
+    assert not (tmp_path / "new/release.json").exists()
+
+
 def test_a_virtualenv_with_another_airflow_is_not_sealed(tmp_path):
     (tmp_path / "airflow").mkdir()
     (tmp_path / "airflow/__init__.py").write_text("__version__ = '3.3.1'", encoding="utf-8")
