@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import tarfile
 import urllib.parse
 
@@ -34,7 +35,21 @@ def secrets(host, setting):
 
 
 @pytest.fixture(scope="module")
-def everything(host, secrets):
+def validated(host, tmp_path_factory):
+    """Deploy DAGs, and have Ansible say the most, if the scenario has planted a secret in the environment of their validation."""
+    if "validation" in host.ansible.get_variables().get("markers", {}):
+        source = tmp_path_factory.mktemp("source")
+        shutil.copytree(ROOT / "files/dags", source / "dags")
+        # A release that the host has already would not be validated.
+        with (source / "dags/tutorial.py").open("a", encoding="utf-8") as file:
+            file.write("# Another release.\n")
+        done = play("deploy_dags", "-vvv", airflow_dags_source=str(source))
+        assert not done.failed, done.output[-6000:]
+        assert "Parse every file" in done.output
+
+
+@pytest.fixture(scope="module")
+def everything(host, secrets, validated):
     """The secrets of the files, and what the scenario has planted as `markers` wherever its inventory takes a secret."""
     # The tests themselves put secrets into argument lists.
     host.run("systemctl stop watch-argv")
@@ -51,6 +66,15 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         for_root = name in ("admin_password", "database_password")
         assert (file.user, file.group, file.mode) == ("root", "root" if for_root else setting("airflow_group"), 0o600 if for_root else 0o640)
         assert not file.content.endswith(b"\n")
+
+
+def test_what_a_virtualenv_is_built_from_is_for_root_only(host, setting):
+    """A pin may name an index with its password."""
+    directory = f"{setting('airflow_install_dir')}/installers"
+    assert (host.file(directory).user, host.file(directory).mode) == ("root", 0o700)
+    assert host.check_output(f"find {directory} -maxdepth 1 '(' -name pin.txt -o -name constraints.txt -o -name 'build.*' ')' -perm /077") == ""
+    pin = host.ansible.get_variables().get("markers", {}).get("pin")
+    assert pin is None or pin in host.file(f"{directory}/pin.txt").content_string
 
 
 def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):
@@ -108,7 +132,7 @@ def written(value):
 
 def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tmp_path):
     """What Airflow knows as a secret is also put where the bundle takes text from: encoded, as it is never found there by itself."""
-    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "user", "sudo")}
+    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "pin", "validation", "user", "sudo")}
     leak = "/var/lib/airflow-watchdog/restarts.jsonl"
     there = host.file("/var/lib/airflow-watchdog").exists
     host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (
