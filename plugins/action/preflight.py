@@ -385,8 +385,8 @@ def check_executor(get, where, rules):
     known = rules["executors"].get(str(major_of(get)))
     given = [("airflow_executor", "", maybe(get, "airflow_executor") or "")]
     # Both take the place of the variable.
-    given += [("airflow_config", "core.executor ", value) for section, option, value in options_of(maybe(get, "airflow_config"))
-              if (section, option) == ("core", "executor") and value is not None]
+    given += [("airflow_config", "core.executor ", value)
+              for section, option, value in options_of(maybe(get, "airflow_config")) if (section, option) == ("core", "executor") and value is not None]
     environment = maybe(get, "airflow_environment")
     if isinstance(environment, dict) and "AIRFLOW__CORE__EXECUTOR" in environment:
         given.append(("airflow_environment", "AIRFLOW__CORE__EXECUTOR ", environment["AIRFLOW__CORE__EXECUTOR"]))
@@ -396,8 +396,8 @@ def check_executor(get, where, rules):
         for name in (re.split(r"[=:]", part)[-1].strip() for part in re.split(r"[,;]", str(value))):
             if re.fullmatch(rules["executors_without_workers"], name):
                 yield variable, named + (
-                    "{0}, and no role installs Celery workers yet: its tasks would wait for ever. Valid are {1} and the import path of another class. "
-                    "Use LocalExecutor, which runs tasks on the hosts of airflow_scheduler."
+                    "{0}, and no role installs Celery workers yet: its tasks would wait for ever. Valid are {1} and the import path of "
+                    "another class. Use LocalExecutor, which runs tasks on the hosts of airflow_scheduler."
                 ).format(json.dumps(name), ", ".join(known))
             elif "." not in name and name not in known:
                 yield variable, named + (
@@ -840,8 +840,8 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     for name in rules["groups_of_nothing"]:
         if groups.get(name):
             yield "groups", (
-                "The inventory ({0}) has {1} in group {2}, and no role installs anything for that group yet: nothing would run there. Take the group out "
-                "of the inventory. LocalExecutor runs tasks on the hosts of airflow_scheduler."
+                "The inventory ({0}) has {1} in group {2}, and no role installs anything for that group yet: nothing would run "
+                "there. Take the group out of the inventory. LocalExecutor runs tasks on the hosts of airflow_scheduler."
             ).format(source, ", ".join(groups[name]), name)
     components = sorted(set(rules["groups"]) - set(rules["groups_of_services"]) - {"airflow"})
     parts = [name for name in groups if name in components]
@@ -855,7 +855,8 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     idle = sorted(set(groups.get("airflow", [])) - {host for name in set(parts) - unused for host in groups[name]})
     if idle:
         yield "groups", (
-            "The inventory ({0}) has {1} in group airflow but in no group whose component Airflow {2} has, so nothing would run there. Valid are {3}."
+            "The inventory ({0}) has {1} in group airflow but in no group whose component Airflow {2} has, so nothing would "
+            "run there. Valid are {3}."
         ).format(source, ", ".join(idle), major, ", ".join(name for name in components if name not in unused))
     alone = sorted(set(groups.get("airflow_proxy", [])) - set(groups.get("airflow_webserver", [])))
     if alone:

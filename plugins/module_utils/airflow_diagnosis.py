@@ -261,7 +261,7 @@ def disk_name(paths):
 
 
 def ahead_of_database(seen):
-    """Return the seconds that the host's clock is ahead of the database's; nothing if the host could not ask the database."""
+    """Return the seconds that the host's clock is ahead of the database's; nothing if the host could not ask it."""
     database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
     if isinstance(database.get("clock"), list) and "host_clock" in database:
         return database["host_clock"] - database["clock"][0]["now"]
