@@ -380,13 +380,26 @@ def check_one_site(getters, where):
 def check_executor(get, where, rules):
     """Names of executors. Import paths are tried by Airflow itself, before anything is switched to it."""
     known = rules["executors"].get(str(major_of(get)))
-    # A team's executors follow its name and =, a single one may follow an alias and a colon.
-    for name in re.split(r"[,;]", str(maybe(get, "airflow_executor") or "")) if known else []:
-        name = re.split(r"[=:]", name)[-1].strip()
-        if "." not in name and name not in known:
-            yield "airflow_executor", (
-                "airflow_executor ({0}): has {1}; valid are {2} and the import path of a class, one or several with commas between them.{3}"
-            ).format(where("airflow_executor"), json.dumps(name), ", ".join(known), did_you_mean(name, known))
+    given = [("airflow_executor", "", maybe(get, "airflow_executor") or "")]
+    # Both take the place of the variable.
+    given += [("airflow_config", "core.executor ", value)
+              for section, option, value in options_of(maybe(get, "airflow_config")) if (section, option) == ("core", "executor") and value is not None]
+    environment = maybe(get, "airflow_environment")
+    if isinstance(environment, dict) and "AIRFLOW__CORE__EXECUTOR" in environment:
+        given.append(("airflow_environment", "AIRFLOW__CORE__EXECUTOR ", environment["AIRFLOW__CORE__EXECUTOR"]))
+    for variable, option, value in given if known else []:
+        named = "{0} ({1}): {2}has ".format(variable, where(variable), option)
+        # A team's executors follow its name and =, a single one may follow an alias and a colon.
+        for name in (re.split(r"[=:]", part)[-1].strip() for part in re.split(r"[,;]", str(value))):
+            if re.fullmatch(rules["executors_without_workers"], name):
+                yield variable, named + (
+                    "{0}, and no role installs Celery workers yet: its tasks would wait for ever. Valid are {1} and the import path of "
+                    "another class. Use LocalExecutor, which runs tasks on the hosts of airflow_scheduler."
+                ).format(json.dumps(name), ", ".join(known))
+            elif "." not in name and name not in known:
+                yield variable, named + (
+                    "{0}; valid are {1} and the import path of a class, one or several with commas between them.{2}"
+                ).format(json.dumps(name), ", ".join(known), did_you_mean(name, known))
 
 
 def check_unit_overrides(get, where, components, sections):
@@ -826,6 +839,12 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     if missing:
         yield "groups", "The inventory ({0}) has no host in {1}. Airflow {2} needs at least one in each of {3}.".format(
             source, ", ".join(missing), major, ", ".join(rules["groups_required"][str(major)]))
+    for name in rules["groups_of_nothing"]:
+        if groups.get(name):
+            yield "groups", (
+                "The inventory ({0}) has {1} in group {2}, and no role installs anything for that group yet: nothing would run "
+                "there. Take the group out of the inventory. LocalExecutor runs tasks on the hosts of airflow_scheduler."
+            ).format(source, ", ".join(groups[name]), name)
     components = sorted(set(rules["groups"]) - set(rules["groups_of_services"]) - {"airflow"})
     parts = [name for name in groups if name in components]
     members = {host for name in parts for host in groups[name]}
@@ -833,10 +852,14 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     if outside:
         yield "groups", "The inventory ({0}) has {1} in a component's group that isn't a child of group airflow. Put {2} under airflow: children:.".format(
             source, ", ".join(outside), ", ".join(sorted(name for name in parts if set(groups[name]) & set(outside))))
-    idle = sorted(set(groups.get("airflow", [])) - members)
+    # Airflow 2 parses DAG files in the scheduler, unless it is told otherwise.
+    unused = {*rules["groups_of_nothing"], *(["airflow_dag_processor"] if major == 2 and not standalone else [])}
+    idle = sorted(set(groups.get("airflow", [])) - {host for name in set(parts) - unused for host in groups[name]})
     if idle:
-        yield "groups", "The inventory ({0}) has {1} in group airflow but in no component's group, so nothing would run there. Valid are {2}.".format(
-            source, ", ".join(idle), ", ".join(components))
+        yield "groups", (
+            "The inventory ({0}) has {1} in group airflow but in no group whose component Airflow {2} has, so nothing would "
+            "run there. Valid are {3}."
+        ).format(source, ", ".join(idle), major, ", ".join(name for name in components if name not in unused))
     alone = sorted(set(groups.get("airflow_proxy", [])) - set(groups.get("airflow_webserver", [])))
     if alone:
         yield "groups", (

@@ -57,7 +57,14 @@ class ActionModule(ActionBase):
         return {"rc": answer["rc"], **texts, **{f"{name}_lines": text.splitlines() for name, text in texts.items()}}
 
     def by_module(self, args, task_vars):
-        """Run it with the module that it stands for."""
+        """Run it with the module that it stands for.
+
+        That one would write its input into the host's journal, and return it for -vvv to show.
+        """
         self._task.check_mode = False
-        return self._execute_module("ansible.builtin.command", {"argv": args["argv"], "stdin": args["stdin"], "stdin_add_newline": False,
-                                                               "expand_argument_vars": False}, task_vars=task_vars)
+        answer = self._execute_module(
+            "ansible.builtin.command",
+            {"argv": args["argv"], "stdin": args["stdin"], "stdin_add_newline": False, "expand_argument_vars": False},
+            task_vars={**(task_vars or {}), "ansible_no_target_syslog": True})
+        answer.pop("invocation", None)
+        return answer

@@ -266,15 +266,23 @@ def disk_name(paths):
     return "/" if "/" in paths else listed(sorted(paths), 2)
 
 
+def ahead_of_database(seen):
+    """Return the seconds that the host's clock is ahead of the database's; nothing if the host could not ask it."""
+    database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
+    if isinstance(database.get("clock"), list) and "host_clock" in database:
+        return database["host_clock"] - database["clock"][0]["now"]
+    return None
+
+
 def check_clock(name, seen, now, limits):
     machine = seen["host"]
     if error_of(machine):
         return
     # The controller has waited for the slowest host since, so only minutes count against it. A database on the same host has the same clock.
     skews = [("the controller", machine["time"] - now, limits["clock"] + 60)]
-    database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
-    if isinstance(database.get("clock"), list) and "host_clock" in database:
-        skews.append(("the database server", database["host_clock"] - database["clock"][0]["now"], limits["clock"]))
+    ahead = ahead_of_database(seen)
+    if ahead is not None:
+        skews.append(("the database server", ahead, limits["clock"]))
     wrongs = ["{0} {1} {2}".format(duration(abs(skew)), "ahead of" if skew > 0 else "behind", against)
               for against, skew, allowed in skews if abs(skew) > allowed]
     kept = seen["clock"].get("NTP"), seen["clock"].get("NTPSynchronized")
@@ -392,7 +400,9 @@ def heartbeat(component_name, component, seen, jobs):
     if "job_type" not in component or jobs is None or error_of(seen["host"]):
         return None
     beats = seen["beats"] if not error_of(seen["beats"]) else {}
-    return jobs.get(beats[component_name] if component_name in beats else (component["job_type"], seen["host"]["name"]))
+    age = jobs.get(beats[component_name] if component_name in beats else (component["job_type"], seen["host"]["name"]))
+    # The database has subtracted a time of the host's clock from a time of its own.
+    return age if age is None else age + (ahead_of_database(seen) or 0)
 
 
 def wrong_address(component_name, expected, listeners):

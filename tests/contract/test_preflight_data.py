@@ -37,6 +37,7 @@ def test_every_group_of_a_component_is_known():
         data = load(path)
         groups = {component["group"] for component in [*data["__airflow_components"].values(), *data["__airflow_components_optional"].values()]}
         assert groups <= set(RULES["groups"])
+        assert not groups & set(RULES["groups_of_nothing"]), "a component runs there now"
 
 
 def test_sources_and_backends_of_secrets_are_those_of_the_roles():

@@ -170,8 +170,10 @@ holds()'
     "clock_skewed": Fault(
         "the clock of the host is another one than the database's",
         r"""psql 'CREATE SCHEMA skewed'; psql 'GRANT USAGE ON SCHEMA skewed TO airflow'
-        psql 'CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
-              $$SELECT pg_catalog.clock_timestamp() - make_interval(secs => 90)$$'
+        for clock in now clock_timestamp; do
+            psql "CREATE FUNCTION skewed.$clock() RETURNS timestamptz LANGUAGE sql AS
+                  \$\$SELECT pg_catalog.$clock() - make_interval(secs => 90)\$\$"
+        done
         psql 'ALTER ROLE airflow SET search_path = skewed, pg_catalog, public'""", "clock", "chronyc makestep"),
     "certificate_expired": Fault(
         "the certificate has expired",

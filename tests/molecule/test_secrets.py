@@ -1,15 +1,14 @@
 """Secrets are where they belong and nowhere else."""
 
 import base64
-import hashlib
 import os
-import subprocess
+import shutil
 import tarfile
 import urllib.parse
 
 import pytest
 import yaml
-from conftest import ROOT, host_name
+from conftest import ROOT
 from playbook import play
 
 NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
@@ -25,11 +24,6 @@ print(*{name for name, option in options if option.get("sensitive")})
 """
 
 
-# Whatever may differ between two hosts, as sha256sum prints it. What a system does not have is left out.
-IDENTITY = ("cd / && sha256sum etc/machine-id etc/ssh/ssh_host_*_key etc/ssl/private/ssl-cert-snakeoil.key etc/airflow/secrets/*"
-            " 2>/dev/null || true")
-
-
 @pytest.fixture(scope="module")
 def secrets(host, setting):
     directory = f"{setting('airflow_config_dir')}/secrets"
@@ -41,7 +35,21 @@ def secrets(host, setting):
 
 
 @pytest.fixture(scope="module")
-def everything(host, secrets):
+def validated(host, tmp_path_factory):
+    """Deploy DAGs, and have Ansible say the most, if the scenario has planted a secret in the environment of their validation."""
+    if "validation" in host.ansible.get_variables().get("markers", {}):
+        source = tmp_path_factory.mktemp("source")
+        shutil.copytree(ROOT / "files/dags", source / "dags")
+        # A release that the host has already would not be validated.
+        with (source / "dags/tutorial.py").open("a", encoding="utf-8") as file:
+            file.write("# Another release.\n")
+        done = play("deploy_dags", "-vvv", airflow_dags_source=str(source))
+        assert not done.failed, done.output[-6000:]
+        assert "Parse every file" in done.output
+
+
+@pytest.fixture(scope="module")
+def everything(host, secrets, validated):
     """The secrets of the files, and what the scenario has planted as `markers` wherever its inventory takes a secret."""
     # The tests themselves put secrets into argument lists.
     host.run("systemctl stop watch-argv")
@@ -60,22 +68,13 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         assert not file.content.endswith(b"\n")
 
 
-def test_a_host_of_an_image_shares_no_identity_with_it(host):
-    """The scenario starts from an image with Airflow's packages, and other hosts start from the same image."""
-
-    def identity(text):
-        return {path: checksum for checksum, path in (line.split(maxsplit=1) for line in text.splitlines())}
-
-    image = subprocess.run(["docker", "inspect", "--format", "{{.Config.Image}}", host_name(host)], capture_output=True, text=True, check=True).stdout.strip()
-    assert image.endswith("-installed")
-    asked = subprocess.run(["docker", "run", "--rm", "--pull", "never", "--network", "none", image, "sh", "-c", IDENTITY],
-                           capture_output=True, text=True, check=True)
-    of_image, of_host = identity(asked.stdout), identity(host.check_output(IDENTITY))
-    # PostgreSQL's package makes the key. The image has nothing else that identifies a host: its machine-id is empty.
-    assert set(of_image) == {"etc/machine-id", "etc/ssl/private/ssl-cert-snakeoil.key"}
-    assert of_image["etc/machine-id"] == hashlib.sha256(b"").hexdigest()
-    assert {*of_image, "etc/ssh/ssh_host_ed25519_key", "etc/airflow/secrets/sql_alchemy_conn"} <= set(of_host)
-    assert not set(of_image.values()) & set(of_host.values())
+def test_what_a_virtualenv_is_built_from_is_for_root_only(host, setting):
+    """A pin may name an index with its password."""
+    directory = f"{setting('airflow_install_dir')}/installers"
+    assert (host.file(directory).user, host.file(directory).mode) == ("root", 0o700)
+    assert host.check_output(f"find {directory} -maxdepth 1 '(' -name pin.txt -o -name constraints.txt -o -name 'build.*' ')' -perm /077") == ""
+    pin = host.ansible.get_variables().get("markers", {}).get("pin")
+    assert pin is None or pin in host.file(f"{directory}/pin.txt").content_string
 
 
 def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):
@@ -133,7 +132,7 @@ def written(value):
 
 def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tmp_path):
     """What Airflow knows as a secret is also put where the bundle takes text from: encoded, as it is never found there by itself."""
-    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "user", "sudo")}
+    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "pin", "validation", "user", "sudo")}
     leak = "/var/lib/airflow-watchdog/restarts.jsonl"
     there = host.file("/var/lib/airflow-watchdog").exists
     host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (

@@ -1,6 +1,7 @@
 """What the watchdog mends without a person, and the runbooks that restart, drain and recover."""
 
 import json
+import shlex
 import time
 
 import pytest
@@ -143,6 +144,54 @@ def watchdog(host, setting):
     host.check_output("systemctl restart airflow-watchdog")
     yield host.service("airflow-watchdog")
     host.check_output(f"cp -p {kept} {settings} && systemctl restart airflow-watchdog")
+
+
+@pytest.fixture
+def psql(host):
+    """A function that runs SQL as the database's administrator, and undoes what the tests leave in the database."""
+    def run(sql):
+        return host.check_output(f"cd / && runuser -u postgres -- psql -d airflow -qAtc {shlex.quote(sql)}")
+    yield run
+    run("DELETE FROM job WHERE hostname = 'another'")
+    run("ALTER ROLE airflow RESET search_path")
+    run("DROP SCHEMA IF EXISTS skewed CASCADE")
+
+
+@pytest.fixture
+def restarted(host):
+    """A function that restarts the triggerer, and returns what its journal says of that."""
+    def restart():
+        cursor = host.check_output("journalctl --lines 0 --show-cursor --no-pager | sed -n 's/^-- cursor: //p'")
+        host.check_output("timeout 60 systemctl restart airflow-triggerer")
+        return host.check_output(f"journalctl --unit airflow-triggerer --after-cursor='{cursor}' --output cat --no-pager")
+    return restart
+
+
+def test_the_triggerer_of_another_host_does_not_stand_for_this_one(host, psql, restarted):
+    """The other one beats before this one has a row, so the start must wait for the own row and note that one."""
+    psql("INSERT INTO job (job_type, state, hostname, start_date, latest_heartbeat)"
+         " VALUES ('TriggererJob', 'running', 'another', now() + interval '1 minute', now() + interval '20 s')")
+    said = restarted()
+    assert "waiting: no heartbeat of host" in said, said
+    own = psql("SELECT max(id) FROM job WHERE job_type = 'TriggererJob' AND hostname <> 'another'")
+    assert host.check_output("cat /run/airflow-triggerer/beats").endswith(f", {own}]")
+    assert host.run(f"{TOOL} health triggerer").rc == 0
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(600, "600 s ahead of"), (-600, "600 s behind")])
+def test_another_clock_of_the_database_is_reported_and_makes_no_start_endless(host, psql, restarted, seconds, said):
+    """Sessions of Airflow see a clock of the database that differs, as on a server whose clock nobody keeps."""
+    psql("CREATE SCHEMA skewed")
+    psql("GRANT USAGE ON SCHEMA skewed TO airflow")
+    for clock in ("now", "clock_timestamp"):
+        psql(f"CREATE FUNCTION skewed.{clock}() RETURNS timestamptz LANGUAGE sql"
+             f" AS 'SELECT pg_catalog.{clock}() + make_interval(secs => {seconds})'")
+    psql("ALTER ROLE airflow SET search_path = skewed, pg_catalog, public")
+    assert f"the database's clock is {said} this host's" in restarted()
+    health = host.run(f"{TOOL} health")
+    assert health.rc == 1
+    assert [line for line in health.stdout.splitlines() if line.startswith("FAIL")] == [
+        f"FAIL clock: the database's clock is {said} this host's: synchronise both with NTP"], health.stdout
 
 
 # The first time beside two other components, then alone.

@@ -154,12 +154,30 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
 
 
 @pytest.mark.parametrize("executor, told", [
-    ("LocalExecutor", None), ("LocalExecutor,a.b.C", None), ("LocalExecutor, CeleryExecutor", None), ("a.b.C", None), ("mine:a.b.C", None),
-    ("LocalExecutor;etl=CeleryExecutor", None), ("LocalExecuter", 'has "LocalExecuter"; valid are LocalExecutor, CeleryExecutor, KubernetesExecutor and'),
+    ("LocalExecutor", None), ("LocalExecutor,a.b.C", None), ("LocalExecutor, KubernetesExecutor", None), ("a.b.C", None), ("mine:a.b.C", None),
+    ("LocalExecutor;etl=KubernetesExecutor", None), ("LocalExecuter", 'has "LocalExecuter"; valid are LocalExecutor, KubernetesExecutor and'),
+    ("CeleryExecutor", 'airflow_executor (f): has "CeleryExecutor", and no role installs Celery workers yet'),
+    ("LocalExecutor, CeleryExecutor", 'has "CeleryExecutor", and'), ("LocalExecutor;etl=CeleryExecutor", 'has "CeleryExecutor", and'),
+    ("mine:airflow.providers.celery.executors.celery_executor.CeleryExecutor", 'celery_executor.CeleryExecutor", and no role installs'),
+    ("airflow.providers.celery.executors.celery_kubernetes_executor.CeleryKubernetesExecutor", "and no role installs Celery workers yet"),
     ("LocalExecutor,a.b.C,celery", 'has "celery"'), ("LocalExecutor,", 'has ""'), ("", 'has ""'), ("SequentialExecutor", 'has "SequentialExecutor"'),
 ])
 def test_executors(action, rules, executor, told):
     found = [text for _name, text in action.check_executor(getter(airflow_executor=executor), lambda name: "f", rules)]
+    assert [told in text for text in found] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("values, told", [
+    ({"airflow_config": {"core": {"executor": "CeleryExecutor"}}}, 'airflow_config (f): core.executor has "CeleryExecutor", and no role installs'),
+    ({"airflow_environment": {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor"}},
+     'airflow_environment (f): AIRFLOW__CORE__EXECUTOR has "CeleryExecutor", and no role installs'),
+    ({"airflow_config": {"core": {"executor": "LocalExecutor", "parallelism": 4}}, "airflow_environment": {"A": "b"}}, None),
+    ({"airflow_config": {"core": {"executor": None}, "celery": None}}, None),
+    # Airflow 2 knows one more of them.
+    ({"airflow_version": "2.11.2", "airflow_executor": "CeleryKubernetesExecutor"}, 'has "CeleryKubernetesExecutor", and no role installs'),
+])
+def test_an_executor_without_workers_is_refused_wherever_it_is_set(action, rules, values, told):
+    found = [text for _name, text in action.check_executor(getter(**{"airflow_executor": "LocalExecutor", **values}), lambda name: "f", rules)]
     assert [told in text for text in found] == ([True] if told else [])
 
 
@@ -375,6 +393,10 @@ ONE = {"all": ["a"], "ungrouped": [], "airflow": ["a"], "airflow_webserver": ["a
     ({"airflow_postgres": []}, False, "exactly one host"), ({"airflow_postgres": []}, True, None), ({"airflow_postgres": ["a", "b"]}, False, "2 hosts (a, b)"),
     ({"airflow_triggerer": ["a", "b"]}, False, "isn't a child of group airflow"), ({"airflow": ["a", "b"]}, False, "nothing would run there"),
     ({"airflow_production": ["a"]}, False, None),
+    ({"airflow": ["a", "b"], "airflow_worker": ["b"]}, False, "b in group airflow_worker, and no role installs anything"),
+    ({"airflow_flower": ["a"]}, False, "a in group airflow_flower, and no role"), ({"airflow_pgbouncer": ["c"]}, False, "c in group airflow_pgbouncer, and"),
+    ({"airflow_redis": ["c"]}, False, "c in group airflow_redis, and"), ({"airflow_worker": [], "airflow_flower": [], "airflow_redis": []}, False, None),
+    ({"airflow": ["a", "b"], "airflow_dag_processor": ["a", "b"]}, False, None),
     ({"airflow_proxy": ["a"]}, False, None), ({"airflow_proxy": ["a", "b"]}, False, "b in group airflow_proxy but not in airflow_webserver"),
 ])
 def test_groups(action, rules, change, external, told):
@@ -395,6 +417,14 @@ def test_what_a_proxy_needs(action, values, told):
 
 def test_airflow_2_needs_no_dag_processor(action, rules):
     assert not list(action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False))
+    assert not list(action.check_groups(ONE, "inv", rules, 2, False))
+
+
+def test_airflow_2_runs_nothing_on_a_host_that_only_parses(action, rules):
+    two = {**ONE, "airflow": ["a", "b"], "airflow_dag_processor": ["b"]}
+    (text,) = [text for _name, text in action.check_groups(two, "inv", rules, 2, False)]
+    assert "b in group airflow but in no group whose component Airflow 2 has" in text and "airflow_dag_processor" not in text
+    assert not list(action.check_groups(two, "inv", rules, 2, False, True))
 
 
 @pytest.mark.parametrize("option, told", [(True, True), ("True", True), (False, False), (None, False)])

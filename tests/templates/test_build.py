@@ -119,6 +119,20 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
     assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
 
 
+@pytest.mark.parametrize("pin", ["airflow_lock", "airflow_constraints"])
+def test_a_pin_that_names_an_index_with_its_password_is_for_root_only(tmp_path, pin):
+    path = tmp_path / "site.txt"
+    path.write_text("--index-url https://ann:hush@mirror.example.com/simple\napache-airflow==3.3.2\n", encoding="utf-8")
+    build = Build(tmp_path, **{pin: str(path)})
+    files = build.templar.template(trust_as_template("{{ __airflow_build_files }}"))
+    holding = [file for file in files if "hush" in file.get("content", "")]
+    assert [(file["mode"], file["secret"]) for file in holding] == [("0600", True)] * 2
+    # Each run sees to the directory, so a pin of an earlier release is closed on a host that builds nothing.
+    for name in ("__airflow_build_files", "__airflow_directories"):
+        found = build.templar.template(trust_as_template("{{ %s }}" % name))
+        assert [file["mode"] for file in found if file["path"] == str(build.installers)] == ["0700"]
+
+
 @pytest.mark.parametrize(("given", "named"), [
     ({}, "https://pypi.org/simple (airflow_index_url)"),
     ({"airflow_index_url": "https://ann:hush@mirror.example.com/simple"}, "https://mirror.example.com/simple (airflow_index_url)"),

@@ -403,6 +403,20 @@ def test_an_answer_that_was_long_on_its_way_is_no_wrong_clock(hosts):
     assert diagnosis.causes(examine(hosts))[0][0].cause == "database_down"
 
 
+@pytest.mark.parametrize(("age", "hangs"), [(3.0, False), (400.0, True)])
+@pytest.mark.parametrize("ahead", [600.0, -600.0])
+def test_another_clock_of_the_database_makes_no_component_well_and_none_hang(hosts, ahead, age, hangs):
+    """A component writes its heartbeat by the clock of its host. ahead: seconds that the host is ahead of the database."""
+    database = hosts["one"]["seen"]["metadata"]["database"]
+    database["host_clock"] = NOW + ahead
+    for row in database["jobs"]:
+        row["seconds"] = 3.0 - ahead
+    database["jobs"][2]["seconds"] = age - ahead
+    found = [result.what for result in examine(hosts) if result.cause == "component_hung"]
+    assert found == (["airflow-triggerer"] if hangs else [])
+    assert diagnosis.causes(examine(hosts))[0][0].cause == "clock"
+
+
 def test_a_component_that_has_just_started_is_given_time(hosts):
     hosts["one"]["seen"]["units"]["airflow-scheduler.service"].update(started=5.0, since=5.0)
     hosts["one"]["seen"]["metadata"]["database"]["jobs"][0]["seconds"] = 60.0

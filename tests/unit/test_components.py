@@ -1,10 +1,13 @@
 """The tool that systemd stops the components with: it says so once, and again only to one that did not hear."""
 
 import importlib.util
+import json
 import os
 import pathlib
+import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -36,7 +39,8 @@ def components(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "BETWEEN_LOOKS", 0.2)
     scheduler = {"unit": "airflow-scheduler", "drains": True, "job_type": "SchedulerJob"}
-    data = {"components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1}
+    data = {"components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1, "heartbeat_timeout": 30}
+    module.really_load = module.load
     monkeypatch.setattr(module, "load", lambda: data)
     (tmp_path / "runtime").mkdir()
     monkeypatch.setattr(module, "runtime", lambda _component, name: tmp_path / "runtime" / name)
@@ -65,7 +69,7 @@ def root(components, tmp_path, monkeypatch):
 
 
 def test_a_database_that_is_away_is_waited_for(components, monkeypatch, capsys):
-    answers = iter([ConnectionError("refused"), ConnectionError("refused"), ConnectionError("starting up"), [[1]]])
+    answers = iter([ConnectionError("refused"), ConnectionError("refused"), ConnectionError("starting up"), [[time.time()]]])
 
     def rows(_sql, *_values):
         answer = next(answers)
@@ -233,6 +237,7 @@ def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkey
     target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
     monkeypatch.setattr(components, "ask", lambda *_: (False, "no heartbeat"))
+    monkeypatch.setattr(components, "clocks_differ", lambda _data: "")
     components.pending()
     assert components.health() == 1
     (tmp_path / "drained").write_text("by somebody", encoding="utf-8")
@@ -247,18 +252,161 @@ def test_nothing_is_told_to_one_that_has_ended(components):
     components.stop("scheduler")
 
 
+class Metadata:
+    """The metadata database: its table job, and a clock that may differ from the host's."""
+
+    def __init__(self, path):
+        self.ahead, self.away, self.number = 0, False, 0
+        self.connection = sqlite3.connect(path)
+        self.connection.execute("CREATE TABLE job (id integer PRIMARY KEY, job_type text, state text, hostname text, start_date real, latest_heartbeat real)")
+
+    def beats(self, hostname, age=1.0, started=1.0, job_type="TriggererJob"):
+        """Add a row and return its number. age, started: seconds that the heartbeat and the start lie back, by the host's clock."""
+        values = (job_type, "running", hostname, time.time() - started, time.time() - age)
+        return self.connection.execute("INSERT INTO job (job_type, state, hostname, start_date, latest_heartbeat) VALUES (?, ?, ?, ?, ?)", values).lastrowid
+
+    def rows(self, sql, *values):
+        """Answer a question that was written for PostgreSQL."""
+        if self.away:
+            raise ConnectionError("refused")
+        names = next((value for value in values if isinstance(value, list)), [])
+        marks = ", ".join("?" for _name in names)
+        for old, new in ((r"= ANY\(%s\)", f"IN ({marks})"), ("%s", "?"), (r"extract\(epoch FROM ", "("), ("::float8", ""),
+                         (r"(now|clock_timestamp)\(\)", str(time.time() + self.ahead))):
+            sql = re.sub(old, new, sql)
+        return self.connection.execute(sql, [each for value in values for each in (value if isinstance(value, list) else [value])]).fetchall()
+
+
+TRIGGERER = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "check": {"kind": "job"}}
+
+
+@pytest.fixture
+def metadata(components, tmp_path, monkeypatch):
+    made = Metadata(tmp_path / "metadata")
+    monkeypatch.setattr(components, "rows", made.rows)
+    monkeypatch.setattr(components, "host_names", lambda: ["one", "one.example.com"])
+    components.data["components"] = {"triggerer": TRIGGERER}
+    yield made
+    made.connection.close()
+
+
+def note(tmp_path, number):
+    (tmp_path / "runtime/beats").write_text(json.dumps([1, number]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_heartbeat_of_another_host_makes_no_component_well(components, metadata, tmp_path, noted):
+    number = metadata.beats("one", age=600, started=900)
+    metadata.beats("two")
+    if noted:
+        note(tmp_path, number)
+    assert components.ask(TRIGGERER, components.data) == (False, "last heartbeat 600 s ago")
+
+
+def test_a_component_that_beats_on_another_host_only_is_named(components, metadata):
+    metadata.beats("two")
+    assert components.ask(TRIGGERER, components.data) == (False, "no heartbeat of host one or one.example.com")
+
+
+def test_a_second_process_of_the_host_makes_no_component_well(components, metadata, tmp_path):
+    note(tmp_path, metadata.beats("one", age=600, started=900))
+    metadata.beats("one.example.com")
+    assert components.ask(TRIGGERER, components.data)[0] is False
+
+
+def test_the_row_of_its_start_is_the_components_own_whatever_the_host_is_called(components, metadata, tmp_path):
+    note(tmp_path, metadata.beats("named-by-a-function"))
+    assert components.ask(TRIGGERER, components.data) == (True, "last heartbeat 1 s ago")
+
+
+def test_started_is_said_of_the_own_row_only(components, metadata, monkeypatch, tmp_path):
+    """Another host's component that starts at the same time, and the row of the process before, end no wait."""
+    monkeypatch.setattr(components, "current", lambda *_: ("", ""))
+    monkeypatch.setattr(components, "changed_since", lambda *_: False)
+    monkeypatch.setattr(components.signal, "signal", lambda *_: None)
+    metadata.beats("two", started=0)
+    metadata.beats("one", age=4, started=900)
+    own = []
+    monkeypatch.setattr(components.time, "sleep", lambda _seconds: own.append(metadata.beats("one", started=0)))
+    components.wait("triggerer")
+    assert json.loads((tmp_path / "runtime/beats").read_text(encoding="utf-8")) == [0, *own]
+
+
+def test_a_scheduler_whose_port_answers_has_to_beat_too(components, metadata, monkeypatch):
+    """The port answers for the newest row of the host, which after a kill is for half a minute the row of the process before."""
+    scheduler = {"unit": "airflow-scheduler", "job_type": "SchedulerJob", "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}}
+    monkeypatch.setattr(components, "ask_http", lambda _check: (True, "answers"))
+    metadata.beats("one", started=60, job_type="SchedulerJob")
+    assert components.ask(scheduler, components.data, time.time() - 2)[0] is False
+    metadata.beats("one", started=1, job_type="SchedulerJob")
+    assert components.ask(scheduler, components.data, time.time() - 2)[0] is True
+
+
+@pytest.mark.parametrize("ahead", [600, -600])
+def test_the_databases_clock_ends_no_wait_and_makes_none_endless(components, metadata, tmp_path, ahead):
+    metadata.ahead = ahead
+    note(tmp_path, metadata.beats("one"))
+    assert components.ask(TRIGGERER, components.data) == (True, "last heartbeat 1 s ago")
+    note(tmp_path, metadata.beats("one", age=300))
+    assert components.ask(TRIGGERER, components.data) == (False, "last heartbeat 300 s ago")
+
+
+@pytest.mark.parametrize(("ahead", "said"), [
+    (0, ""), (29, ""), (600, "the database's clock is 600 s ahead of this host's"), (-600, "the database's clock is 600 s behind this host's")])
+def test_a_clock_that_differs_is_reported(components, metadata, tmp_path, monkeypatch, capsys, ahead, said):
+    monkeypatch.setattr(components, "properties", lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
+    metadata.ahead = ahead
+    note(tmp_path, metadata.beats("one"))
+    components.reach()
+    assert capsys.readouterr().out.startswith(f"<4>{said}" if said else "") and bool(said) == bool(components.clocks_differ(components.data))
+    assert components.health() == int(bool(said))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "ok   airflow-triggerer: active (running), last heartbeat 1 s ago"
+    assert [line.startswith(f"FAIL clock: {said}") for line in lines[1:]] == ([True] if said else [])
+    # One component is not the host: its own runbook has nothing to mend here.
+    assert components.health("triggerer") == 0
+
+
+def test_an_answer_that_takes_its_time_is_no_difference_of_clocks(components, metadata, monkeypatch):
+    asked = time.time()
+    clock = iter([asked, asked + 50])
+    monkeypatch.setattr(components, "query", lambda _sql: asked + 45)
+    monkeypatch.setattr(components.time, "time", lambda: next(clock))
+    assert components.clock_ahead() == 0
+
+
 @pytest.mark.parametrize(("latest", "answer"), [(None, False), (100.5, False), (102.0, True)])
 def test_a_heartbeat_counts_after_the_signal_only(components, monkeypatch, latest, answer):
-    monkeypatch.setattr(components, "query", lambda *_: latest)
+    monkeypatch.setattr(components, "own_job", lambda _component: latest and (1, latest))
     assert components.beats_on({"job_type": "SchedulerJob"}, 100) is answer
 
 
-def test_a_database_that_is_away_proves_nothing(components, monkeypatch):
-    def away(*_):
-        raise ConnectionError
+def test_a_second_process_that_beats_on_tells_nobody_to_stop_again(components, metadata, tmp_path):
+    """A scheduler that drains drops its tasks if it is told twice."""
+    note(tmp_path, metadata.beats("one", age=60, started=900))
+    metadata.beats("one")
+    assert components.beats_on(TRIGGERER, time.time() - 30) is False
 
-    monkeypatch.setattr(components, "query", away)
-    assert components.beats_on({"job_type": "SchedulerJob"}, 100) is False
+
+def test_a_database_that_is_away_proves_nothing(components, metadata):
+    metadata.away = True
+    assert components.beats_on(TRIGGERER, 100) is False
+    assert components.ask(TRIGGERER, components.data) == (False, "refused")
+
+
+def test_a_function_for_the_hosts_name_is_found_where_airflow_finds_it(components, tmp_path, monkeypatch):
+    """A person's shell has no PYTHONPATH; the components' environment may have one."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/our_names.py").write_text("def name():\n    return 'flow-1'\n", encoding="utf-8")
+    (tmp_path / "airflow.cfg").write_text("[core]\nhostname_callable = our_names.name\n", encoding="utf-8")
+    (tmp_path / "environment").write_text(f'PYTHONPATH="{tmp_path}/lib"\n', encoding="utf-8")
+    (tmp_path / "components.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(components, "CONFIG_DIR", tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.delenv("PYTHONPATH")
+    components.really_load()
+    assert components.host_names() == ["flow-1"]
 
 
 def test_only_the_component_that_reads_a_file_starts_with_another_one(components, tmp_path, monkeypatch):
@@ -287,6 +435,7 @@ def test_a_process_that_is_stopped_by_a_signal_is_not_well(components, monkeypat
         states = {"ActiveState": "active", "SubState": "running", "MainPID": str(process.pid)}
         monkeypatch.setattr(components, "properties", lambda *_: states)
         monkeypatch.setattr(components, "ask", lambda *_: (True, "answers"))
+        monkeypatch.setattr(components, "clocks_differ", lambda _data: "")
         assert components.health() == 1
         process.send_signal(signal.SIGCONT)
         assert components.health() == 0

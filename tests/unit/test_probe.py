@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import yaml
+from ansible import constants as C
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -70,6 +71,20 @@ def test_a_program_has_its_arguments_its_input_and_its_environment(answers):
     assert answers["program"]["stdout"] == "no line breakx y|a b||$HOME|it's|"
 
 
+def test_the_input_is_in_no_output(answers):
+    """The fixture asks for -vvv, where a module shows what it was given."""
+    assert [name for name, answer in answers.items() if name != "no such option" and "invocation" in answer] == []
+
+
+def test_the_module_that_stands_in_writes_no_input_into_the_hosts_journal(action, monkeypatch):
+    given = {}
+    monkeypatch.setattr(action, "_execute_module", lambda _name, args, task_vars: given.update(args, task_vars=task_vars) or {"rc": 0})
+    action.by_module({"argv": ["cat"], "stdin": "a password"}, {"inventory_hostname": "one"})
+    assert given["stdin"] == "a password" and given["task_vars"]["inventory_hostname"] == "one"
+    # What _execute_module decides by.
+    assert C.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG", variables=given["task_vars"]) is True
+
+
 @pytest.mark.parametrize(("name", "said"), [("there", "asked"), ("away", "")])
 def test_nothing_is_run_where_what_is_to_be_asked_is_not_there(answers, name, said):
     assert (answers[name]["rc"], answers[name]["stdout"]) == (0, said)
@@ -98,15 +113,31 @@ def test_what_is_never_done_fails(answers):
     assert answers["not done, and nobody waits"]["failed"]
 
 
-def test_the_last_line_is_shown_while_it_is_waited_for(monkeypatch):
+@pytest.fixture
+def probe():
     spec = importlib.util.spec_from_file_location("probe_action", ROOT / "plugins/action/probe.py")
-    probe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(probe)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def action(probe):
+    task = mock.MagicMock(args={"stdin": "x", "wait": 100}, async_val=0, check_mode=False)
+    return probe.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=False), mock.MagicMock(), mock.MagicMock(), None)
+
+
+def test_the_last_line_is_shown_while_it_is_waited_for(probe, action, monkeypatch):
     clock, shown, answers = [0], [], [75] * 8 + [0]
     monkeypatch.setattr(probe, "time", types.SimpleNamespace(monotonic=lambda: sum(clock)))
     monkeypatch.setattr(probe.Display, "display", lambda self, line, *args, **kwargs: shown.append(line))
-    task = mock.MagicMock(args={"stdin": "x", "wait": 100}, async_val=0, check_mode=False)
-    action = probe.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=False), mock.MagicMock(), mock.MagicMock(), None)
     action.directly = lambda args: clock.append(10) or {"rc": answers.pop(0), "stdout": "", "stdout_lines": ["first", f"at {sum(clock)}"]}
     assert action.run(task_vars={"inventory_hostname": "one"})["rc"] == 0
     assert shown == ["  one: at 30 (30 s of at most 100 s)", "  one: at 60 (60 s of at most 100 s)"]
+
+
+def test_the_environment_of_a_validation_is_no_argument_of_a_module_that_logs():
+    """ansible.builtin.command writes its standard input into the host's journal."""
+    tasks = yaml.safe_load((ROOT / "roles/airflow_dags/tasks/validate.yml").read_text(encoding="utf-8"))
+    (task,) = [task for task in tasks if "airflow_dags_validation_environment" in str(task)]
+    assert "__airflow_dags_question" in task["probe"]["stdin"]

@@ -23,6 +23,8 @@ import traceback
 from pathlib import Path
 from xml.etree import ElementTree
 
+# It begins in the home of whoever signed in, which the components' user may not enter.
+os.chdir("/")
 REQUEST = json.load(sys.stdin)
 RELEASE = Path(os.path.realpath(REQUEST["release"]))
 DAGS = RELEASE / "dags"
