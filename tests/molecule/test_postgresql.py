@@ -195,18 +195,21 @@ def test_certificate_is_the_one_that_was_given(host):
 
 # What Airflow benefits from, as the server shows it.
 TUNED = {
-    "random_page_cost": "1.1", "effective_io_concurrency": "200", "max_wal_size": "2GB", "jit": "off", "autovacuum_vacuum_scale_factor": "0.05",
-    "autovacuum_analyze_scale_factor": "0.02", "idle_in_transaction_session_timeout": "30min", "log_lock_waits": "on",
+    "random_page_cost": "1.1", "effective_io_concurrency": "200", "max_wal_size": "2GB", "jit": "off",
+    "autovacuum_vacuum_scale_factor": "0.05", "autovacuum_analyze_scale_factor": "0.02", "idle_in_transaction_session_timeout": "30min", "log_lock_waits": "on",
 }
 
 
 def test_settings_that_airflow_benefits_from_are_in_force(host):
     given = variables(host)
-    expected = {name: value for name, value in TUNED.items() if f"postgresql_{name}" not in given and name not in given.get("postgresql_settings", {})}
+    expected = {name: value for name, value in TUNED.items()
+                if f"postgresql_{name}" not in given and name not in given.get("postgresql_settings", {})}
     assert {name: show(host, name) for name in expected} == expected
 
 
-# ---- sessions that wait in a transaction on purpose. Sessions of libpq in this environment are ended after half a second of that, unless they say otherwise.
+# ---- sessions that wait in a transaction on purpose
+
+# The server ends sessions of libpq in this environment after half a second of waiting, unless they say otherwise.
 IMPATIENT = "PGOPTIONS='-c idle_in_transaction_session_timeout=500ms'"
 
 
@@ -227,7 +230,8 @@ def test_a_forgotten_transaction_is_ended(host):
 def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
     """pg_dump waits for a table, and the session that holds its snapshot does nothing meanwhile."""
     program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
-    done = host.run(f"{locked(host, 'slot_pool', 4)}; {IMPATIENT} {program} run {setting('airflow_config_dir')}/backup.json")
+    program = f"{program} run {setting('airflow_config_dir')}/backup.json"
+    done = host.run(f"{locked(host, 'slot_pool', 4)}; {IMPATIENT} {program}")
     assert done.rc == 0, done.stderr
     assert '"sha256"' in done.stdout
 
@@ -238,8 +242,8 @@ def updater(host, setting):
     path = "/var/tmp/airflow_database.py"
     content = base64.b64encode((ROOT / "roles/airflow/files/database.py").read_bytes()).decode()
     host.check_output(f"printf '%s' {content} | base64 -d > {path} && chmod 0644 {path}")
-    python = (f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv --reuid={setting('airflow_user')}"
-              f" --regid={setting('airflow_group')} --init-groups {setting('airflow_install_dir')}/venv/bin/python")
+    python = (f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv"
+              f" --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups {setting('airflow_install_dir')}/venv/bin/python")
     yield path, python
     host.check_output(f"rm {path}")
 
@@ -275,10 +279,11 @@ def test_connections_of_a_migration_outlive_the_limit_for_idle_transactions(host
 
 
 def test_a_migration_outlives_the_limit_for_idle_transactions(host, updater, setting):
-    """It waits for a table at its end, while two sessions hold locks: that of the installer and that of Airflow itself."""
+    """It waits for a table at its end, while two sessions hold locks: the installer's and Airflow's own."""
     path, python = updater
     ask = "SELECT state FROM pg_stat_activity WHERE application_name = 'airflow-installer'"
-    host.check_output(f"{locked(host, 'slot_pool', 12)}; {python} {path} begin {setting('airflow_admin_user')} admin@example.com < /dev/null")
+    begin = f"{path} begin {setting('airflow_admin_user')} admin@example.com < /dev/null"
+    host.check_output(f"{locked(host, 'slot_pool', 12)}; {python} {begin}")
     # Airflow takes seconds to import, and the lock of the installer was taken before.
     host.check_output("sleep 3")
     assert sql(host, ask) == [["idle"]]

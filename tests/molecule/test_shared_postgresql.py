@@ -24,12 +24,17 @@ SHARED = {"postgresql_shared": True, "postgresql_manage_settings": True}
 
 def shop(host):
     """Whether the shop can use its database, over TCP and over the socket."""
-    return [sign_in(host, "shop", "shop", password=PASSWORD, address=address).rc for address in ("127.0.0.1", "/var/run/postgresql")] == [0, 0]
+    return [
+        sign_in(host, "shop", "shop", password=PASSWORD, address=address).rc
+        for address in ("127.0.0.1", "/var/run/postgresql")
+    ] == [0, 0]
 
 
 def airflow(host, setting):
     """Whether Airflow can use its database."""
-    password = host.check_output(f"sed 's,.*://[^:]*:,,; s,@.*,,' {setting('airflow_config_dir')}/secrets/sql_alchemy_conn")
+    password = host.check_output(
+        f"sed 's,.*://[^:]*:,,; s,@.*,,' {setting('airflow_config_dir')}/secrets/sql_alchemy_conn"
+    )
     return sign_in(host, setting("airflow_database_user"), setting("airflow_database_name"), password=password).rc == 0
 
 
@@ -39,7 +44,7 @@ def copies(host, hba):
 
 @pytest.fixture(scope="module")
 def hba(host):
-    """pg_hba.conf as another application's administrator leaves it on a server with database shop. Afterwards all is as before."""
+    """pg_hba.conf as the administrator of database shop leaves it. Afterwards all is as before."""
     path = show(host, "hba_file")
     before = copies(host, path)
     sql(host, f"CREATE ROLE shop LOGIN PASSWORD '{PASSWORD}'")
@@ -61,7 +66,11 @@ def hba(host):
 def test_a_server_that_serves_another_application_is_refused_before_anything_changes(host, setting, hba, playbook):
     done = play(playbook)
     assert done.failed and done.changed == 0, done.output
-    assert "database shop" in done.text and "postgresql_shared: true" in done.text and "Nothing was changed on" in done.text
+    assert (
+        "database shop" in done.text
+        and "postgresql_shared: true" in done.text
+        and "Nothing was changed on" in done.text
+    )
     assert host.file(hba).content_string == RULES and shop(host) and airflow(host, setting)
 
 
@@ -84,7 +93,9 @@ def test_a_shared_server_keeps_the_rules_of_others_and_a_copy(host, setting, hba
     assert host.file(copy).content_string == RULES and host.file(copy).mode == 0o640
     assert shop(host) and airflow(host, setting)
     # The server has read the rules, and knows no error in them.
-    assert sql(host, "SELECT database[1] FROM pg_hba_file_rules ORDER BY line_number LIMIT 1") == [[setting("airflow_database_name")]]
+    assert sql(host, "SELECT database[1] FROM pg_hba_file_rules ORDER BY line_number LIMIT 1") == [
+        [setting("airflow_database_name")]
+    ]
     assert sql(host, "SELECT error FROM pg_hba_file_rules WHERE error IS NOT NULL") == []
     assert sql(host, "SELECT pg_postmaster_start_time()") == started
     assert play("postgres", **SHARED).changed == 0
@@ -93,9 +104,14 @@ def test_a_shared_server_keeps_the_rules_of_others_and_a_copy(host, setting, hba
 
 def test_removal_leaves_the_rules_of_others_and_does_not_restart_the_server(host, setting, hba, tmp_path):
     """The role's own removal, of a database that is not there: Airflow's goes on."""
-    gone = {"postgresql_databases": [{"name": "gone", "owner": "gone"}], "postgresql_users": [{"name": "gone", "password": ""}]}
+    gone = {
+        "postgresql_databases": [{"name": "gone", "owner": "gone"}],
+        "postgresql_users": [{"name": "gone", "password": ""}],
+    }
     tasks = [{"ansible.builtin.import_role": {"name": "postgresql", "tasks_from": "remove.yml"}, "vars": gone}]
-    (tmp_path / "remove.yml").write_text(yaml.safe_dump([{"hosts": "airflow_postgres", "become": True, "tasks": tasks}]), encoding="utf-8")
+    (tmp_path / "remove.yml").write_text(
+        yaml.safe_dump([{"hosts": "airflow_postgres", "become": True, "tasks": tasks}]), encoding="utf-8"
+    )
     started = sql(host, "SELECT pg_postmaster_start_time()")
     done = play(os.path.relpath(tmp_path / "remove", ROOT / "playbooks"), postgresql_port=int(show(host, "port")))
     assert not done.failed, done.output

@@ -50,20 +50,26 @@ def test_a_host_without_a_server_has_no_neighbours(tmp_path):
     assert answer == {"rules": "absent", "others": [], "kept": [], "taken": [], "settings": {}, "error": ""}
 
 
-@pytest.mark.parametrize(("rules", "who"), [(PACKAGE, "foreign"), (OWN, "own"), (BLOCK + PACKAGE, "block"), (BLOCK + OWN, "block"), ("", "foreign")])
+@pytest.mark.parametrize(
+    ("rules", "who"),
+    [(PACKAGE, "foreign"), (OWN, "own"), (BLOCK + PACKAGE, "block"), (BLOCK + OWN, "block"), ("", "foreign")],
+)
 def test_the_writer_of_the_rules_is_known_by_marks(server, rules, who):
     assert server(rules)()["rules"] == who
 
 
-@pytest.mark.parametrize(("declared", "rules"), [
-    (AIRFLOW, OWN),
-    # A database that is no longer declared loses its rules, as before.
-    ({"flow": "flow"}, OWN),
-    # Damage that the role mends.
-    (AIRFLOW, OWN.replace("scram-sha-256", "reject")),
-    (AIRFLOW, OWN.replace("scram-sha-256", "trust") + "nonsense\n"),
-    (AIRFLOW, OWN + "host all all all reject\n"),
-])
+@pytest.mark.parametrize(
+    ("declared", "rules"),
+    [
+        (AIRFLOW, OWN),
+        # A database that is no longer declared loses its rules, as before.
+        ({"flow": "flow"}, OWN),
+        # Damage that the role mends.
+        (AIRFLOW, OWN.replace("scram-sha-256", "reject")),
+        (AIRFLOW, OWN.replace("scram-sha-256", "trust") + "nonsense\n"),
+        (AIRFLOW, OWN + "host all all all reject\n"),
+    ],
+)
 def test_a_host_that_this_role_installed_passes_and_is_not_asked(server, monkeypatch, declared, rules):
     monkeypatch.setattr(neighbours, "ask", None)
     monkeypatch.setattr(neighbours, "running", lambda _data: ("5432", "/run"))
@@ -71,32 +77,67 @@ def test_a_host_that_this_role_installed_passes_and_is_not_asked(server, monkeyp
     assert (answer["others"], answer["kept"], answer["error"]) == ([], [], "")
 
 
-@pytest.mark.parametrize("line", [
-    "host shop shop 10.0.0.7/32 md5", "host  all  all  127.0.0.1/32  scram-sha-256", "local all all peer # for the shop", 'hostssl "shop" shop 10.0.0.0/8 cert',
-    "host replication standby 10.0.0.9/32 scram-sha-256", 'host "airflow",shop all 10.0.0.7/32 md5', "host all postgres 127.0.0.1/32 md5"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "host shop shop 10.0.0.7/32 md5",
+        "host  all  all  127.0.0.1/32  scram-sha-256",
+        "local all all peer # for the shop",
+        'hostssl "shop" shop 10.0.0.0/8 cert',
+        "host replication standby 10.0.0.9/32 scram-sha-256",
+        'host "airflow",shop all 10.0.0.7/32 md5',
+        "host all postgres 127.0.0.1/32 md5",
+    ],
+)
 def test_a_rule_that_somebody_added_to_ours_is_another_application(server, line):
     answer = server(OWN + line + "\n")()
     assert answer["others"] == [f"rule `{line}`"] and answer["kept"] == [line]
 
 
-@pytest.mark.parametrize(("rules", "oids", "shared", "refused"), [
-    (PACKAGE, [], False, False), (PACKAGE, [16384], False, True), (PACKAGE, [16384], True, False), (OWN, [16384], False, False),
-    (BLOCK + PACKAGE, [16384], False, True), (BLOCK + PACKAGE, [16384], True, False)])
+@pytest.mark.parametrize(
+    ("rules", "oids", "shared", "refused"),
+    [
+        (PACKAGE, [], False, False),
+        (PACKAGE, [16384], False, True),
+        (PACKAGE, [16384], True, False),
+        (OWN, [16384], False, False),
+        (BLOCK + PACKAGE, [16384], False, True),
+        (BLOCK + PACKAGE, [16384], True, False),
+    ],
+)
 def test_a_server_that_is_down_is_refused_if_it_would_have_to_be_asked(server, rules, oids, shared, refused):
     assert bool(server(rules, *oids)(shared)["error"]) is refused
 
 
-ANSWER = {"databases": {"airflow": "airflow", "shop": "shop"}, "tables": False, "standbys": [], "settings": {"port": "5432"}}
+ANSWER = {
+    "databases": {"airflow": "airflow", "shop": "shop"},
+    "tables": False,
+    "standbys": [],
+    "settings": {"port": "5432"},
+}
 
 
-@pytest.mark.parametrize(("change", "declared", "others", "taken"), [
-    ({}, AIRFLOW, ["database shop"], []),
-    ({}, {**AIRFLOW, "shop": "shop"}, [], []),
-    ({"tables": True, "standbys": ["blue"]}, {**AIRFLOW, "shop": "shop"}, ["tables in database postgres", "replication to blue"], []),
-    ({"databases": {}}, AIRFLOW, [], []),
-    ({"databases": {"airflow": "bob"}}, AIRFLOW, [], ["database airflow belongs to role bob, not to airflow"]),
-    ({"databases": {"shop": "airflow"}}, AIRFLOW, ["database shop"], ["role airflow owns database shop, which is not declared"]),
-])
+@pytest.mark.parametrize(
+    ("change", "declared", "others", "taken"),
+    [
+        ({}, AIRFLOW, ["database shop"], []),
+        ({}, {**AIRFLOW, "shop": "shop"}, [], []),
+        (
+            {"tables": True, "standbys": ["blue"]},
+            {**AIRFLOW, "shop": "shop"},
+            ["tables in database postgres", "replication to blue"],
+            [],
+        ),
+        ({"databases": {}}, AIRFLOW, [], []),
+        ({"databases": {"airflow": "bob"}}, AIRFLOW, [], ["database airflow belongs to role bob, not to airflow"]),
+        (
+            {"databases": {"shop": "airflow"}},
+            AIRFLOW,
+            ["database shop"],
+            ["role airflow owns database shop, which is not declared"],
+        ),
+    ],
+)
 def test_what_is_not_declared_belongs_to_another_application(change, declared, others, taken):
     assert neighbours.judge({**ANSWER, **change}, declared) == (others, taken)
 
@@ -114,8 +155,12 @@ def ask(place, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1)
 
     def run(statement, database="postgres"):
-        return subprocess.run(["psql", "-X", "-A", "-t", "-h", place[1], "-p", place[0], "-d", database, "-c", statement],
-                              capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["psql", "-X", "-A", "-t", "-h", place[1], "-p", place[0], "-d", database, "-c", statement],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     return run
 
@@ -123,8 +168,12 @@ def ask(place, monkeypatch):
 def test_a_real_server_tells_databases_tables_and_settings(ask, place):
     before = neighbours.ask(place, "/none", 0)
     assert before["databases"] == {} and not before["tables"] and before["standbys"] == []
-    assert before["settings"]["max_connections"] == "100" and before["settings"]["port"] == "5432" and before["settings"]["ssl"] == "off"
-    ask("CREATE DATABASE \"the shop\"")
+    assert (
+        before["settings"]["max_connections"] == "100"
+        and before["settings"]["port"] == "5432"
+        and before["settings"]["ssl"] == "off"
+    )
+    ask('CREATE DATABASE "the shop"')
     ask("CREATE TABLE orders ()")
     ask("SELECT pg_create_physical_replication_slot('standby')")
     try:
@@ -133,7 +182,7 @@ def test_a_real_server_tells_databases_tables_and_settings(ask, place):
     finally:
         ask("SELECT pg_drop_replication_slot('standby')")
         ask("DROP TABLE orders")
-        ask("DROP DATABASE \"the shop\"")
+        ask('DROP DATABASE "the shop"')
 
 
 def test_settings_of_our_own_file_are_not_those_of_the_server(ask, place):
@@ -157,6 +206,17 @@ def test_a_server_that_refuses_is_told_in_its_own_words(ask, monkeypatch, place)
 def test_the_program_answers_json(server, tmp_path):
     server(OWN + "host shop shop 10.0.0.7/32 md5\n")
     # As action probe runs it: from standard input.
-    command = [sys.executable, "-", tmp_path / "data", tmp_path / "pg_hba.conf", "/none", "false", "0", json.dumps(AIRFLOW)]
-    done = subprocess.run(command, input=PROGRAM.read_text(encoding="utf-8"), capture_output=True, text=True, check=True)
+    command = [
+        sys.executable,
+        "-",
+        tmp_path / "data",
+        tmp_path / "pg_hba.conf",
+        "/none",
+        "false",
+        "0",
+        json.dumps(AIRFLOW),
+    ]
+    done = subprocess.run(
+        command, input=PROGRAM.read_text(encoding="utf-8"), capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["kept"] == ["host shop shop 10.0.0.7/32 md5"]

@@ -90,8 +90,8 @@ def status(admin, timeout):
 def keep_idle_transactions():
     """Let the connections of Airflow in this process wait in a transaction without limit.
 
-    During a migration Airflow holds a lock of its own on a second connection, whose transaction is idle until the end. The server must not end
-    that session. An option of the connection would be shorter, but PgBouncer refuses it.
+    During a migration Airflow holds a lock of its own on a second connection, whose transaction is idle until the end.
+    The server must not end that session. An option of the connection would be shorter, but PgBouncer refuses it.
     """
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
@@ -110,7 +110,8 @@ def update(admin, email, password):
     """Migrate the schema and create the administrator."""
     # Held until this process ends: another host's is waited for.
     lock = connect(0)
-    # In a transaction the server would see an idle one, end it after idle_in_transaction_session_timeout, and so free the lock during the migration.
+    # In a transaction the session would be idle. The server would end it after idle_in_transaction_session_timeout,
+    # and so free the lock during the migration.
     lock.autocommit = True
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
     keep_idle_transactions()

@@ -436,7 +436,8 @@ def now(path_of_config):
 def statements(manifest, fate, keep):
     """Return the SQL before and after the dump's own. All of it is one transaction."""
     # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
-    before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
+    before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
+    before.append("SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));")
     before.append(f"ALTER SCHEMA public RENAME TO {keep};" if keep else "DROP SCHEMA public CASCADE;")
     before += ["CREATE SCHEMA public;", "GRANT USAGE ON SCHEMA public TO PUBLIC;"]
     after = []
