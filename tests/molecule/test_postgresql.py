@@ -1,9 +1,11 @@
 """The database server, asked as its superuser, as its clients and as people who have no business there."""
 
+import base64
 import ipaddress
 import re
 
 import pytest
+from conftest import ROOT
 
 pytestmark = pytest.mark.groups("airflow_postgres")
 
@@ -189,3 +191,101 @@ def test_certificate_is_the_one_that_was_given(host):
             assert (copy.user, copy.group, copy.mode) == ("root", "postgres", 0o640)
     for name, value in given.get("postgresql_settings", {}).items():
         assert sql(host, f"SELECT setting, boot_val, source FROM pg_settings WHERE name = '{name}'")[0][2] == "configuration file", value
+
+
+# What Airflow benefits from, as the server shows it.
+TUNED = {
+    "random_page_cost": "1.1", "effective_io_concurrency": "200", "max_wal_size": "2GB", "jit": "off",
+    "autovacuum_vacuum_scale_factor": "0.05", "autovacuum_analyze_scale_factor": "0.02", "idle_in_transaction_session_timeout": "30min", "log_lock_waits": "on",
+}
+
+
+def test_settings_that_airflow_benefits_from_are_in_force(host):
+    given = variables(host)
+    expected = {name: value for name, value in TUNED.items()
+                if f"postgresql_{name}" not in given and name not in given.get("postgresql_settings", {})}
+    assert {name: show(host, name) for name in expected} == expected
+
+
+# ---- sessions that wait in a transaction on purpose
+
+# The server ends sessions of libpq in this environment after half a second of waiting, unless they say otherwise.
+IMPATIENT = "PGOPTIONS='-c idle_in_transaction_session_timeout=500ms'"
+
+
+def locked(host, table, seconds):
+    """Shell: nobody can read the table for so long. Ends when the lock is held."""
+    port = show(host, "port")
+    hold = f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds})"
+    return f"cd / && (runuser -u postgres -- psql -X -q -p {port} -d airflow -c '{hold}' > /dev/null 2>&1 &) ; sleep 1"
+
+
+def test_a_forgotten_transaction_is_ended(host):
+    """The counterpart of the tests that follow."""
+    forgotten = "(echo 'BEGIN;'; sleep 1.5; echo 'SELECT 1;') | psql -X -v ON_ERROR_STOP=1 -d postgres"
+    done = host.run(f"cd / && runuser -u postgres -- env {IMPATIENT} PGPORT={show(host, 'port')} sh -c %s", forgotten)
+    assert done.rc != 0 and "idle-in-transaction timeout" in done.stderr
+
+
+def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
+    """pg_dump waits for a table, and the session that holds its snapshot does nothing meanwhile."""
+    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
+    program = f"{program} run {setting('airflow_config_dir')}/backup.json"
+    done = host.run(f"{locked(host, 'slot_pool', 4)}; {IMPATIENT} {program}")
+    assert done.rc == 0, done.stderr
+    assert '"sha256"' in done.stdout
+
+
+@pytest.fixture
+def updater(host, setting):
+    """The program that migrates the database, on the host; a command that runs Python as Airflow does."""
+    path = "/var/tmp/airflow_database.py"
+    content = base64.b64encode((ROOT / "roles/airflow/files/database.py").read_bytes()).decode()
+    host.check_output(f"printf '%s' {content} | base64 -d > {path} && chmod 0644 {path}")
+    python = (f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv"
+              f" --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups {setting('airflow_install_dir')}/venv/bin/python")
+    yield path, python
+    host.check_output(f"rm {path}")
+
+
+CONNECTIONS = """
+import importlib.util, os, pathlib, sys, time
+from sqlalchemy import create_engine, exc, text
+
+spec = importlib.util.spec_from_file_location("database", sys.argv[1])
+database = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(database)
+url = pathlib.Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
+
+def survives():
+    connection = create_engine(url).connect()
+    connection.execute(text("SELECT 1"))
+    time.sleep(1.5)
+    try:
+        connection.execute(text("SELECT 1"))
+        return True
+    except exc.DBAPIError:
+        return False
+
+before = survives()
+database.keep_idle_transactions()
+print(before, survives())
+"""
+
+
+def test_connections_of_a_migration_outlive_the_limit_for_idle_transactions(host, updater):
+    path, python = updater
+    assert host.check_output(f"{python} -c %s {path}", CONNECTIONS).splitlines()[-1] == "False True"
+
+
+def test_a_migration_outlives_the_limit_for_idle_transactions(host, updater, setting):
+    """It waits for a table at its end, while two sessions hold locks: the installer's and Airflow's own."""
+    path, python = updater
+    ask = "SELECT state FROM pg_stat_activity WHERE application_name = 'airflow-installer'"
+    begin = f"{path} begin {setting('airflow_admin_user')} admin@example.com < /dev/null"
+    host.check_output(f"{locked(host, 'slot_pool', 12)}; {python} {begin}")
+    # Airflow takes seconds to import, and the lock of the installer was taken before.
+    host.check_output("sleep 3")
+    assert sql(host, ask) == [["idle"]]
+    done = host.run(f"{python} {path} wait")
+    assert done.rc == 0, done.stderr

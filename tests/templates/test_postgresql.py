@@ -1,9 +1,12 @@
 """Sizes that role postgresql works out, its rules for input, and its files, rendered by Ansible's own engine without a host."""
 
+import importlib
+import json
 import pathlib
 import re
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
@@ -99,9 +102,37 @@ def test_wiring_counts_the_pools_of_every_component():
 
 
 def test_extra_settings_are_quoted():
-    found = settings(postgresql_settings={"log_line_prefix": "it's %m\\", "log_connections": True, "random_page_cost": 1.1})
+    found = settings(postgresql_settings={"log_line_prefix": "it's %m\\", "log_connections": True, "seq_page_cost": 1.1})
     assert found["log_line_prefix"] == "'it''s %m\\\\'"
-    assert (found["log_connections"], found["random_page_cost"]) == ("'true'", "'1.1'")
+    assert (found["log_connections"], found["seq_page_cost"]) == ("'true'", "'1.1'")
+
+
+# What Airflow benefits from: what the file has by default, another value, and what the file has then.
+TUNED = {
+    "random_page_cost": ("1.1", 4, "4"),
+    "effective_io_concurrency": ("200", 16, "16"),
+    "max_wal_size": ("2GB", "8GB", "8GB"),
+    "jit": ("off", True, "on"),
+    "autovacuum_vacuum_scale_factor": ("0.05", 0.01, "0.01"),
+    "autovacuum_analyze_scale_factor": ("0.02", 0.01, "0.01"),
+    "idle_in_transaction_session_timeout": ("'30min'", 0, "'0'"),
+    "log_lock_waits": ("on", False, "off"),
+}
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_settings_for_airflow_have_a_value_a_variable_and_a_reason(name):
+    default, other, written = TUNED[name]
+    assert settings()[name] == default
+    assert settings(**{f"postgresql_{name}": other})[name] == written
+    # Above the setting, in the file that an administrator opens on the host.
+    reason = render("postgresql.conf.j2").split(f"\n{name} = ")[0].splitlines()[-1]
+    assert re.fullmatch(r"# .{40,}\.", reason)
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_settings_of_a_site_win_and_stand_in_the_file_once(name):
+    assert settings(postgresql_settings={name: "x"})[name] == "'x'"
 
 
 def test_only_the_declared_may_connect():
@@ -118,6 +149,151 @@ def test_other_hosts_connect_over_tls_only():
                   postgresql_databases=[{"name": "airflow", "owner": "airflow", "users": ["reporting"]}])
     assert found[-1] == ["hostssl", '"airflow"', '"airflow","reporting"', "10.0.0.0/24", "scram-sha-256"]
     assert not [rule for rule in found if rule[0] == "host" and rule[3] != "127.0.0.1/32"]
+
+
+# ---- a server that other applications use
+
+
+def answer(rules="foreign", **given):
+    """What files/neighbours.py says of a server, as the role has it."""
+    settings_ = {"port": "5432", "listen_addresses": "localhost", "max_connections": "100", "ssl": "on"}
+    said = {"rules": rules, "others": [], "kept": [], "taken": [], "settings": settings_, "error": ""} | given
+    return {"__postgresql_neighbours_answer": {"stdout": json.dumps(said)}, "inventory_hostname": "db-1"}
+
+
+SHOP = answer(others=["database crm", "database shop"])
+
+
+def refusals(**given):
+    return value("__postgresql_neighbours_errors", **given)
+
+
+def test_a_server_that_serves_another_application_is_refused_with_the_way_to_share_it():
+    (message,) = refusals(**SHOP)
+    for words in ("database crm, database shop", "/etc/postgresql/15/main/pg_hba.conf", "postgresql_shared: true", "group_vars/all/main.yml",
+                  "postgresql_databases"):
+        assert words in message
+    assert refusals(**SHOP, postgresql_shared=True) == []
+
+
+@pytest.mark.parametrize("given", [
+    answer("absent", settings={}), answer("own", settings={}), answer("foreign"), {**SHOP, "postgresql_shared": True},
+    {**answer("block", others=["database shop"], settings={}), "postgresql_shared": True},
+    {**SHOP, "postgresql_shared": True, "postgresql_manage_settings": True, "postgresql_max_connections": 500, "postgresql_port": 5433},
+])
+def test_a_server_of_our_own_a_new_one_and_a_shared_one_pass(given):
+    assert refusals(**given) == []
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"settings": {"port": "5433", "listen_addresses": "*", "max_connections": "100", "ssl": "on"}}, "Set airflow_database_port: 5433"),
+    ({"settings": {"port": "5432", "listen_addresses": "10.0.0.5", "max_connections": "100", "ssl": "on"}}, "listens on 10.0.0.5"),
+    ({"settings": {"port": "5432", "listen_addresses": "", "max_connections": "100", "ssl": "on"}}, "listens on no address"),
+    ({"postgresql_max_connections": 170}, "has max_connections 100, and Airflow alone may need 170"),
+    ({"postgresql_tls_certificate": "/a", "postgresql_tls_key": "/b"}, "would replace the certificate"),
+    ({"settings": {"port": "5432", "listen_addresses": "*", "max_connections": "100", "ssl": "off"}, "postgresql_listen_addresses": ["10.0.0.5"],
+      "postgresql_allowed_networks": ["10.0.0.0/24"]}, "has TLS off"),
+    ({"taken": ["database airflow belongs to role bob, not to airflow"]}, "belongs to role bob"),
+    ({"error": "it is down"}, "it is down"),
+])
+def test_a_shared_server_that_does_not_fit_is_refused(given, words):
+    said = {key: given[key] for key in ("settings", "taken", "error") if key in given}
+    rest = {key: value_ for key, value_ in given.items() if key not in said}
+    (message,) = refusals(**answer(others=["database shop"], **said), postgresql_shared=True, **rest)
+    assert words in message
+
+
+def test_what_the_site_sets_for_a_shared_server_counts():
+    given = {"postgresql_shared": True, "postgresql_max_connections": 170, "postgresql_listen_addresses": ["10.0.0.5"]}
+    assert len(refusals(**SHOP, **given)) == 2
+    assert refusals(**SHOP, **given, postgresql_settings={"max_connections": 270, "listen_addresses": "localhost, 10.0.0.5"}) == []
+
+
+def test_a_shared_server_keeps_its_settings():
+    assert settings(postgresql_shared=True) == {}
+    given = {"postgresql_shared": True, "postgresql_settings": {"max_connections": 270}}
+    assert settings(**given) == {"max_connections": "'270'"} and errors(**given) == []
+    assert settings(postgresql_shared=True, postgresql_manage_settings=True) == settings()
+
+
+def test_a_shared_server_gets_no_defaults_for_new_clusters():
+    written = [item["path"] for item in value("__postgresql_files", postgresql_shared=True)]
+    assert written == ["/etc/postgresql/15/main/conf.d/90-ansible.conf"]
+    assert len(value("__postgresql_files")) == 4
+
+
+def test_a_shared_server_is_restarted_for_nothing_but_the_settings_of_the_site():
+    waits = {"__postgresql_answer": {"query_result": [{"restart": ["max_connections", "shared_buffers"]}]}, **SHOP}
+    assert value("__postgresql_must_restart", **waits) == ["max_connections", "shared_buffers"]
+    assert value("__postgresql_must_restart", **waits, postgresql_shared=True) == []
+    assert value("__postgresql_must_restart", **waits, postgresql_shared=True, postgresql_settings={"max_connections": 270}) == ["max_connections"]
+
+
+@pytest.mark.parametrize(("said", "shared", "kept"), [
+    (answer("absent"), False, False), (answer("own"), False, False), (answer("own"), True, False), (answer("own", kept=["host a"]), True, True),
+    (answer("foreign"), False, True), (answer("foreign"), True, True), (answer("block"), True, False), (answer("block"), False, True)])
+def test_rules_of_somebody_else_are_copied_before_they_change(said, shared, kept):
+    assert value("__postgresql_hba_is_kept", **said, postgresql_shared=shared) is kept
+
+
+@pytest.fixture
+def edit(tmp_path, capsys, request):
+    """edit("configure", "Write our rules", ...): run a task of the role that edits pg_hba.conf below tmp_path; return whether it changed something."""
+    hba = tmp_path / "pg_hba.conf"
+
+    def run(file, words, **given):
+        loaded = DataLoader().load_from_file(str(ROLE / f"tasks/{file}.yml"), trusted_as_template=True)
+        (task,) = [task for task in loaded if words in task["name"]]
+        (name,) = [key for key in task if key.startswith("ansible.builtin.")]
+        given = {"ansible_search_path": [str(ROLE)], "__postgresql_config_dir": str(tmp_path)} | given
+        module = importlib.import_module(f"ansible.modules.{name.rpartition('.')[2]}")
+        with patch_module_args({**templar(**given).template(task[name]), "_ansible_remote_tmp": str(tmp_path), "_ansible_tmpdir": str(tmp_path)}):
+            with pytest.raises(SystemExit):
+                module.main()
+        return json.loads(capsys.readouterr().out)["changed"]
+
+    request.addfinalizer(lambda: hba.unlink(missing_ok=True))
+    return run
+
+
+RULES_OF_THE_SHOP = """# Our shop. Ask Ann before you change this.
+local all postgres peer
+hostssl shop shop 10.1.0.0/16 scram-sha-256
+host all all 127.0.0.1/32 md5
+"""
+
+
+def test_our_rules_stand_above_those_of_other_applications_and_go_alone(edit, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text(RULES_OF_THE_SHOP, encoding="utf-8")
+    assert edit("configure", "Write our rules", postgresql_shared=True)
+    text = hba.read_text(encoding="utf-8")
+    block, rest = text.split("# END role postgresql\n")
+    assert block.startswith("# BEGIN role postgresql\n") and rest == RULES_OF_THE_SHOP
+    # The first rule that matches counts, and each of ours names our database and our role: nobody else meets it.
+    lines = [line.split() for line in block.splitlines() if line and not line.startswith("#")]
+    assert lines and all(line[1:3] == ['"airflow"', '"airflow"'] for line in lines)
+    assert not edit("configure", "Write our rules", postgresql_shared=True)
+    assert hba.read_text(encoding="utf-8") == text
+
+    assert edit("remove", "Remove our rules from a file that is shared")
+    assert hba.read_text(encoding="utf-8") == RULES_OF_THE_SHOP
+
+
+def test_a_file_of_our_own_that_becomes_shared_is_not_taken_for_our_own_again(edit, tmp_path):
+    hba = tmp_path / "pg_hba.conf"
+    hba.write_text(render("pg_hba.conf.j2") + "host shop shop 10.1.0.7/32 scram-sha-256\n", encoding="utf-8")
+    assert edit("configure", "Hand a file of our own over")
+    edit("configure", "Write our rules", postgresql_shared=True)
+    edit("remove", "Remove our rules from a file that is shared")
+    left = hba.read_text(encoding="utf-8")
+    assert "host shop shop" in left and "local  all  postgres  peer" in left and "Generated by role postgresql from" not in left
+
+
+def test_removal_keeps_the_rules_that_somebody_added():
+    left = value("__postgresql_hba_left", **answer("own", kept=["host shop shop 10.1.0.7/32 md5"]))
+    assert left.startswith("host shop shop 10.1.0.7/32 md5\n# Written when") and left.endswith("::1/128  scram-sha-256\n")
+    assert value("__postgresql_hba_left", **answer("own")).startswith("# Written when")
 
 
 def test_tls_is_set_with_a_certificate_only():

@@ -402,7 +402,9 @@ def test_the_dump_and_the_numbers_are_of_one_snapshot_while_the_lock_is_held(hos
     # Without autocommit the lock's connection would be a transaction of hours. A lock that is waited for has a limit.
     assert asked == ["autocommit True", "SET lock_timeout = '1h'", "SELECT pg_advisory_lock(hashtext('airflow-backup'))", "close"]
     read = [what for number, what in host.events if number == reader]
-    assert read[:2] == ["isolation_level=REPEATABLE READ readonly=True", "SELECT pg_export_snapshot()"] and read[-1] == "close"
+    # Its transaction is idle while pg_dump works, so the server must not limit it.
+    assert read[:3] == ["isolation_level=REPEATABLE READ readonly=True", "SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT pg_export_snapshot()"]
+    assert read[-1] == "close"
     assert "--snapshot=snapshot-7" in (host.path / "arguments").read_text(encoding="utf-8").split()
     # The lock is the first to come and the last to go.
     assert host.events[0][0] == lock and host.events[-1] == (lock, "close")
@@ -497,7 +499,8 @@ def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
     done = restore()
     assert done["rows"] == dict.fromkeys(backup.COUNTED, 3) and re.fullmatch(r"replaced_\d{8}t\d{6}z", done["kept"])
     sql = (host.path / "sql").read_text(encoding="utf-8").splitlines()
-    assert sql[:2] == ["BEGIN;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"] and sql[-1] == "COMMIT;"
+    assert sql[:3] == ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
+    assert sql[-1] == "COMMIT;"
     assert "COPY dag FROM stdin;" in sql
 
 

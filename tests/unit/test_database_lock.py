@@ -52,7 +52,8 @@ DRIVER = """
 import events
 OperationalError = OSError
 class Connection:
-    autocommit = False
+    def __setattr__(self, name, value):
+        events.note(f"{name} {value}")
     def cursor(self):
         return self
     def execute(self, statement, *_values):
@@ -119,7 +120,31 @@ def test_the_lock_is_taken_before_the_migration_and_held_until_all_is_done(hosts
     host("begin", "admin", "a@example.com")
     host("wait")
     # A lock of a session, not of a transaction: nothing may end it but the end of the process.
-    assert events() == [f"one: SELECT pg_advisory_lock({LOCK})", "one: migrates", "one: migrated", "one: created the user", "one: close"]
+    assert events() == ["one: autocommit True", f"one: SELECT pg_advisory_lock({LOCK})", "one: migrates", "one: migrated", "one: created the user",
+                        "one: close"]
+
+
+def test_connections_of_airflow_itself_may_wait_in_a_transaction(hosts, events, tmp_path):
+    """Airflow holds its own lock of a migration in a transaction that is idle until the end."""
+    migrate = """
+        import types
+        import events, psycopg2
+        from sqlalchemy import event
+        def migrate(_arguments):
+            [(target, name, connected)] = event.LISTENERS
+            events.note(f"a {name} of {target}")
+            connected(psycopg2.connect(), None)
+            events.note("migrated")
+        def get_parser():
+            return types.SimpleNamespace(parse_args=lambda _words: types.SimpleNamespace(func=migrate))
+        """
+    write(tmp_path / "lib", {"psycopg2.py": DRIVER, "airflow/cli/cli_parser.py": migrate})
+    host = hosts("one")
+    host("begin", "admin", "a@example.com")
+    host("wait")
+    begin, end = events().index("one: a connect of Pool"), events().index("one: migrated")
+    # Committed, as the rollback of a pool would undo it.
+    assert [what for what in events()[begin + 1:end] if what != "one: close"] == ["one: SET idle_in_transaction_session_timeout = 0", "one: commit"]
 
 
 @pytest.fixture
@@ -140,6 +165,30 @@ def free(postgresql):
 
     yield ask
     connection.close()
+
+
+@pytest.fixture
+def impatient(postgresql):
+    """A server that ends a session after 0.3 s in a transaction that does nothing."""
+    import psycopg2
+
+    connection = psycopg2.connect(postgresql.replace("+psycopg2", ""))
+    connection.autocommit = True
+    connection.cursor().execute("ALTER ROLE airflow SET idle_in_transaction_session_timeout = '300ms'")
+    yield postgresql
+    connection.cursor().execute("ALTER ROLE airflow RESET idle_in_transaction_session_timeout")
+    connection.close()
+
+
+def test_the_lock_outlives_the_servers_limit_for_idle_transactions(hosts, events, free, impatient, tmp_path):
+    host = hosts("one", impatient)
+    host("begin", "admin", "a@example.com")
+    until(lambda: "one: migrates" in events())
+    time.sleep(1.5)
+    assert not free()
+    (tmp_path / "one/go on").touch()
+    host("wait")
+    until(free)
 
 
 def test_a_second_host_waits_until_the_first_has_updated(hosts, events, free, postgresql, tmp_path):

@@ -87,11 +87,34 @@ def status(admin, timeout):
         print(json.dumps({"present": present, "migrate": migrate, "admin": bool(rows("ab_user", "id", "username = %s", admin))}))
 
 
+def keep_idle_transactions():
+    """Let the connections of Airflow in this process wait in a transaction without limit.
+
+    During a migration Airflow holds a lock of its own on a second connection, whose transaction is idle until the end.
+    The server must not end that session. An option of the connection would be shorter, but PgBouncer refuses it.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    def connected(connection, _record):
+        cursor = connection.cursor()
+        cursor.execute("SET idle_in_transaction_session_timeout = 0")
+        cursor.close()
+        # Without it, the rollback with which a pool takes a connection back would undo the setting.
+        connection.commit()
+
+    event.listen(Pool, "connect", connected)
+
+
 def update(admin, email, password):
     """Migrate the schema and create the administrator."""
     # Held until this process ends: another host's is waited for.
     lock = connect(0)
+    # In a transaction the session would be idle. The server would end it after idle_in_transaction_session_timeout,
+    # and so free the lock during the migration.
+    lock.autocommit = True
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
+    keep_idle_transactions()
     from airflow.cli.cli_parser import get_parser
 
     arguments = get_parser().parse_args(["db", "migrate"])

@@ -293,6 +293,8 @@ def write(path, config, last):
     release, revision = release_in_place(config["dags_dir"])
     with contextlib.closing(alone(config)), contextlib.closing(connect(config)) as connection, service(config) as environment:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        # This transaction is idle while pg_dump reads its snapshot, for as long as that takes.
+        query(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
         # The numbers in the manifest are those of the dump: both see one snapshot.
         snapshot = query(connection, "SELECT pg_export_snapshot()")[0][0]
         name, size, version = query(connection, "SELECT current_database(), pg_database_size(current_database()), current_setting('server_version')")[0]
@@ -433,7 +435,9 @@ def now(path_of_config):
 
 def statements(manifest, fate, keep):
     """Return the SQL before and after the dump's own. All of it is one transaction."""
-    before = ["BEGIN;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
+    # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
+    before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
+    before.append("SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));")
     before.append(f"ALTER SCHEMA public RENAME TO {keep};" if keep else "DROP SCHEMA public CASCADE;")
     before += ["CREATE SCHEMA public;", "GRANT USAGE ON SCHEMA public TO PUBLIC;"]
     after = []

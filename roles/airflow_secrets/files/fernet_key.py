@@ -33,7 +33,10 @@ def connect():
 
     url = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
     connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
-    connection.cursor().execute("SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))")
+    cursor = connection.cursor()
+    # The transaction is idle while Python encrypts. If the server ended it, others could save these values meanwhile.
+    cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))")
     return connection
 
 
