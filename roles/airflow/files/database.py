@@ -91,6 +91,8 @@ def update(admin, email, password):
     """Migrate the schema and create the administrator."""
     # Held until this process ends: another host's is waited for.
     lock = connect(0)
+    # Airflow's own sessions in this process have the same name as the one of the lock.
+    os.environ["PGAPPNAME"] = "airflow-installer"
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
     from airflow.cli.cli_parser import get_parser
 
