@@ -3,6 +3,7 @@
 import itertools
 import json
 import subprocess
+import types
 
 import pytest
 from airflow_api import Api
@@ -10,7 +11,8 @@ from conftest import ROOT, host_name
 from playbook import play
 from slow_tasks import SlowTasks, wait_until_healthy
 
-WATCHER = "/run/watch_database"
+# /run is a file system of its own, which docker cp does not see.
+WATCHER = "/root/watch_database"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def tasks(host, setting, major):
 
 @pytest.fixture
 def watcher(host):
-    """Samples of a watcher with a connection of its own, until watcher() is called, which returns them."""
+    """A watcher with a connection of its own, which has started: samples() ends it and returns what it saw, start() starts it anew."""
     host.check_output("runuser -u postgres -- psql -q -d airflow -c 'DROP ROLE IF EXISTS watcher' -c \"CREATE ROLE watcher LOGIN PASSWORD 'looks'\" "
                       "-c 'GRANT pg_read_all_data, pg_monitor TO watcher'")
     # The file lets Airflow's role in, and no other.
@@ -31,14 +33,20 @@ def watcher(host):
                       "runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()' > /dev/null")
     subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_database.py", f"{host_name(host)}:{WATCHER}.py"], check=True, capture_output=True)
     python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
-    # Before PostgreSQL stops. No operation of these tests stops PostgreSQL.
-    host.check_output(f"systemd-run --quiet --unit watch-database sh -c '{python} {WATCHER}.py postgresql://watcher:looks@127.0.0.1/airflow > {WATCHER}.jsonl'")
+    # The virtualenv of now: an operation may switch the link.
+    python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
+
+    def start():
+        host.check_output("systemd-run --quiet --collect --unit watch-database sh -c '%s %s.py postgresql://watcher:looks@127.0.0.1/airflow > %s.jsonl'" % (
+            python, WATCHER, WATCHER))
+        host.check_output(f"timeout 10 sh -c 'until [ -s {WATCHER}.jsonl ]; do sleep 0.1; done'")
 
     def samples():
         host.check_output("systemctl stop watch-database")
         return [json.loads(line) for line in host.file(f"{WATCHER}.jsonl").content_string.splitlines()]
 
-    yield samples
+    start()
+    yield types.SimpleNamespace(start=start, samples=samples)
     host.run(f"systemctl stop watch-database; cp -p {WATCHER}.rules {rules}; runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()'; "
              "runuser -u postgres -- psql -qc 'DROP ROLE watcher' -d airflow")
 
@@ -64,7 +72,8 @@ def test_a_stop_waits_for_units_and_tasks_and_leaves_nothing(host, setting, task
     assert not done.failed, done.output
     assert "1 tasks run here" in done.text and "wait_for" in done.text
     running = done.text.split("RUNNING ")[1].split(" END")[0].split()
-    assert running == ["airflow-component-logs.service"], done.output
+    # They use no database, and write down what the others log while they stop.
+    assert running == ["airflow-component-logs.service", "airflow-groom-logs.timer"], done.output
     wait_until_healthy(host, setting)
     assert tasks.end(run) == [("success", 1)]
     assert host.check_output("systemctl is-active airflow-backup.timer airflow-watchdog airflow.target").split() == ["active"] * 3
@@ -89,18 +98,15 @@ def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, name
     wait_until_healthy(host, setting)
 
 
-def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, setting, tasks, watcher, earlier):
-    run = tasks.start()
+def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, setting, watcher, earlier):
     host.check_output(f"airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1")
-    before = changes(downgraded := watcher())
-    assert before and violations(downgraded), "the watcher sees what it must see: Airflow ran while the schema went back"
-    host.check_output(f"systemd-run --quiet --unit watch-database sh -c '/opt/airflow/venv/bin/python {WATCHER}.py "
-                      f"postgresql://watcher:looks@127.0.0.1/airflow > {WATCHER}.jsonl'")
+    downgraded = watcher.samples()
+    assert violations(downgraded), "the watcher sees what it must see: Airflow ran while the schema went back"
+    watcher.start()
     backups = set(host.file(setting("airflow_backup_dir")).listdir())
-    tasks.let_end(after=15)
     done = play("airflow")
+    samples = watcher.samples()
     assert not done.failed, done.output
-    samples = watcher()
     assert changes(samples) and violations(samples) == []
     assert max(two["at"] - one["at"] for one, two in itertools.pairwise(samples)) < 0.5
     # One backup, of the schema before.
@@ -108,4 +114,3 @@ def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, set
     assert len(new) == 1, new
     assert not play("services").failed
     wait_until_healthy(host, setting)
-    assert tasks.end(run) == [("success", 1)]

@@ -19,10 +19,11 @@ NAME = "airflow-left"
 # Units of role logrotate. They run as Airflow's user, read the journal and never use the database.
 APART = ("airflow-component-logs.service", "airflow-groom-logs.service")
 # A role that is neither Airflow's own nor a superuser may only look, as a monitoring system does. Its sessions change nothing.
+# PostgreSQL hides the type of another role's session.
 SESSIONS = """
     SELECT pid, usename, coalesce(application_name, ''), coalesce(host(client_addr), '')
     FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
-    WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> %s
+    WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> %s
       AND (usename = current_user OR rolsuper)
     ORDER BY pid
 """
