@@ -216,20 +216,6 @@ def until_well(host):
 
 
 @pytest.fixture(scope="module")
-def earlier(host):
-    """The revision before the one that the database has."""
-    found = host.check_output(
-        "/opt/airflow/venv/bin/python - 2>/dev/null <<'PROGRAM'\n"
-        "import pathlib, re\nimport airflow.migrations.versions as versions\n"
-        "texts = [path.read_text() for path in pathlib.Path(versions.__path__[0]).glob('*.py')]\n"
-        "parents = {re.search(r'^revision = \"(\\w+)\"', text, re.M)[1]: re.search(r'^down_revision = \"(\\w+)\"', text, re.M) for text in texts\n"
-        "           if re.search(r'^revision = ', text, re.M)}\n"
-        "heads = set(parents) - {parent[1] for parent in parents.values() if parent}\n"
-        "print(parents[heads.pop()][1])\nPROGRAM")
-    return found.strip()
-
-
-@pytest.fixture(scope="module")
 def table():
     """What was seen, kept for the documentation: of each fault the last time that it was mended."""
     seen = {}

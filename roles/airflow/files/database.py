@@ -113,6 +113,8 @@ def update(admin, email, password):
     # In a transaction the session would be idle. The server would end it after idle_in_transaction_session_timeout,
     # and so free the lock during the migration.
     lock.autocommit = True
+    # Airflow's own sessions in this process have the same name as the one of the lock.
+    os.environ["PGAPPNAME"] = "airflow-installer"
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
     keep_idle_transactions()
     from airflow.cli.cli_parser import get_parser

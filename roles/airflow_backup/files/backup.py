@@ -422,15 +422,10 @@ def run(path_of_config):
 
 
 def now(path_of_config):
-    """Return what the database holds, and which addresses besides this program are connected to it."""
+    """Return what the database holds."""
     config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
     with contextlib.closing(connect(config)) as connection:
-        sessions = query(
-            connection,
-            "SELECT DISTINCT coalesce(host(client_addr), 'local'), application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY 1, 2",
-        )
-        return {"rows": rows(connection), "postgresql": server_major(connection), "sessions": [" ".join(session).strip() for session in sessions]}
+        return {"rows": rows(connection), "postgresql": server_major(connection)}
 
 
 def statements(manifest, fate, keep):

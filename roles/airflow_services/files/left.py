@@ -1,0 +1,124 @@
+"""Report the processes and the database sessions of Airflow that are left after its units have stopped.
+
+left.py USER INSTALL_DIR CONFIG_DIR ADDRESSES
+
+ADDRESSES is a JSON object: {address: name of the host} of the hosts that stop together. The exit code is 0 if nothing is left. It is 75 ("not yet")
+if something is left; then the last line of standard output names each process and each session. The database has no sessions if it does not answer.
+A host without psycopg2 or without the URL of the database does not ask. The other hosts do.
+"""
+
+import json
+import os
+import pwd
+import sys
+import time
+from pathlib import Path
+
+# This program's own sessions, which several hosts have at the same time.
+NAME = "airflow-left"
+# Units of role logrotate. They run as Airflow's user, read the journal and never use the database.
+APART = ("airflow-component-logs.service", "airflow-groom-logs.service")
+# A role that is neither Airflow's own nor a superuser may only look, as a monitoring system does. Its sessions change nothing.
+# PostgreSQL hides the type of another role's session.
+SESSIONS = """
+    SELECT pid, usename, coalesce(application_name, ''), coalesce(host(client_addr), '')
+    FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+    WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> %s
+      AND (usename = current_user OR rolsuper)
+    ORDER BY pid
+"""
+
+
+def processes(proc="/proc"):
+    """Yield (pid, user id, arguments, name of the program, control group, pid of the parent) of each process."""
+    for path in Path(proc).iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            arguments = (path / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            status = dict(line.split(":\t", 1) for line in (path / "status").read_text().splitlines() if ":\t" in line)
+            group = (path / "cgroup").read_text()
+        except OSError:
+            continue  # It ended meanwhile.
+        text = " ".join(argument.decode(errors="replace") for argument in arguments)
+        yield int(path.name), int(status["Uid"].split()[0]), text, status["Name"], group, int(status["PPid"])
+
+
+def owner(number):
+    """Return the name of a user."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def left_processes(user, install_dir):
+    """Return (processes of Airflow, processes of psql), each as text."""
+    try:
+        number = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        number = -1
+    found = {process[0]: process for process in processes()}
+    # What asks is no process of Airflow: this program, and what has started it.
+    asking, pid = set(), os.getpid()
+    while pid in found and pid not in asking:
+        asking.add(pid)
+        pid = found[pid][5]
+    airflow, clients = [], []
+    for pid, uid, text, name, group, _parent in sorted(found.values()):
+        # A process without arguments is a thread of the kernel, or has ended.
+        if not text or pid in asking or any(f"/{unit}" in group for unit in APART):
+            continue
+        said = f"process {pid} of user {owner(uid)}: {text[:80]}"
+        if uid == number or f"{install_dir}/venv" in text:
+            airflow.append(said)
+        elif name in ("psql", "pg_dump", "pg_restore"):
+            clients.append(said)
+    return airflow, clients
+
+
+def sessions(config_dir):
+    """Return the rows of SESSIONS."""
+    try:
+        import psycopg2
+
+        url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
+    except (ImportError, OSError):
+        return []
+    try:
+        connection = psycopg2.connect(url, connect_timeout=5, application_name=NAME)
+    except psycopg2.OperationalError:
+        return []
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(SESSIONS, (NAME,))
+            return cursor.fetchall()
+    finally:
+        connection.close()
+
+
+def left_sessions(rows, addresses):
+    """Return the sessions as text."""
+    said = []
+    for pid, user, application, address in rows:
+        # PostgreSQL tells a role the address of its own sessions only.
+        place = (f"from {address}, which is {addresses[address]}" if address in addresses
+                 else f"from {address}, which is no host of this run" if address else "over the socket, or of another role")
+        said.append(f"session {pid} of role {user} ({application or 'no name'}) {place}")
+    return said
+
+
+def main(user, install_dir, config_dir, addresses):
+    """Look once."""
+    airflow, clients = left_processes(user, install_dir)
+    rows = left_sessions(sessions(config_dir), json.loads(addresses))
+    left = airflow + rows + (clients if rows else [])
+    if left:
+        print("; ".join(left))
+        # The caller asks again at once.
+        time.sleep(2)
+        sys.exit(75)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""A stop is complete: while a schema changes, nothing of Airflow runs and no running task is lost."""
+
+import itertools
+import json
+import subprocess
+import types
+
+import pytest
+from airflow_api import Api
+from conftest import ROOT, host_name
+from playbook import play
+from slow_tasks import SlowTasks, wait_until_healthy
+
+# /run is a file system of its own, which docker cp does not see.
+WATCHER = "/root/watch_database"
+
+
+@pytest.fixture(scope="module")
+def tasks(host, setting, major):
+    made = SlowTasks(host, setting, Api(host, setting, major))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def watcher(host):
+    """A watcher with a connection of its own, which has started: samples() ends it and returns what it saw, start() starts it anew."""
+    host.check_output("runuser -u postgres -- psql -q -d airflow -c 'DROP ROLE IF EXISTS watcher' -c \"CREATE ROLE watcher LOGIN PASSWORD 'looks'\" "
+                      "-c 'GRANT pg_read_all_data, pg_monitor TO watcher'")
+    # The file lets Airflow's role in, and no other.
+    rules = host.check_output("ls /etc/postgresql/*/main/pg_hba.conf")
+    host.check_output(f"cp -p {rules} {WATCHER}.rules && sed -i '1i host airflow watcher 127.0.0.1/32 scram-sha-256' {rules} && "
+                      "runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()' > /dev/null")
+    subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_database.py", f"{host_name(host)}:{WATCHER}.py"], check=True, capture_output=True)
+    python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
+    # The virtualenv of now: an operation may switch the link.
+    python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
+
+    def start():
+        host.check_output("systemd-run --quiet --collect --unit watch-database sh -c '%s %s.py postgresql://watcher:looks@127.0.0.1/airflow > %s.jsonl'" % (
+            python, WATCHER, WATCHER))
+        host.check_output(f"timeout 10 sh -c 'until [ -s {WATCHER}.jsonl ]; do sleep 0.1; done'")
+
+    def samples():
+        host.check_output("systemctl stop watch-database")
+        return [json.loads(line) for line in host.file(f"{WATCHER}.jsonl").content_string.splitlines()]
+
+    start()
+    yield types.SimpleNamespace(start=start, samples=samples)
+    host.run(f"systemctl stop watch-database; cp -p {WATCHER}.rules {rules}; runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()'; "
+             "runuser -u postgres -- psql -qc 'DROP ROLE watcher' -d airflow")
+
+
+def violations(samples):
+    """Return the pairs of samples between which the schema changed while Airflow ran or was connected."""
+    return [(one, two) for one, two in itertools.pairwise(samples) if one["schema"] != two["schema"]
+            and any(one[name] or two[name] for name in ("units", "sessions"))]
+
+
+def changes(samples):
+    return sum(one["schema"] != two["schema"] for one, two in itertools.pairwise(samples))
+
+
+def stop(**variables):
+    return play("../tests/molecule/stop", **variables)
+
+
+def test_a_stop_waits_for_units_and_tasks_and_leaves_nothing(host, setting, tasks):
+    run = tasks.start()
+    tasks.let_end(after=15)
+    done = stop()
+    assert not done.failed, done.output
+    assert "1 tasks run here" in done.text and "wait_for" in done.text
+    running = done.text.split("RUNNING ")[1].split(" END")[0].split()
+    # They use no database, and write down what the others log while they stop.
+    assert running == ["airflow-component-logs.service", "airflow-groom-logs.timer"], done.output
+    wait_until_healthy(host, setting)
+    assert tasks.end(run) == [("success", 1)]
+    assert host.check_output("systemctl is-active airflow-backup.timer airflow-watchdog airflow.target").split() == ["active"] * 3
+
+
+@pytest.mark.parametrize(("who", "command", "named"), [
+    ("postgres", "psql -d airflow -c 'SELECT pg_sleep(600)'", "session {} of role postgres (psql)"),
+    ("airflow", "sleep 600", "process {} of user airflow: "),
+])
+def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, named):
+    """With the pid, so that somebody can end it."""
+    host.check_output(f"systemd-run --quiet --unit somebody --uid {who} sh -c \"{command}; true\"")
+    try:
+        done = stop(__airflow_services_left_wait=3)
+        pid = (host.check_output("runuser -u postgres -- psql -Atc \"SELECT pid FROM pg_stat_activity WHERE application_name = 'psql' AND query LIKE '%600%' "
+                                 "AND pid <> pg_backend_pid()\"") if who == "postgres" else host.check_output("pgrep -u airflow -fo 'sleep 600'"))
+    finally:
+        host.check_output("systemctl stop somebody")
+    assert done.failed and named.format(pid) in done.text and "Then run this again" in done.text, done.output
+    # A psql of this host is named with the session.
+    assert who != "postgres" or "of user postgres: psql -d airflow" in done.text
+    wait_until_healthy(host, setting)
+
+
+def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, setting, watcher, earlier):
+    host.check_output(f"airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1")
+    downgraded = watcher.samples()
+    assert violations(downgraded), "the watcher sees what it must see: Airflow ran while the schema went back"
+    watcher.start()
+    backups = set(host.file(setting("airflow_backup_dir")).listdir())
+    done = play("airflow")
+    samples = watcher.samples()
+    assert not done.failed, done.output
+    assert changes(samples) and violations(samples) == []
+    assert max(two["at"] - one["at"] for one, two in itertools.pairwise(samples)) < 0.5
+    # One backup, of the schema before.
+    new = {name for name in host.file(setting("airflow_backup_dir")).listdir() if name.endswith(".tar")} - backups
+    assert len(new) == 1, new
+    assert not play("services").failed
+    wait_until_healthy(host, setting)

@@ -1,0 +1,76 @@
+"""left.py: the processes and the sessions of Airflow that are left after its units have stopped."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "roles/airflow_services/files/left.py"
+spec = importlib.util.spec_from_file_location("left", PROGRAM)
+left = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(left)
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    """A process that runs from a virtualenv below the directory, as `airflow dags backfill` of a person does."""
+    program = tmp_path / "venvs/3.3.2/bin/airflow"
+    program.parent.mkdir(parents=True)
+    program.write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    with subprocess.Popen([sys.executable, program, "dags", "backfill"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_of_the_virtualenv_is_named_with_its_pid_and_its_user(tmp_path, sleeper):
+    found, _clients = left.left_processes("no-such-user", str(tmp_path))
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    assert [text for text in found if text.startswith(f"process {sleeper.pid} of user {name}: ")] == found and len(found) == 1
+
+
+def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
+    done = subprocess.run(["sh", "-c", f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' < {PROGRAM}; exit $?", f"{tmp_path}/venv"],
+                          text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done
+
+
+def test_it_says_not_yet_while_something_is_left(tmp_path, sleeper):
+    done = subprocess.run([sys.executable, PROGRAM, "no-such-user", tmp_path, tmp_path, "{}"], text=True, capture_output=True, check=False)
+    assert done.returncode == 75 and f"process {sleeper.pid} of user" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ((7, "airflow", "", "10.0.0.9"), "session 7 of role airflow (no name) from 10.0.0.9, which is no host of this run"),
+    ((7, "airflow", "psql", "10.0.0.5"), "session 7 of role airflow (psql) from 10.0.0.5, which is worker-1"),
+    ((7, "postgres", "psql", ""), "session 7 of role postgres (psql) over the socket, or of another role"),
+])
+def test_a_session_is_named_with_its_address_and_the_host_of_the_address(row, said):
+    assert left.left_sessions([row], {"10.0.0.5": "worker-1"}) == [said]
+
+
+def test_the_writer_of_the_logs_may_run_on(monkeypatch):
+    """It has Airflow's user, and no part in the database."""
+    number = os.geteuid()
+    rows = [(4, number, "journal writer", "python3", "0::/system.slice/airflow-component-logs.service\n", 1),
+            (5, number, "airflow scheduler", "airflow", "0::/system.slice/airflow-scheduler.service\n", 1)]
+    monkeypatch.setattr(left, "processes", lambda: rows)
+    found, _clients = left.left_processes(pwd.getpwuid(number).pw_name, "/opt/airflow")
+    assert len(found) == 1 and "process 5 " in found[0]
+
+
+def test_a_client_of_postgresql_is_named_only_beside_a_session(monkeypatch, capsys):
+    monkeypatch.setattr(left, "left_processes", lambda _user, _directory: ([], ["process 9 of user bob: psql airflow"]))
+    monkeypatch.setattr(left.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(left, "sessions", lambda _directory: [])
+    left.main("airflow", "/opt/airflow", "/etc/airflow", "{}")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(left, "sessions", lambda _directory: [(7, "postgres", "psql", "")])
+    with pytest.raises(SystemExit) as end:
+        left.main("airflow", "/opt/airflow", "/etc/airflow", json.dumps({}))
+    assert end.value.code == 75 and "process 9 of user bob" in capsys.readouterr().out
