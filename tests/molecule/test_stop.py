@@ -92,6 +92,9 @@ def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, name
                                  "AND pid <> pg_backend_pid()\"") if who == "postgres" else host.check_output("pgrep -u airflow -fo 'sleep 600'"))
     finally:
         host.check_output("systemctl stop somebody")
+        # Without its client the session would sleep on.
+        host.check_output("runuser -u postgres -- psql -qAt -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' "
+                          "AND pid <> pg_backend_pid()\"")
     assert done.failed and named.format(pid) in done.text and "Then run this again" in done.text, done.output
     # A psql of this host is named with the session.
     assert who != "postgres" or "of user postgres: psql -d airflow" in done.text
