@@ -134,7 +134,7 @@ def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(ta
     chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
     refusal = chosen.index("airflow : ask | Refuse to configure a virtualenv that was never built")
     # Preflight asks the server with role postgresql, and changes nothing.
-    asks = ("postgresql : set_vars |", "postgresql : preflight |")
+    asks = ("postgresql : set_vars |", "postgresql : neighbours |")
     roles = {name.split(" : ")[0] for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
     assert roles <= {"preflight", "airflow_common", "airflow"}, chosen[:refusal]
 
