@@ -34,12 +34,12 @@ def watcher(host):
                       "runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()' > /dev/null")
     subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_database.py", f"{host_name(host)}:{WATCHER}.py"], check=True, capture_output=True)
     python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
-    # The virtualenv of now: an operation may switch the link.
-    python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
+    # The system's Python, with the driver of Airflow's: a process of the virtualenv would be waited for.
+    packages = host.check_output("/opt/airflow/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))'")
 
     def start():
-        host.check_output("systemd-run --quiet --collect --unit watch-database sh -c '%s %s.py postgresql://watcher:looks@127.0.0.1/airflow > %s.jsonl'" % (
-            python, WATCHER, WATCHER))
+        host.check_output(f"systemd-run --quiet --collect --unit watch-database --setenv PYTHONPATH={packages} sh -c "
+                          f"'python3 {WATCHER}.py postgresql://watcher:looks@127.0.0.1/airflow > {WATCHER}.jsonl'")
         host.check_output(f"timeout 10 sh -c 'until [ -s {WATCHER}.jsonl ]; do sleep 0.1; done'")
 
     def samples():
