@@ -33,7 +33,6 @@ def watcher(host):
     host.check_output(f"cp -p {rules} {WATCHER}.rules && sed -i '1i host airflow watcher 127.0.0.1/32 scram-sha-256' {rules} && "
                       "runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()' > /dev/null")
     subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_database.py", f"{host_name(host)}:{WATCHER}.py"], check=True, capture_output=True)
-    python = host.check_output("readlink -f /opt/airflow/venv") + "/bin/python"
     # The system's Python, with the driver of Airflow's: a process of the virtualenv would be waited for.
     packages = host.check_output("/opt/airflow/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))'")
 
