@@ -150,7 +150,7 @@ def holds():
     hold.override(task_id="second")()
 
 holds()'
-        until_true 90 held
+        until_true 240 held
         psql "UPDATE task_instance SET scheduled_dttm = now() - interval '1 hour' WHERE state = 'scheduled'" """, "pool_full", "state.yml"),
     "log_disk_full": Fault("the disk of the logs is full", "small_log_disk size=20m; old_logs 30 1M", "disk_full", "free_disk_space.yml"),
     "tmp_full": Fault(
