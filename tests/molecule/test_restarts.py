@@ -42,7 +42,7 @@ def module(name, host, *arguments, **options):
     done = subprocess.run(
         ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", name,
          "-a", json.dumps(options), *arguments],
-        cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
+        cwd=ROOT, env={**os.environ, **SETTINGS, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{"):])[0]
 
