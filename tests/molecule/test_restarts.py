@@ -74,10 +74,10 @@ def test_a_virtualenv_that_a_sandboxed_service_uses_outlives_two_switches(host):
         found = module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)
         assert (found["removed"], found["in_use"]) == (["unused"], {"used": [int(pid)]})
         assert host.file("/opt/prune-test/venvs/used/library").exists
+        host.check_output("systemctl stop prune-test")
+        assert module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
     finally:
-        host.run("systemctl stop prune-test")
-    assert module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
-    host.check_output("rm -r /opt/prune-test")
+        host.run("systemctl stop prune-test; rm -r /opt/prune-test")
 
 
 @pytest.mark.major(3)
