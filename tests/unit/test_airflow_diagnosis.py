@@ -274,7 +274,7 @@ def test_a_healthy_inventory_has_no_cause(hosts):
     both(put("clock NTPSynchronized", "no"), put("host uptime", 60.0)),
     # Somebody else's database, with connections left.
     put("server", {}),
-    # A release that was just put in place is not parsed yet. One without a DAG has none that could be active.
+    # A release that was just put in place is not parsed yet. A release without a DAG cannot have an active one.
     both(STALE, put("releases placed", 20.0)),
     both(ALL_STALE, put("releases dag_files", 0)),
     put(DB + " stale", []),
