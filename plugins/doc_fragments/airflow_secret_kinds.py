@@ -21,7 +21,9 @@ options:
     elements: str
     default: []
   known:
-    description: Secrets of O(generate) as another place knows them, name to value. What is absent is taken from here, and made where it is not here.
+    description:
+      - Secrets of O(generate) as another place knows them, name to value.
+      - A secret is made only if it is absent both here and there.
     type: dict
     default: {}
   values:

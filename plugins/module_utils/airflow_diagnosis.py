@@ -612,8 +612,8 @@ def check_metadata(found, server, hosts, expected, limits):
         yield wrong("database", "", "Fernet key", CRITICAL, "does not open {0} of {1} encrypted values".format(len(fernet["unreadable"]), fernet["tried"]),
                     "fernet_key",
                     ["unreadable: " + listed(fernet["unreadable"])], CONFIGURE if given else [],
-                    "" if given else "Put the right key into fernet_key of the secrets directory on the first host: backups have it, and the controller's copy "
-                    "or the newest fernet_key.<time> beside it (docs/secrets.md). Then playbooks/airflow.yml and services.yml.")
+                    "" if given else "Put the right key into fernet_key of the secrets directory on every Airflow host: backups have it, and the "
+                    "controller's copy or the newest fernet_key.<time> beside it (docs/secrets.md). Then playbooks/airflow.yml and services.yml.")
     elif fernet["tried"]:
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
 

@@ -18,6 +18,10 @@ description:
     I(values) are written as given.
   - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
   - A file that is made for I(generate) may be read by its maker only.
+  - No Fernet key is lost. If the first key of file C(fernet_key), which encrypts, is not among the new keys, the
+    content of the file is kept beside it as C(fernet_key.TIME), with the time in UTC, for its maker alone.
+  - What I(renew) replaces is kept as C(NAME.before). It tells a host that has the secret of before from a host of
+    another environment.
 options:
   directory:
     description: Directory of the files. Created where absent.
@@ -29,10 +33,8 @@ options:
   group:
     description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner may.
     type: str
-  keep_replaced:
-    description:
-      - Names of Fernet keys among I(values). Where the first key of the file, which encrypts, is not among the new ones, what the file held is kept beside it
-        as C(NAME.TIME), with the time in UTC, for its maker alone.
+  absent:
+    description: Names of secrets whose file is removed.
     type: list
     elements: str
     default: []
@@ -121,10 +123,14 @@ def write(path: str, value: str) -> None:
     os.rename(temporary, path)
 
 
+# The secret that nobody can make again: it opens what is in the database.
+KEPT = "fernet_key"
+
+
 def plan(directory: str, generate: dict, renew: list, known: dict, values: dict) -> tuple[dict, dict]:
     """Return the secrets named by generate, and all that have to be written."""
     files = {name: read(os.path.join(directory, name)) for name in [*generate, *values]}
-    kept = plan_secrets(generate, renew, {name: files[name] or known.get(name) for name in generate})
+    kept = plan_secrets(generate, renew, {name: known.get(name) or files[name] for name in generate})
     return kept, {name: value for name, value in {**kept, **values}.items() if value != files[name]}
 
 
@@ -151,31 +157,36 @@ def main() -> None:
             "group": {"type": "str"},
             **ARGUMENTS,
             "values": {"type": "dict", "default": {}, "no_log": True},
-            # Names, which are no secrets.
-            "keep_replaced": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "absent": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     args = module.params
     names = [*args["generate"], *args["values"]]
-    for name in names:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or names.count(name) > 1:
-            module.fail_json(msg=f"{name!r}: a secret's name is lower-case letters, digits and _, and stands in one of generate and values")
+    for name in [*names, *args["absent"]]:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or [*names, *args["absent"]].count(name) > 1:
+            module.fail_json(msg=f"{name!r}: a secret's name is lower-case letters, digits and _, and stands in one of"
+                                 " generate, values and absent")
     refuse(module, args["generate"], args["renew"])
 
     directory = args["directory"]
     values = {name: to_text(value) for name, value in args["values"].items()}
     kept, due = plan(directory, args["generate"], args["renew"], args["known"], values)
     absent = not os.path.isdir(directory)
-    changed = bool(due) or absent
+    gone = [name for name in args["absent"] if os.path.lexists(os.path.join(directory, name))]
+    changed = bool(due or gone) or absent
     if changed and not module.check_mode:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name, value in due.items():
             path = os.path.join(directory, name)
             before = read(path)
-            if name in args["keep_replaced"] and lost(before, value):
+            if name == KEPT and lost(before, value):
                 write(time.strftime(f"{path}.%Y%m%dT%H%M%SZ", time.gmtime()), before)
+            if name in args["renew"] and before:
+                write(f"{path}.before", before)
             write(path, value)
+        for name in gone:
+            os.unlink(os.path.join(directory, name))
 
     # What is only generated is for root: a secret that the components need stands in values.
     group = args["group"] if args["group"] and group_exists(args["group"]) else None

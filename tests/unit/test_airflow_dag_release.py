@@ -344,3 +344,68 @@ def test_a_release_that_was_not_unpacked_is_refused(call, root):
     result = call(state="shipped", revision={"id": "one", "hash": "h", "plugins": "x"})
     assert result["failed"] and f"{root}/incoming/one is not there. Run the deploy again." in result["msg"]
     assert not (root / "releases/one").exists()
+
+
+# ---- a new host, or another directory ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adopt(root, capsys, tmp_path):
+    """Bring what the host has into another directory, as to another host. Returns (its directory, the result)."""
+
+    def run(name, check_mode=False):
+        other, archive = tmp_path / "other", tmp_path / "copy.tar.gz"
+        results = []
+        adopted = {"state": "adopted", "id": name, "_ansible_check_mode": check_mode}
+        for directory, arguments in ((root, {"state": "packed"}), (other, adopted)):
+            with patch_module_args({"root": str(directory), "group": "root", "archive": str(archive), **arguments}):
+                with pytest.raises(SystemExit):
+                    airflow_dag_release.main()
+            results.append(json.loads(capsys.readouterr().out))
+            assert directory != root or archive.stat().st_mode & 0o777 == 0o600
+        assert not results[0]["changed"]
+        return other, results[1]
+
+    return run
+
+
+def test_a_new_host_gets_all_releases_and_the_history_of_another_one(call, ship, root, adopt):
+    ship("one")
+    call(state="current", id="one")
+    call(state="recorded", event="verified", id="one")
+    ship("two", {"dags/a.py": "A", "include/lib.py": "L"})
+    call(state="current", id="two")
+    (root / "releases/half").mkdir()
+    before = call()
+    other, result = adopt("two")
+    assert result["changed"]
+    assert all(result[key] == before[key] for key in ("active", "previous", "releases"))
+    assert (other / "current/dags/a.py").read_text() == "A" and os.readlink(other / "current") == "releases/two"
+    assert (other / "current/dags/include/lib.py").read_text() == "L"
+    assert sorted(path.name for path in other.iterdir()) == [".changing", "current", "history", "releases"]
+    assert sorted(path.name for path in (other / "releases").iterdir()) == ["one", "two"]
+    assert not list((other.parent).glob("*.tar.gz"))
+
+
+def test_a_release_that_did_not_come_is_not_pointed_at(call, ship, adopt):
+    ship("one")
+    other, result = adopt("two")
+    assert "has no release two" in result["msg"] and not (other / "current").exists()
+
+
+def test_a_dry_run_says_that_it_would_adopt(call, ship, adopt):
+    ship("one")
+    other, result = adopt("one", check_mode=True)
+    assert result["changed"] and not other.exists()
+
+
+def test_adopted_releases_are_on_the_disk_before_the_link_points_at_one(call, ship, adopt, monkeypatch):
+    ship("one")
+    call(state="current", id="one")
+    events, done, rename = [], subprocess.run, os.rename
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **options: events.append(command[0]) or done(command, **options))
+    monkeypatch.setattr(
+        os, "rename", lambda source, target: events.append(os.path.basename(target)) or rename(source, target))
+    adopt("one")
+    assert events == ["sync", "one", "history", "current"]

@@ -142,13 +142,34 @@ def test_a_group_that_the_system_knows_may_read_what_is_given(run, directory):
 
 
 def test_takes_what_is_known_elsewhere_in_place_of_what_is_lost(run, directory):
-    """And only then: what the files hold is newer."""
+    """And what all hosts agree on in place of its own: a rotation that was killed may have left the old one there."""
     kinds = {"jwt_secret": "token", "fernet_key": "fernet"}
     result = run(generate=kinds, known={"jwt_secret": "known-of-before"})
     assert (result["secrets"]["jwt_secret"], result["written"]) == ("known-of-before", ["fernet_key", "jwt_secret"])
     assert (directory / "jwt_secret").read_text() == "known-of-before"
-    again = run(generate=kinds, known={"jwt_secret": "known-and-old"})
+    again = run(generate=kinds, known=result["secrets"])
     assert (again["secrets"], again["changed"]) == (result["secrets"], False)
+    # No key is lost by it.
+    run(generate=kinds, known={"fernet_key": KEYS[0]})
+    assert [path.read_text() for path in directory.glob("fernet_key.*")] == [result["secrets"]["fernet_key"]]
+
+
+def test_what_is_renewed_is_kept_to_tell_a_host_that_has_not_heard_of_it(run, directory):
+    before = run(generate={"jwt_secret": "token"})["secrets"]["jwt_secret"]
+    assert not list(directory.glob("*.before"))
+    run(True, generate={"jwt_secret": "token"}, renew=["jwt_secret"])
+    assert not list(directory.glob("*.before"))
+    run(generate={"jwt_secret": "token"}, renew=["jwt_secret"])
+    assert (directory / "jwt_secret.before").read_text() == before
+    assert stat.S_IMODE((directory / "jwt_secret.before").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_what_only_another_host_needs_is_removed(run, directory, check_mode):
+    run(values={"jwt_secret": "x"}, generate={"admin_password": "password"})
+    assert run(check_mode, values={"jwt_secret": "x"}, absent=["admin_password", "never_there"])["changed"]
+    assert (directory / "admin_password").exists() is check_mode
+    assert check_mode or not run(values={"jwt_secret": "x"}, absent=["admin_password"])["changed"]
 
 
 KEYS = [character * 43 + "=" for character in "ABC"]
@@ -164,7 +185,7 @@ KEYS = [character * 43 + "=" for character in "ABC"]
     ("", KEYS[0], False),
 ])
 def test_a_fernet_key_that_another_one_replaces_is_kept(run, directory, before, after, kept):
-    keys = {"values": {"fernet_key": before, "jwt_secret": "x" * 20}, "keep_replaced": ["fernet_key"]}
+    keys = {"values": {"fernet_key": before, "jwt_secret": "x" * 20}}
     run(**keys)
     (directory / "fernet_key").chmod(0o644)
     keys["values"] = {"fernet_key": after, "jwt_secret": "y" * 20}
@@ -190,7 +211,8 @@ def test_without_a_group_only_its_maker_may_read(run, directory):
         ({"generate": {"../passwd": "token"}}, "../passwd"),
         ({"generate": {"it": "strong"}}, "'strong' is no kind of secret; valid: fernet, token, password"),
         ({"generate": {"it": "token"}, "renew": ["other"]}, "renew: 'other' is not one of generate; valid: it"),
-        ({"generate": {"it": "token"}, "values": {"it": "x"}}, "stands in one of generate and values"),
+        ({"generate": {"it": "token"}, "values": {"it": "x"}}, "stands in one of generate, values and absent"),
+        ({"values": {"it": "x"}, "absent": ["it"]}, "stands in one of generate, values and absent"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(run, directory, arguments, said):

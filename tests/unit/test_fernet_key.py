@@ -176,3 +176,20 @@ def test_unreadable_values_are_counted(cursor, keys, unreadable):
     found = fernet_key.values(cursor, COLUMNS)
     every = fernet_key.MultiFernet([Fernet(key) for key in keys])
     assert sum(fernet_key.decrypted(every, value) is None for _name, value in found.values()) == unreadable
+
+
+def test_values_are_counted_without_a_key(ask):
+    assert ask("count") == 3
+
+
+def test_a_database_that_does_not_answer_has_an_exit_code_of_its_own(ask, monkeypatch, capsys):
+    import psycopg2
+
+    def refuse(*_arguments, **_options):
+        raise psycopg2.OperationalError("connection refused\n")
+
+    monkeypatch.setattr(psycopg2, "connect", refuse)
+    with pytest.raises(SystemExit) as ended:
+        ask("check", NEW)
+    assert ended.value.code == fernet_key.UNAVAILABLE == 69
+    assert capsys.readouterr().err == "The metadata database cannot be asked: connection refused.\n"

@@ -1,7 +1,9 @@
 """Tell what the metadata database lacks, or bring it up to date.
 
-status ADMIN TIMEOUT prints {"present": ..., "migrate": ..., "admin": ...} as JSON and changes nothing in the database:
-present: it holds a schema; migrate: the schema is not the one that this Airflow expects; admin: the user exists.
+status ADMIN TIMEOUT COLUMNS prints {"present": ..., "migrate": ..., "admin": ..., "locked": ...} as JSON and changes
+nothing in the database: present: it holds a schema; migrate: the schema is not the one that this Airflow expects;
+admin: the user exists; locked: how many encrypted values there are, if the Fernet keys of this host open none of them.
+COLUMNS says as JSON where encrypted values are: table, column and the condition of their rows.
 
 begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
 none of this name. One process does both, because importing Airflow takes seconds. It goes on when begin has ended; wait waits for its end,
@@ -70,7 +72,40 @@ def connect(timeout):
             time.sleep(1)
 
 
-def status(admin, timeout):
+def locked(connection, columns):
+    """Return the number of encrypted values if no key opens one of them, else 0. At most 1000 of a column are tried."""
+    import psycopg2
+
+    values = []
+    with connection.cursor() as cursor:
+        for column in columns:
+            # Not each version of the schema has each table, and in an older one a column may be of another type.
+            cursor.execute("SELECT to_regclass(%s)", (column["table"],))
+            if cursor.fetchone()[0] is None:
+                continue
+            cursor.execute("SAVEPOINT of_this_column")
+            try:
+                question = "SELECT {column} FROM {table} WHERE {where} AND {column} <> '' LIMIT 1000"
+                cursor.execute(question.format(**column))
+                values += [row[0] for row in cursor]
+            except psycopg2.ProgrammingError:
+                cursor.execute("ROLLBACK TO SAVEPOINT of_this_column")
+    if not values:
+        return 0
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+    text = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/fernet_key").read_text()
+    keys = MultiFernet([Fernet(key) for key in text.split(",")])
+    for value in values:
+        try:
+            keys.decrypt(value.encode())
+        except InvalidToken:
+            continue
+        return 0
+    return len(values)
+
+
+def status(admin, timeout, columns):
     """Print what the database lacks."""
     with connect(int(timeout)) as connection, connection.cursor() as cursor:
 
@@ -84,7 +119,9 @@ def status(admin, timeout):
         present = bool(rows("alembic_version", "version_num"))
         # A database without a schema needs no comparison, and so no import of Airflow.
         migrate = not present or any(rows(table, "version_num") != heads for table, heads in expected_heads().items())
-        print(json.dumps({"present": present, "migrate": migrate, "admin": bool(rows("ab_user", "id", "username = %s", admin))}))
+        user = bool(rows("ab_user", "id", "username = %s", admin))
+        closed = locked(connection, json.loads(columns))
+        print(json.dumps({"present": present, "migrate": migrate, "admin": user, "locked": closed}))
 
 
 def keep_idle_transactions():

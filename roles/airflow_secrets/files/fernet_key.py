@@ -1,8 +1,9 @@
-"""Re-encrypt what the metadata database holds encrypted: check, rotate or prove.
+"""Re-encrypt what the metadata database holds encrypted: count, check, rotate or prove.
 
 Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows are encrypted).
 The answer is the number of values.
 
+count    needs no keys
 check    fails where a value can be read with none of the keys
 rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what they were
 prove    fails where a value can't be read with the newest key alone
@@ -18,6 +19,9 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+# The exit code for a database that does not answer (EX_UNAVAILABLE of sysexits.h).
+UNAVAILABLE = 69
+
 
 def decrypted(fernet, value):
     """Return the clear text, or None where the key or keys can't read it."""
@@ -32,7 +36,12 @@ def connect():
     import psycopg2
 
     url = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
-    connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
+    try:
+        url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
+        connection = psycopg2.connect(url, connect_timeout=10, application_name="airflow-installer")
+    except psycopg2.OperationalError as error:
+        print(f"The metadata database cannot be asked: {str(error).strip()}.", file=sys.stderr)
+        sys.exit(UNAVAILABLE)
     cursor = connection.cursor()
     # The transaction is idle while Python encrypts. If the server ended it, others could save these values meanwhile.
     cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -88,7 +97,7 @@ def main():
         found = values(cursor, request["columns"])
         if question == "check":
             refuse_unreadable(found, MultiFernet([Fernet(key) for key in keys]), "any of the keys")
-        else:
+        elif question != "count":
             refuse_unreadable(found, Fernet(keys[0]), "the newest key alone")
     print(len(found))
 

@@ -1,0 +1,103 @@
+"""Decide which secrets an environment has, from what each of its hosts answered."""
+
+import base64
+import urllib.parse
+
+# The answer of a host that holds no secret: it is new, or was emptied.
+NONE = {"directory": "", "drained": False, "ready": False, "files": {}}
+
+
+def parse(text):
+    """Return what tasks/ask.yml printed on a host: files is {name: {directory: content}}."""
+    answer = {**NONE, "files": {}}
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "directory":
+            answer["directory"] = rest
+        elif word in ("drained", "ready"):
+            answer[word] = True
+        elif word == "file":
+            name, content, directory = rest.split(" ", 2)
+            answer["files"].setdefault(name, {})[directory] = base64.b64decode(content).decode()
+    return answer
+
+
+def password_of(url):
+    """Return the password in the address of a database."""
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).password or "")
+
+
+def agreed(kind, held):
+    """Return the one value that all hosts can take, or None. held: {host: (value, the value before it)}.
+
+    A rotation that was killed leaves a value on some hosts and its successor on the others. The successor is
+    known by the value before it, or as a list of Fernet keys that has all keys of the other one.
+    """
+    def follows(value, other):
+        keys = set(other.split(",")) < set(value.split(",")) if kind == "fernet" else False
+        return value == other or keys or (value, other) in held.values()
+
+    values = {value for value, _before in held.values()}
+    last = [value for value in values if all(follows(value, other) for other in values)]
+    return last[0] if len(last) == 1 else None
+
+
+def decide(answers, kinds, reads=False):
+    """Return which secrets the hosts have, or the problem that forbids to say so.
+
+    answers: results of the loop over all hosts of the environment. kinds: {name: kind} of the secrets that come from
+    the hosts. reads: the caller changes nothing, so a host that is away is no danger as long as no secret is absent.
+    """
+    hosts = {answer["item"]: parse(answer.get("stdout") or "") for answer in answers}
+    silent = [answer for answer in answers if answer.get("unreachable") or answer.get("rc", 1)]
+    secrets, problems = {}, []
+    for name, kind in kinds.items():
+        held = {}
+        for host, answer in hosts.items():
+            values = answer["files"].get(name, {})
+            if len(set(values.values())) > 1:
+                places = " than in ".join(f"{place}/secrets" for place in values)
+                problems.append(
+                    f"{host} has another {name} in {places}. Airflow uses the first directory, and airflow_config_dir is"
+                    f" the second. Move {name} away from the one that is wrong"
+                )
+            for value in values.values():
+                before = answer["files"].get(f"{name}.before", {})
+                held[host] = (value, next(iter(before.values()), None))
+        if held:
+            secrets[name] = agreed(kind, held)
+        if held and secrets[name] is None:
+            groups = {}
+            for host, (value, _before) in held.items():
+                groups.setdefault(value, []).append(host)
+            problems.append(
+                f"{name} differs between hosts: {' / '.join(', '.join(group) for group in groups.values())}."
+                f" Copy the file {name} of the host that has the right one over those of the others"
+                f" ({next(iter(hosts.values()))['directory']}/secrets), and keep what you replace"
+            )
+    if "database_password" in kinds and "database_password" not in secrets:
+        # Only the first host has the file. Where that host is lost, the address of the database still has the password.
+        urls = {url for answer in hosts.values() for url in answer["files"].get("sql_alchemy_conn", {}).values()}
+        passwords = {password_of(url) for url in urls} - {""}
+        if len(passwords) == 1:
+            secrets["database_password"] = passwords.pop()
+    if silent and kinds and not (reads and set(kinds) <= set(secrets)):
+        reasons = [f"{one['item']} ({(one.get('stderr') or one.get('msg') or 'no reason').strip()})" for one in silent]
+        problems.insert(0, f"Not every host of group airflow could be asked for its secrets: {', '.join(reasons)}."
+                           " Start it, or take a host that is gone for good out of the inventory")
+    lists = [value for answer in hosts.values() for value in answer["files"].get("fernet_key", {}).values()]
+    ready = [{"host": host, "directory": answer["directory"]} for host, answer in hosts.items() if answer["ready"]]
+    return {
+        "problem": "".join(f"{problem}. " for problem in problems),
+        "secrets": {name: value for name, value in secrets.items() if value is not None},
+        "fernet_keys": sorted({key for value in lists for key in value.split(",")}),
+        # A host that can ask the database. The directory is the one that Airflow uses there.
+        "ready": ready[0] if ready else {},
+        "directories": {host: answer["directory"] for host, answer in hosts.items()},
+        "drained": [host for host, answer in hosts.items() if answer["drained"]],
+    }
+
+
+class FilterModule:
+    def filters(self):
+        return {"airflow_secrets_of_hosts": decide}

@@ -1,0 +1,76 @@
+"""Run tasks of a role on hosts that are directories of this machine."""
+
+import json
+import os
+import pathlib
+import subprocess
+import types
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Where a host has what roles find at places that no variable names.
+PATHS = {"/etc/airflow-of-test": ".", "/usr/local/bin/airflow": "command", "/etc/systemd/system": "units"}
+AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+def play(directory, hosts, tasks, variables, limit=""):
+    """Return how ansible-playbook ended. Host "gone" refuses connections."""
+    inventory, playbook = directory / "hosts.json", directory / "play.yml"
+    variables = {
+        "airflow_user": "root",
+        "airflow_group": "root",
+        "airflow_secure_logging": False,
+        "airflow_site_id": "",
+        **variables,
+    }
+    inventory.write_text(
+        json.dumps(
+            {
+                "airflow": {
+                    "hosts": {host: AWAY if host == "gone" else {} for host in hosts},
+                    "vars": {
+                        "ansible_connection": "below",
+                        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                        "ansible_become": False,
+                    },
+                },
+                "airflow_dag_processor": {"hosts": dict.fromkeys(hosts, {})},
+            }
+        ),
+        encoding="utf-8",
+    )
+    common = [
+        {"ansible.builtin.include_vars": str(ROOT / "roles/airflow_common" / name)}
+        for name in ("defaults/main.yml", "vars/main.yml", "vars/airflow_3.yml")
+    ]
+    playbook.write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "airflow",
+                    "gather_facts": False,
+                    "any_errors_fatal": True,
+                    "tasks": [*common, {"ansible.builtin.set_fact": variables}, *tasks],
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        ["ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else [])],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
+        env={
+            "PATH": f"{directory}/bin:{os.environ['PATH']}",
+            "HOME": str(directory),
+            "HOSTS_OF_TEST": str(directory),
+            "PATHS_OF_TEST": json.dumps(PATHS),
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+            "ANSIBLE_SSH_ARGS": "",
+        },
+    )
+    output = done.stdout + done.stderr
+    return types.SimpleNamespace(rc=done.returncode, output=output, text=" ".join(output.split()))

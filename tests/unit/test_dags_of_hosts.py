@@ -1,0 +1,71 @@
+"""The first DAG release of a host is that of the environment: not what the source of the DAGs has by now."""
+
+import os
+
+import hosts_of_test
+import pytest
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """fleet("new", "old", dag="1"): put the first release in place, from a source with a DAG of this content."""
+
+    def run(*hosts, dag, limit="", **given):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source/one.py").write_text(dag, encoding="utf-8")
+        return hosts_of_test.play(
+            tmp_path,
+            hosts,
+            [{"include_role": {"name": "airflow_dags"}}],
+            {
+                "airflow_install_dir": "/etc/airflow-of-test",
+                "airflow_dags_source": str(tmp_path / "source"),
+                "airflow_dags_archive_dir": str(tmp_path / "archives"),
+                **given,
+            },
+            limit,
+        )
+
+    def placed(host, install_dir="."):
+        path = tmp_path / host / install_dir / "dags/current/dags/one.py"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    # Role airflow makes them.
+    for host in ("new", "old", "other"):
+        for directory in ("dags", "moved/dags"):
+            (tmp_path / host / directory).mkdir(parents=True)
+    run.placed, run.directory = placed, tmp_path
+    return run
+
+
+def test_a_new_host_gets_the_release_of_the_others(fleet):
+    done = fleet("old", dag="'1'")
+    assert (done.rc, fleet.placed("old")) == (0, "'1'"), done.output
+    done = fleet("new", "old", dag="'2'", limit="new")
+    assert (done.rc, fleet.placed("new"), fleet.placed("old")) == (0, "'1'", "'1'"), done.output
+    left = [path.name for path in fleet.directory.rglob("copy-for-*")]
+    assert left == [] and os.path.isfile(fleet.directory / "new/dags/history")
+
+
+def test_hosts_with_different_releases_are_no_model(fleet):
+    for host, dag in (("old", "'1'"), ("other", "'2'")):
+        assert fleet(host, dag=dag).rc == 0
+    done = fleet("new", "old", "other", dag="'3'", limit="new")
+    assert done.rc != 0 and "They have different ones in place: old " in done.text, done.output
+    assert fleet.placed("new") is None
+
+
+def test_a_host_that_is_away_may_have_another_one(fleet):
+    done = fleet("new", "gone", dag="'1'", limit="new")
+    assert done.rc != 0 and "These hosts could not be asked for theirs: gone." in done.text, done.output
+    assert fleet.placed("new") is None
+
+
+def test_a_moved_installation_directory_keeps_its_release(fleet):
+    assert fleet("old", dag="'1'").rc == 0
+    (fleet.directory / "old/units").mkdir()
+    (fleet.directory / "old/units/airflow-scheduler.service").write_text(
+        f"[Service]\nExecStart={fleet.directory}/old/venv/bin/airflow scheduler --skip-serve-logs\n", encoding="utf-8"
+    )
+    done = fleet("old", dag="'2'", airflow_install_dir="/etc/airflow-of-test/moved")
+    assert (done.rc, fleet.placed("old", "moved"), fleet.placed("old")) == (0, "'1'", "'1'"), done.output

@@ -1,0 +1,65 @@
+"""database.py of role airflow: it tells values that no Fernet key of the host opens."""
+
+import importlib.util
+import pathlib
+
+import psycopg2
+import pytest
+from cryptography.fernet import Fernet
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("database", ROOT / "roles/airflow/files/database.py")
+database = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(database)
+
+OWN, OLD, LOST = (Fernet.generate_key().decode() for _unused in range(3))
+COLUMNS = [
+    {"table": "never_there", "column": "password", "where": "true"},
+    # In a schema of before 2.9 it is JSON.
+    {"table": "trigger", "column": "kwargs", "where": "left(kwargs, 1) <> '{'"},
+    {"table": "connection", "column": "password", "where": "is_encrypted"},
+    {"table": "variable", "column": "val", "where": "is_encrypted"},
+]
+
+
+@pytest.fixture
+def locked(postgresql, tmp_path, monkeypatch):
+    """locked(OWN): how many values are locked, of these in table connection, with the key or keys of the host."""
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(tmp_path / "airflow.cfg"))
+    (tmp_path / "secrets").mkdir()
+
+    def ask(keys, *values):
+        (tmp_path / "secrets/fernet_key").write_text(keys, encoding="utf-8")
+        connection = psycopg2.connect(postgresql.replace("postgresql+psycopg2://", "postgresql://", 1))
+        try:
+            with connection.cursor() as cursor:
+                for table in (
+                    "connection (password text, is_encrypted bool)",
+                    "variable (val text, is_encrypted bool)",
+                    "trigger (kwargs json)",
+                ):
+                    cursor.execute(f"CREATE TABLE {table}")
+                for key, text in values:
+                    value = Fernet(key).encrypt(text.encode()).decode() if key else text
+                    cursor.execute("INSERT INTO connection VALUES (%s, %s)", (value, bool(key)))
+            return database.locked(connection, COLUMNS)
+        finally:
+            connection.close()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "number"),
+    [
+        (OWN, [], 0),
+        (OWN, [("", "in clear text")], 0),
+        (OWN, [(OWN, "a"), (OWN, "b")], 0),
+        (f"{OWN},{OLD}", [(OLD, "a")], 0),
+        (OWN, [(OLD, "a"), (LOST, "b"), ("", "in clear text")], 2),
+        # Some are lost: the health check names them. The key is the right one.
+        (OWN, [(LOST, "a"), (OWN, "b")], 0),
+    ],
+)
+def test_values_are_locked_if_no_key_opens_one_of_them(locked, keys, values, number):
+    assert locked(keys, *values) == number
