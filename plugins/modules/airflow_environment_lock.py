@@ -2,7 +2,7 @@
 # Copyright the Airflow installer's contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Documentation of action airflow_environment_lock, which does its work on the controller and runs plugins/module_utils/airflow_environment_lock.py on the host."""
+"""Documentation of action airflow_environment_lock, which runs plugins/module_utils/airflow_environment_lock.py on the host."""
 
 DOCUMENTATION = r"""
 ---

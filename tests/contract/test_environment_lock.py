@@ -57,7 +57,7 @@ def test_the_list_names_no_playbook_that_is_gone():
 
 
 def test_the_lock_is_on_the_same_host_for_every_order_of_the_inventory():
-    (task,) = load(ROOT / "playbooks/tasks/lock.yml")
+    (task,) = load(ROOT / "roles/airflow_common/tasks/lock.yml")
     assert task["delegate_to"] == "{{ groups['airflow'] | sort | first }}"
     assert task["run_once"] is True
     assert (task["become"], task["become_user"]) == (True, "root")

@@ -4,7 +4,6 @@ import re
 
 from repository import ROOT, load, module_of, task_files, tasks_of
 
-
 # A skip of the lock's task means that an earlier play of the run has the lock.
 MEANT = {"__airflow_environment_lock"}
 

@@ -216,7 +216,8 @@ class Controller:
 
     def __init__(self, directory):
         self.directory, self.path = directory, directory / "environment.lock"
-        for name in ("action/airflow_environment_lock.py", "action/probe.py", "modules/airflow_environment_lock.py", "modules/probe.py", "module_utils/airflow_environment_lock.py"):
+        names = [f"{kind}/{name}.py" for kind in ("action", "modules") for name in ("airflow_environment_lock", "probe")]
+        for name in [*names, "module_utils/airflow_environment_lock.py"]:
             (directory / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "plugins" / name, directory / "plugins" / name)
         self.change("action", "LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.5", "LEASE, RENEW, RETRY, LOOK = 300, 0.3, 0.1, 0.1")
