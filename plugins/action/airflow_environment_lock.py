@@ -1,4 +1,4 @@
-"""Takes the lock of an environment, has it renewed while this run of ansible-playbook lives, and gives it back when the run ends."""
+"""Takes the lock of an environment, renews it while ansible-playbook lives, and gives it back at the end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ansible.utils.display import Display
 
 # What runs on the host.
 PROGRAM = pathlib.Path(__file__).parents[1] / "module_utils/airflow_environment_lock.py"
-# Seconds: without a renewal, after which the lock is nobody's; between two renewals; until a renewal that failed is tried again;
-# between two looks at ansible-playbook.
+# Seconds: without a renewal, after which the lock is nobody's; between two renewals; until a renewal that failed is
+# tried again; between two looks at ansible-playbook.
 LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.5
 
 
 def started(pid):
-    """When a process began, so that a number that was given to another one is not taken for it. Empty where there is none."""
+    """Return when a process began: its number may be given to another one. Empty if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[19]
@@ -43,7 +43,7 @@ def started(pid):
 
 
 def machine():
-    """Name where process numbers of this controller are valid. Containers may share a host name, and a machine starts anew."""
+    """Name where process numbers of this controller are valid. Containers may share the name of a host."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -57,10 +57,10 @@ def token(where, pid, start):
 
 
 def controller():
-    """Return the process of ansible-playbook. Tasks run in its children, and where it is killed one of them goes on for a moment."""
+    """Return the process of ansible-playbook. Tasks run in its children, which outlive its death for a moment."""
     pid = multiprocessing.parent_process().pid
     if os.getppid() != pid:
-        raise AnsibleActionFail(f"ansible-playbook, process {pid}, was killed. The lock is not for what it has left.")
+        raise AnsibleActionFail(f"ansible-playbook, process {pid}, was killed. What it has left gets no lock.")
     return pid
 
 
@@ -114,15 +114,17 @@ class ActionModule(ActionBase):
             return result
         answer = self.change("held", task_vars)
         other = answer["holder"]
-        if answer["done"] == "refuse" and other["machine"] == where and token(where, other["pid"], started(other["pid"])) != other["token"]:
+        here = answer["done"] == "refuse" and other["machine"] == where
+        if here and token(where, other["pid"], started(other["pid"])) != other["token"]:
             answer = self.change("held", task_vars, gone=other["token"])
         result.update(answer)
         if answer["done"] == "refuse":
             other = answer["holder"]
             result.update(failed=True, msg=(
-                f"{other['by']} is at work on this environment since {other['since']} (process {other['pid']} on {other['host']}): "
-                f"{other['command']}. This run has changed nothing. Wait until that run has ended. If its machine is gone, wait "
-                f"{LEASE // 60} minutes: a lock that its holder does not renew is free after that time."))
+                f"{other['by']} is at work on this environment since {other['since']} "
+                f"(process {other['pid']} on {other['host']}): {other['command']}. This run has changed nothing. "
+                f"Wait until that run has ended. If its machine is gone, wait {LEASE // 60} minutes: "
+                f"a lock that its holder does not renew is free after that time."))
         elif answer["done"] != "renew":
             self.leave_keeper(pid, task_vars)
         return result
@@ -133,8 +135,8 @@ class ActionModule(ActionBase):
         task = self._task.copy()
         task.args = {"argv": ["/usr/bin/python3", "-", json.dumps(words)], "stdin": PROGRAM.read_text(encoding="utf-8")}
         probe = self._shared_loader_obj.action_loader.get(
-            "probe", task=task, connection=self._connection, play_context=self._play_context, loader=self._loader, templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj)
+            "probe", task=task, connection=self._connection, play_context=self._play_context, loader=self._loader,
+            templar=self._templar, shared_loader_obj=self._shared_loader_obj)
         answer = probe.run(task_vars=task_vars)
         try:
             return json.loads(answer["stdout"])
@@ -143,7 +145,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"The lock of the environment could not be asked for: {said}") from error
 
     def leave_keeper(self, pid, task_vars):
-        """Leave a process that keeps the lock. A task may wait for hours, and nothing of ansible-playbook itself runs meanwhile."""
+        """Leave a process that keeps the lock. A task may wait for hours, and no other code of ours runs meanwhile."""
         start = started(pid)
         if os.fork():
             return
@@ -155,11 +157,13 @@ class ActionModule(ActionBase):
                 signal.signal(number, signal.SIG_DFL)
 
             def lost():
-                Display().error("The lock of the environment went to another run while this one could not renew it. This run ends here.")
+                Display().error("The lock of the environment went to another run while this run could not renew it. "
+                                "This run ends here.")
                 time.sleep(1)
                 if started(pid) == start:
                     os.kill(pid, signal.SIGTERM)
 
-            keep(lambda: self.change("renewed", task_vars), lambda: self.change("free", task_vars), lambda: started(pid) == start, lost)
+            keep(lambda: self.change("renewed", task_vars), lambda: self.change("free", task_vars),
+                 lambda: started(pid) == start, lost)
         finally:
             os._exit(0)

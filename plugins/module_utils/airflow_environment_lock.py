@@ -1,7 +1,7 @@
-"""The lock of an environment. Action airflow_environment_lock runs this file on the host that holds the lock; it imports nothing from Ansible.
+"""The lock of an environment: a file that names its holder.
 
-The lock is a file that names its holder. It lies below /run: a bare host has that directory, it is never full, and nothing is
-left there after a reboot.
+Action airflow_environment_lock runs this program on a host, so it imports nothing from Ansible. The file lies below /run:
+a bare host has that directory, a full disk does not fill it, and a reboot empties it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def change(state: str, mine: dict, lease: int, gone: str = "", path: str = PATH)
     """Take, renew or give back the lock. Return {done, holder} and, after a takeover, taken_from.
 
     Args:
-        state: "held" takes or renews the lock. "renewed" only renews it. "free" gives it back. All leave another holder's lock.
+        state: "held" takes or renews the lock, "renewed" only renews it, "free" gives it back. None changes the lock of
+            another holder that lives.
         mine: by, host, pid, machine, token and command of this run.
         lease: seconds after which a lock that was not renewed is nobody's.
         gone: token of a holder that is known to be gone.

@@ -2,7 +2,7 @@
 # Copyright the Airflow installer's contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Documentation of action airflow_environment_lock, which runs plugins/module_utils/airflow_environment_lock.py on the host."""
+"""Documentation of action airflow_environment_lock. On the host it runs plugins/module_utils/airflow_environment_lock.py."""
 
 DOCUMENTATION = r"""
 ---
@@ -10,11 +10,12 @@ module: airflow_environment_lock
 short_description: Let one run at a time change an environment
 version_added: 0.1.0
 description:
-  - Takes the lock of an environment on the host of the task. A second run fails, and is told who holds the lock, where, since when and with which command.
-  - A process on the controller renews the lock while C(ansible-playbook) lives, also during a task that takes hours. It gives the lock back when
-    C(ansible-playbook) ends, however it ends. A run that has lost its lock is ended.
-  - The lock is taken over from a holder whose process is gone, if that process ran on the same controller, and from a holder that has not renewed
-    it for five minutes.
+  - Takes the lock of an environment on the host of the task. A second run fails, and is told who holds the lock, where,
+    since when and with which command.
+  - A process on the controller renews the lock while C(ansible-playbook) lives, also during a task that takes hours. It
+    gives the lock back when C(ansible-playbook) ends, fails or is killed. A run that has lost its lock is ended.
+  - The lock is taken over from a holder whose process is gone, if that process ran on the same controller, and from a
+    holder that has not renewed it for five minutes.
   - A task of a run that has the lock already renews it.
 options: {}
 attributes:
