@@ -245,6 +245,8 @@ class ActionModule(ActionBase):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name, content in files.items():
             path = os.path.join(directory, name)
-            with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            # Two people may look at the same time.
+            new = f"{path}.{os.getpid()}.new"
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 file.write(content)
-            os.replace(path + ".new", path)
+            os.replace(new, path)

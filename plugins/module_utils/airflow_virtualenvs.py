@@ -66,6 +66,10 @@ def remove(path):
         finally:
             os.close(handle)
     shutil.rmtree(path)
+    # What it was built from: a pin may name an index with its password.
+    install_dir, name = os.path.dirname(os.path.dirname(path)), os.path.basename(path)
+    for left in glob.glob(glob.escape(os.path.join(install_dir, "installers", name)) + ".*"):
+        os.unlink(left)
 
 
 def main(path, proc="/proc"):

@@ -90,6 +90,7 @@ import time
 from ansible.module_utils.airflow_objects import did_you_mean
 from ansible.module_utils.airflow_state import OPTIONS, ask
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.new_file import new_name
 
 
 def chosen(dags: list, args: dict) -> list:
@@ -137,11 +138,12 @@ def read(path: str) -> dict:
 def write(path: str, record: dict) -> None:
     """Replace the record by a whole one, or remove an empty one."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with os.fdopen(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    new = new_name(path)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
+    os.rename(new, path)
     if not record:
         os.unlink(path)
 

@@ -95,6 +95,7 @@ from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
 from ansible.module_utils.airflow_secret_kinds import plan as plan_secrets
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.module_utils.new_file import new_name
 
 
 def read(path: str) -> str | None:
@@ -108,9 +109,7 @@ def read(path: str) -> str | None:
 
 def write(path: str, value: str) -> None:
     """Replace the file at path atomically by one with its owner and mode; where there is none, only its maker may read it."""
-    temporary = f"{path}.new"
-    if os.path.lexists(temporary):  # left by a run that was killed here
-        os.unlink(temporary)
+    temporary = new_name(path)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         if os.path.exists(path):
             # Running components read it at any moment.

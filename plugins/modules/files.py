@@ -114,6 +114,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.module_utils.new_file import new_name
 
 KIND_OPTIONS = {"file": "content", "link": "target"}
 
@@ -206,7 +207,7 @@ class Host:
             return False
         self.tell(item, now, item["target"])
         if not self.module.check_mode:
-            new = self.free_name(item["path"])
+            new = new_name(item["path"])
             os.symlink(item["target"], new)
             os.rename(new, item["path"])
         return True
@@ -224,7 +225,7 @@ class Host:
             return True
         if item["validate"]:
             self.validate(item, wanted)
-        new = self.free_name(item["path"])
+        new = new_name(item["path"])
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(wanted)
             file.flush()
@@ -268,14 +269,6 @@ class Host:
             os.chown(path, *ids)
             os.chmod(path, wanted[2])
         return True
-
-    @staticmethod
-    def free_name(path: str) -> str:
-        """Return the name that a file has until it is whole, and clear it of what a killed run left there."""
-        new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
-        if os.path.lexists(new):
-            os.unlink(new)
-        return new
 
     def tell(self, item: dict, before: str, after: str) -> None:
         """Note a difference for --diff."""

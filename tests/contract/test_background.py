@@ -11,6 +11,7 @@ LEAVES = re.compile(r"""\bcd /(?![\w"{$])|os\.chdir\("/"\)|chdir: /$""", re.MULT
 NEAR = 12
 STAYS = {
     "roles/airflow_dags/files/validate.py": "its processes end with it",
+    "plugins/action/airflow_environment_lock.py": "it runs on the controller, where ssh reads relative paths in the site's SSH options",
     "playbooks/runbooks/open_ui.yml": "it runs on the controller, where ssh reads relative paths in the site's SSH options from this directory",
 }
 

@@ -4,6 +4,9 @@ import re
 
 from repository import ROOT, load, module_of, task_files, tasks_of
 
+# A skip of the lock's task means that an earlier play of the run has the lock.
+MEANT = {"__airflow_environment_lock"}
+
 
 def conditions(task):
     return " ".join(str(part) for part in (task["when"] if isinstance(task.get("when"), list) else [task.get("when", "")]))
@@ -46,7 +49,7 @@ def skippable():
 
 
 def test_no_condition_takes_a_registered_variable_for_a_task_that_ran():
-    names = skippable()
+    names = skippable() - MEANT
     assert "__airflow_database_updated" in names
     wrong = [
         f"{path.relative_to(ROOT)}: {task.get('name')}: {name}"

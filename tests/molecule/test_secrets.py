@@ -72,9 +72,9 @@ def test_what_a_virtualenv_is_built_from_is_for_root_only(host, setting):
     """A pin may name an index with its password."""
     directory = f"{setting('airflow_install_dir')}/installers"
     assert (host.file(directory).user, host.file(directory).mode) == ("root", 0o700)
-    assert host.check_output(f"find {directory} -maxdepth 1 '(' -name pin.txt -o -name constraints.txt -o -name 'build.*' ')' -perm /077") == ""
+    assert host.check_output(f"find {directory} -maxdepth 1 '(' -name '*.pin.txt' -o -name '*.constraints.txt' -o -name 'build.*' ')' -perm /077") == ""
     pin = host.ansible.get_variables().get("markers", {}).get("pin")
-    assert pin is None or pin in host.file(f"{directory}/pin.txt").content_string
+    assert pin is None or pin in host.check_output(f"cat {directory}/*.pin.txt")
 
 
 def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):

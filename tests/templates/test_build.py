@@ -71,6 +71,7 @@ class Build:
             else:
                 path.write_text(file["content"], encoding="utf-8")
         self.installers = directory / "opt/installers"
+        self.inputs = self.templar.template(trust_as_template("{{ __airflow_build_inputs }}"))
         self.release = self.templar.template(trust_as_template("{{ __airflow_release_dir | trim }}"))
 
     def script(self):
@@ -101,15 +102,15 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
 
     places = ["--no-index", "--find-links", "/srv/wheels"] if wheels else []
     assert of_installer == ["python", "-m", "pip", "install", "--quiet", "--ignore-installed", "--require-hashes", *places,
-                            "-r", f"{build.installers}/installer.txt"]
+                            "-r", f"{next(build.installers.glob(installer + '-*.txt'))}"]
     python = ["--python", f"{build.release}/bin/python"]
     begin = ["uv", "pip", "install", "--compile-bytecode", *python] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
     constraint = ["--constraint", {"version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt",
-                                   "URL": "https://example.com/c.txt"}.get(pin, f"{build.installers}/constraints.txt")]
+                                   "URL": "https://example.com/c.txt"}.get(pin, f"{build.inputs}.constraints.txt")]
     main = asked.pop(0)
     if pin == "lock":
-        assert main == [*begin, "--require-hashes", "-r", f"{build.installers}/pin.txt", *places]
-        assert (build.installers / "pin.txt").read_text(encoding="utf-8") == LOCK
+        assert main == [*begin, "--require-hashes", "-r", f"{build.inputs}.pin.txt", *places]
+        assert pathlib.Path(f"{build.inputs}.pin.txt").read_text(encoding="utf-8") == LOCK
     else:
         assert main == [*begin, "apache-airflow[amazon,celery,hashicorp,postgres,statsd,fab]==3.3.2", "apache-airflow-core[gunicorn]==3.3.2", "authlib",
                         "apache-airflow-providers-amazon[aiobotocore,s3fs]", *constraint, *places]
@@ -117,6 +118,21 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
     # The proof of it is the last call, after which release.json would be there. Then the installer's cache is flushed.
     flushed = [["sync", "--file-system", "/var/cache/airflow/uv"]] if installer == "uv" else []
     assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
+
+
+def test_builds_of_two_releases_share_no_file(tmp_path):
+    """A build that a killed run has left still reads its own files while another release is built."""
+    written = []
+    for number, lock in enumerate([LOCK, LOCK.replace("zipp==3.23.0", "zipp==3.23.1")]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / "lock.txt").write_text(lock, encoding="utf-8")
+        build = Build(tmp_path / str(number), airflow_lock=str(tmp_path / "lock.txt"))
+        files = build.templar.template(trust_as_template("{{ __airflow_build_files }}"))
+        written.append({file["path"].replace(str(build.directory), ""): file["content"] for file in files if "content" in file})
+    both = written[0].keys() & written[1].keys()
+    assert {path for path in both if written[0][path] != written[1][path]} == set()
+    # Those of the installer, which are the same.
+    assert {pathlib.Path(path).name[:3] for path in both} == {"uv-"}
 
 
 @pytest.mark.parametrize("pin", ["airflow_lock", "airflow_constraints"])
@@ -272,7 +288,7 @@ def test_constraints_are_asked_for_what_the_lock_was(version):
 def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path):
     """A hash in any file of pip's turns on --require-hashes for all of them, and a constraint may not have extras."""
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), airflow_installer="pip")
-    constraints = build.installers / "constraints.txt"
+    constraints = pathlib.Path(f"{build.inputs}.constraints.txt")
     assert [line for line in constraints.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")] == [
         "apache-airflow==3.3.2", "tomli==2.2.1 ; python_version < '3.11'", "zipp==3.23.0 ; python_version < '3.12'"]
     with zipfile.ZipFile(tmp_path / "ours-1-py3-none-any.whl", "w") as wheel:
@@ -286,13 +302,14 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
 def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path):
     (begin,) = [task["ansible.builtin.command"] for task in yaml.safe_load((ROLES / "airflow/tasks/begin.yml").read_text(encoding="utf-8"))
                 if "ansible.builtin.command" in task]
-    (tmp_path / "environment").write_text("INDEX=https://pypi.example.com\n", encoding="utf-8")
+    environment = tmp_path / "release.environment"
+    environment.write_text("INDEX=https://pypi.example.com\n", encoding="utf-8")
     # The parent of the script is the process that ends it after an hour.
     script = "readlink /proc/$$/cwd /proc/$PPID/cwd; echo $INDEX\n"
-    subprocess.run([*begin["argv"][:-1], str(tmp_path)], input=script, text=True, check=True, cwd=tmp_path)
+    subprocess.run([*begin["argv"][:-2], str(tmp_path), str(environment)], input=script, text=True, check=True, cwd=tmp_path)
     subprocess.run(["flock", "--timeout", "10", str(tmp_path / "lock"), "true"], check=True)
     assert (tmp_path / "build.log").read_text(encoding="utf-8") == "/\n/\nhttps://pypi.example.com\n"
-    assert not (tmp_path / "environment").exists()
+    assert not environment.exists()
 
 
 @pytest.mark.parametrize(("given", "told"), [

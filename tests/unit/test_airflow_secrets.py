@@ -118,20 +118,20 @@ def test_generating_leaves_the_mode_of_a_file_alone_and_giving_sets_it(run, dire
 
 def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
     directory.mkdir()
-    (directory / "it.new").write_text("half", encoding="utf-8")
+    (directory / ".it.new").write_text("half", encoding="utf-8")
     assert run(generate={"it": "token"})["written"] == ["it"]
-    assert not (directory / "it.new").exists()
+    assert not (directory / ".it.new").exists()
 
 
 def test_a_secret_is_never_readable_by_others_and_is_on_the_disk_before_it_has_its_name(run, directory, files_seen):
     run(generate={"new": "token"}, values={"it": "one"})
-    assert files_seen.created == {"secrets": 0o700, "new.new": 0o600, "it.new": 0o600}
+    assert files_seen.created == {"secrets": 0o700, f".new.{os.getpid()}.new": 0o600, f".it.{os.getpid()}.new": 0o600}
     assert files_seen.named == {"new": (0o600, True), "it": (0o600, True)}
     # Running components read it at any moment, so the next file has the mode of the last one before it has its name.
     (directory / "it").chmod(0o640)
     files_seen.created.clear()
     run(values={"it": "two"})
-    assert files_seen.created == {"it.new": 0o600} and files_seen.named["it"] == (0o640, True)
+    assert files_seen.created == {f".it.{os.getpid()}.new": 0o600} and files_seen.named["it"] == (0o640, True)
 
 
 def test_a_group_that_the_system_knows_may_read_what_is_given(run, directory):

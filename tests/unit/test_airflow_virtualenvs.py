@@ -181,3 +181,12 @@ def test_as_a_program_it_names_the_processes(host):
         done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and f"while these processes use it: {pid}." in done.stderr
     assert "systemctl stop 'airflow*'" in done.stderr
+
+
+def test_what_a_virtualenv_was_built_from_goes_with_it(host):
+    """A pin may name an index with its password."""
+    (host.install / "installers").mkdir()
+    for name in ("second.pin.txt", "second.constraints.txt", "second-and-more.pin.txt", "third.pin.txt"):
+        (host.install / "installers" / name).touch()
+    airflow_virtualenvs.remove(str(host.path("second")))
+    assert sorted(os.listdir(host.install / "installers")) == ["second-and-more.pin.txt", "third.pin.txt"]

@@ -68,6 +68,14 @@ def root(components, tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_component_that_leaves_the_host_is_stopped_as_any_other(components):
+    """Its unit is stopped after the file of the components was written without it."""
+    components.data.update(elsewhere=components.data.pop("components"), components={})
+    assert components.stop("scheduler", "0") is None
+    assert components.runtime(None, "stopping").exists()
+    assert components.ended("scheduler") is None
+
+
 def test_a_database_that_is_away_is_waited_for(components, monkeypatch, capsys):
     answers = iter([ConnectionError("refused"), ConnectionError("refused"), ConnectionError("starting up"), [[time.time()]]])
 

@@ -3,6 +3,7 @@
 import grp
 import importlib.util
 import json
+import multiprocessing
 import os
 import pathlib
 import pwd
@@ -99,7 +100,7 @@ def test_another_mode_is_mended_and_told(run, tmp_path, state, check_mode):
 
 def test_nothing_is_ever_open_to_more_readers_than_it_is_meant_for(run, files_seen):
     run({"path": "a/b", "state": "directory", "mode": "0750"}, {"path": "a/b/it", "content": "x", "mode": "0640"})
-    assert files_seen.created == {"a": 0o700, "b": 0o700, ".it.new": 0o600}
+    assert files_seen.created == {"a": 0o700, "b": 0o700, f".it.{os.getpid()}.new": 0o600}
     # The mode is there before the name, and so is the content on the disk.
     assert files_seen.named == {"it": (0o640, True)}
 
@@ -177,9 +178,30 @@ def test_an_unknown_owner_is_told_and_a_dry_run_expects_it(run, tmp_path):
 
 
 def test_what_a_killed_run_left_is_in_nobodys_way(run, tmp_path):
-    (tmp_path / ".it.new").write_text("half")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    # The last one is of older versions.
+    for name in (f".it.{gone.pid}.new", f".it.{os.getpid()}.new", ".it.new"):
+        (tmp_path / name).write_text("half")
     assert run(ITEMS["file"])["changed"]
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_two_modules_that_write_the_same_file_are_not_in_each_others_way(run, tmp_path, monkeypatch):
+    """A killed run's module goes on for a moment, beside that of the next run."""
+    fsync, me = os.fsync, os.getpid()
+
+    def meanwhile(handle):
+        fsync(handle)
+        if os.getpid() == me:
+            other = multiprocessing.get_context("fork").Process(target=run, args=({**ITEMS["file"], "content": "of another run\n"},))
+            other.start()
+            other.join()
+            assert (other.exitcode, (tmp_path / "it").read_text()) == (0, "of another run\n")
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert run(ITEMS["file"])["changed"]
+    assert (tmp_path / "it").read_text() == "one\n"
 
 
 def test_a_file_needs_content(run):

@@ -1,0 +1,21 @@
+"""The name that a file has until it is whole."""
+
+from __future__ import annotations
+
+import os
+import re
+
+
+def new_name(path: str) -> str:
+    """Return a name beside the path that no other process uses, and remove what killed processes left under such names.
+
+    A killed run leaves its module running for a moment. With one name for all, the next run's module would rename a file
+    that the other module still writes.
+    """
+    directory, name = os.path.split(path)
+    ours = re.compile(rf"\.{re.escape(name)}\.(?:(\d+)\.)?new")
+    for entry in os.listdir(directory or "."):
+        found = ours.fullmatch(entry)
+        if found and (found[1] in (None, str(os.getpid())) or not os.path.exists(f"/proc/{found[1]}")):
+            os.unlink(os.path.join(directory, entry))
+    return os.path.join(directory, f".{name}.{os.getpid()}.new")
