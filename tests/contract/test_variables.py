@@ -34,6 +34,7 @@ ELSEWHERE = {
     "postgresql_jit": ("tests/templates/test_postgresql.py", "jit"),
     "postgresql_log_lock_waits": ("tests/templates/test_postgresql.py", "log_lock_waits"),
     "postgresql_max_wal_size": ("tests/templates/test_postgresql.py", "max_wal_size"),
+    "postgresql_restart_by_caller": ("tests/templates/test_postgresql_restart.py", "postgresql_restart_by_caller"),
     "postgresql_pgdg_key_checksum": ("tests/templates/test_postgresql.py", "postgresql_pgdg_key_checksum"),
     "postgresql_pgdg_key_url": ("tests/templates/test_postgresql.py", "postgresql_pgdg_key_url"),
     "postgresql_random_page_cost": ("tests/templates/test_postgresql.py", "random_page_cost"),

@@ -144,7 +144,7 @@ HAND_MADE = """
 set -e
 useradd --create-home --shell /bin/bash airflow
 mkdir -p /opt/airflow/bin
-printf '#!/bin/sh\nexec sleep 600\n' > /opt/airflow/bin/airflow
+printf '#!/bin/sh\nsleep 600; true\n' > /opt/airflow/bin/airflow
 chmod 0755 /opt/airflow/bin/airflow
 printf '[Service]\nUser=airflow\nExecStart=/bin/sh /opt/airflow/bin/airflow scheduler\n' > /etc/systemd/system/airflow-scheduler.service
 systemctl daemon-reload

@@ -36,12 +36,11 @@ ASKS = """
 
 @pytest.fixture
 def project(tmp_path):
-    """The real playbook, its policy and its order of tasks, with stand-ins for all that touches a host."""
+    """The real playbook and its order of tasks, with stand-ins for all that touches a host."""
     (tmp_path / "playbooks").mkdir()
     text = (ROOT / "playbooks/postgres.yml").read_text(encoding="utf-8")
     (tmp_path / "playbooks/postgres.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
-    policy = re.search(r"(?m)^postgresql_restart_by_caller: .*$", (ROOT / "group_vars/all/postgresql.yml").read_text(encoding="utf-8"))
-    (tmp_path / "hosts.yml").write_text(HOSTS.replace("{ansible_conn", "{" + (policy[0] + ", " if policy else "") + "ansible_conn"), encoding="utf-8")
+    (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
     stand_ins = {"airflow_common": ["main"], "airflow_secrets": ["main"], "airflow_services": ["stop", "stop_undo"],
                  "postgresql": ["set_vars", "preflight", "install", "configure", "restart", "databases", "health"]}
     for role, names in stand_ins.items():
