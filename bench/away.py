@@ -1,6 +1,7 @@
 """Restart units of Airflow once on this host, and measure it. Runs as root.
 
-python3 away.py UNIT...: prints as JSON the seconds of the stop, of the restart, and those for which the API server answered nobody.
+python3 away.py UNIT...: prints as JSON the seconds of the stop, of the restart, and those for which the API server
+answered nobody.
 """
 
 import json
@@ -26,7 +27,8 @@ def answers(url):
 def moments(unit):
     """Return the seconds since boot at which the unit was last told to stop, and at which it had stopped."""
     names = ["ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic"]
-    shown = subprocess.run(["systemctl", "show", unit, *(f"--property={name}" for name in names)], text=True, capture_output=True, check=True).stdout
+    command = ["systemctl", "show", unit, *(f"--property={name}" for name in names)]
+    shown = subprocess.run(command, text=True, capture_output=True, check=True).stdout
     found = dict(line.split("=", 1) for line in shown.splitlines())
     return [int(found[name]) / 1e6 for name in names]
 

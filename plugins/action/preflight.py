@@ -1010,7 +1010,10 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
 
 
 def check_foreign(found, where, rules):
-    """An Airflow that somebody installed by hand. A run would take over the half of it that has the names of ours. found: [[kind, text]]."""
+    """An Airflow that somebody installed by hand. A run would take over the half of it that has the names of ours.
+
+    found: [[kind, text]].
+    """
     kinds = {kind for kind, _text in found}
     if not kinds - {"elsewhere"}:
         # The Airflow of a person's home, which nothing of ours touches.
@@ -1020,10 +1023,12 @@ def check_foreign(found, where, rules):
     if names:
         advice.append("Or use other values for {0} ({1}).".format(", ".join(names), where(names[0])))
     if "database" in kinds:
-        advice.append("To use this database, give its owner and the owner's password in airflow_database_user and airflow_database_password.")
+        advice.append("To use this database, give its owner and the owner's password in airflow_database_user and "
+                      "airflow_database_password.")
     if kinds & {"unit", "process"}:
-        advice.append("Units and processes have to go in any case: systemctl disable --now, then remove the file of the unit.")
-    yield "foreign", "It has an Airflow that this project did not install: {0}. {1}".format("; ".join(text for _kind, text in found), " ".join(advice))
+        advice.append("Units and processes must go in any case: systemctl disable --now, then remove the file of the unit.")
+    yield "foreign", "It has an Airflow that this project did not install: {0}. {1}".format(
+        "; ".join(text for _kind, text in found), " ".join(advice))
 
 
 def index_text(problem, get, where):
@@ -1402,10 +1407,9 @@ class ActionModule(ActionBase):
             "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
         }
         if host in task_vars["groups"].get("airflow", []):
-            probe["airflow"] = {"user": get("airflow_user"), "home": get("airflow_home"), "install_dir": get("airflow_install_dir"),
-                                "config_dir": get("airflow_config_dir")}
+            probe["airflow"] = {name: get("airflow_" + name) for name in ("user", "home", "install_dir", "config_dir")}
         if host in task_vars["groups"].get("airflow_postgres", []) and not address:
-            probe["server"] = {"name": get("airflow_database_name"), "user": get("airflow_database_user"), "port": get("airflow_database_port")}
+            probe["server"] = {name: get("airflow_database_" + name) for name in ("name", "user", "port")}
         index = self.index(get) if host in task_vars["groups"].get("airflow", []) else ""
         if index:
             probe["index"] = {
@@ -1413,7 +1417,8 @@ class ActionModule(ActionBase):
                 "page": get("airflow_installer"), "bundle": self.text(get("airflow_ca_bundle")), "timeout": get("preflight_index_timeout"),
                 "given": bool(get("airflow_index_url"))}
         result = self._execute_module(module_name="preflight", module_args={
-            "stage": "host", "probe": probe, "index_url": index, "database_url": self.database_url(get) if "server" in probe else ""}, task_vars=task_vars)
+            "stage": "host", "probe": probe, "index_url": index,
+            "database_url": self.database_url(get) if "server" in probe else ""}, task_vars=task_vars)
         if result.get("failed") or "found" not in result:
             return result
         found = result.pop("found")
@@ -1439,8 +1444,10 @@ class ActionModule(ActionBase):
 
     def database_url(self, get):
         """The address of the database on its own host; empty where the inventory gives no password."""
-        login = [urllib.parse.quote(str(maybe(get, name) or ""), safe="") for name in ("airflow_database_user", "airflow_database_password")]
-        return "postgresql://{0}:{1}@127.0.0.1:{2}/{3}".format(*login, get("airflow_database_port"), get("airflow_database_name")) if login[1] else ""
+        names = ("airflow_database_user", "airflow_database_password")
+        user, password = (urllib.parse.quote(str(maybe(get, name) or ""), safe="") for name in names)
+        return "postgresql://{0}:{1}@127.0.0.1:{2}/{3}".format(
+            user, password, get("airflow_database_port"), get("airflow_database_name")) if password else ""
 
     def index(self, get):
         """The package index that a host is to ask; none where it has wheels, or where pip takes what the host's pip.conf says."""

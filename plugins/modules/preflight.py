@@ -36,8 +36,10 @@ options:
     default: {}
   database_url:
     description:
-      - Address of Airflow's database on this host, with the password that the inventory gives. Empty where the inventory gives none.
-      - A whole address, because Ansible hides a secret wherever it occurs in a result, and the password may be a word such as C(airflow).
+      - Address of Airflow's database on this host, with the password that the inventory gives. Empty where the inventory
+        gives none.
+      - A whole address, because Ansible hides a secret wherever it occurs in a result, and the password may be a word such
+        as C(airflow).
     type: str
     default: ""
   index_url:
@@ -233,11 +235,13 @@ def index_problem(url, page, bundle, timeout):
 # ---- an Airflow that this project did not install
 
 COMMAND = re.compile(
-    r"(^|[/ ])airflow (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone|celery|kerberos)( |$)|\[airflow-webserver\]"
+    r"(^|[/ ])airflow (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone|celery|kerberos)( |$)"
+    r"|\[airflow-webserver\]"
 )
 # Names that units of this project have, or had, or that Airflow's own examples have.
 UNIT_NAME = re.compile(
-    r"airflow(-(webserver|api-server|scheduler|dag-processor|triggerer|worker|celery|celery-worker|flower|kerberos|standalone|watchdog))?"
+    r"airflow(-(webserver|api-server|scheduler|dag-processor|triggerer|worker|celery|celery-worker|flower|kerberos"
+    r"|standalone|watchdog))?"
     r"\.(service|target)$"
 )
 
@@ -256,7 +260,7 @@ def written_by(role, path):
 
 
 def own_airflow(install_dir, root="/"):
-    """Whether this project, in whatever version, has installed Airflow here: a unit of ours, or our link to a virtualenv."""
+    """Whether any version of this project has installed Airflow here: a unit of ours, or our link to a virtualenv."""
     link = os.path.join(install_dir, "venv")
     return (os.path.islink(link) and os.path.basename(os.path.dirname(os.path.realpath(link))) == "venvs") or any(
         written_by("airflow_services ", path) for path in glob.glob(os.path.join(root, "etc/systemd/system/airflow*")))
@@ -264,9 +268,11 @@ def own_airflow(install_dir, root="/"):
 
 def own_server(root="/"):
     """Whether this project has configured the PostgreSQL server: its rules or its settings are ours."""
-    files = [path for place in ("etc/postgresql/*/main/pg_hba.conf", "etc/postgresql/*/main/conf.d/*.conf", "var/lib/pgsql/data/pg_hba.conf",
-                                "var/lib/pgsql/data/ansible.conf") for path in glob.glob(os.path.join(root, place))]
-    return any(written_by("postgresql ", path) or re.search("^# BEGIN role postgresql$", head(path), re.MULTILINE) for path in files)
+    places = ("etc/postgresql/*/main/pg_hba.conf", "etc/postgresql/*/main/conf.d/*.conf", "var/lib/pgsql/data/pg_hba.conf",
+              "var/lib/pgsql/data/ansible.conf")
+    block = re.compile("^# BEGIN role postgresql$", re.MULTILINE)
+    return any(written_by("postgresql ", path) or block.search(head(path))
+               for place in places for path in glob.glob(os.path.join(root, place)))
 
 
 def foreign_user(wanted):
@@ -279,9 +285,10 @@ def foreign_user(wanted):
 
 
 def foreign_units(root="/"):
-    """Units that have a name of ours, or run Airflow, and are not ours. A link to another unit is that unit; one to /dev/null is none."""
+    """Units that have a name of ours, or run Airflow, and are not ours. A link is the name of another unit, or of none."""
     for directory in ("etc/systemd/system", "usr/lib/systemd/system", "run/systemd/system"):
-        for path in sorted(glob.glob(os.path.join(root, directory, "*.service")) + glob.glob(os.path.join(root, directory, "airflow*.target"))):
+        names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target")]
+        for path in sorted(path for name in names for path in glob.glob(name)):
             if os.path.islink(path):
                 continue
             runs = any(COMMAND.search(line) for line in head(path).splitlines() if line.startswith("ExecStart"))
@@ -296,7 +303,8 @@ def foreign_processes(proc="/proc"):
         try:
             with open(os.path.join(proc, pid, "cmdline"), "rb") as text:
                 command = text.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-            if COMMAND.search(command) and os.readlink(os.path.join(proc, pid, "ns/pid")) == os.readlink(os.path.join(proc, "self/ns/pid")):
+            here, there = (os.readlink(os.path.join(proc, number, "ns/pid")) for number in ("self", pid))
+            if COMMAND.search(command) and here == there:
                 with open(os.path.join(proc, pid, "stat"), encoding="utf-8", errors="replace") as text:
                     parents[pid] = text.read().rpartition(")")[2].split()[1]
                 found[pid] = (user_name(os.stat(os.path.join(proc, pid)).st_uid), command)
@@ -317,10 +325,10 @@ def foreign_paths(wanted, root="/"):
         pass
     virtualenvs = [wanted["install_dir"], os.path.join(wanted["install_dir"], "venv")]
     ours = [wanted["install_dir"], wanted["config_dir"], wanted["home"], os.path.join(root, "usr/local/bin")]
-    commands = [os.path.join(path, "bin/airflow") for path in virtualenvs] + [os.path.join(root, "usr/local/bin/airflow")]
+    commands = [os.path.join(path, "bin/airflow") for path in [*virtualenvs, os.path.join(root, "usr/local")]]
     commands += [path for home in homes for path in glob.glob(os.path.join(home, "*/bin/airflow"))]
     configurations = [os.path.join(wanted["config_dir"], "airflow.cfg"), os.path.join(wanted["home"], "airflow.cfg")]
-    configurations += [os.path.join(home, *parts) for home in homes for parts in (("airflow.cfg",), ("airflow", "airflow.cfg"))]
+    configurations += [os.path.join(home, name) for home in homes for name in ("airflow.cfg", "airflow/airflow.cfg")]
     for path in dict.fromkeys(commands + configurations):
         if os.path.isfile(path) and not written_by("airflow ", path):
             yield "path" if any(path.startswith(place + "/") for place in ours) else "elsewhere", path
@@ -338,9 +346,10 @@ def foreign_database(module, wanted, url):
     _rc, owner, _err = module.run_command([runuser, "-u", "postgres", "--", *ask, query], cwd="/")
     if not owner.strip():
         return
-    if password and owner.strip() == wanted["user"] and module.run_command(
-            [*ask, "SELECT 1", "--host", "127.0.0.1", "--username", wanted["user"]], environ_update={"PGPASSWORD": password}, cwd="/")[0] == 0:
-        return
+    if password and owner.strip() == wanted["user"]:
+        login = ["--host", "127.0.0.1", "--username", wanted["user"]]
+        if module.run_command([*ask, "SELECT 1", *login], environ_update={"PGPASSWORD": password}, cwd="/")[0] == 0:
+            return
     yield "database", "database {0} of role {1}, with the tables of an Airflow".format(wanted["name"], owner.strip())
 
 

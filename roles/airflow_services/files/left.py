@@ -75,7 +75,8 @@ def left_processes(user, install_dir):
     airflow, clients = [], []
     for pid, uid, text, name, group, _parent in sorted(found.values()):
         # A process without arguments is a thread of the kernel, or has ended.
-        if not text or pid in asking or builds.intersection(ancestors(found, pid)) or any(f"/{unit}" in group for unit in APART):
+        apart = builds.intersection(ancestors(found, pid)) or any(f"/{unit}" in group for unit in APART)
+        if not text or pid in asking or apart:
             continue
         said = f"process {pid} of user {owner(uid)}: {text[:80]}"
         if uid == number or f"{install_dir}/venv" in text:
