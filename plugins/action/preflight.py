@@ -984,6 +984,7 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
                     else "a process of user {0}".format(entry["user"]),
                     ", unit {0}".format(entry["unit"]) if entry.get("unit", "").endswith(".service") else "", key)
                 break
+    yield from check_foreign(found.get("foreign") or [], where, rules)
     yield from check_python(get, where, rules, locks, found["python"], will_install)
     for name in rules["times"]:
         if get(name) in found["unknown_times"]:
@@ -1006,6 +1007,28 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
             "Its clock is {0} s away from the controller's; at most {1} are tolerated (preflight_max_clock_skew, {2}), because "
             "tokens and certificates fail. Turn on time synchronisation."
         ).format(int(skew), get("preflight_max_clock_skew"), where("preflight_max_clock_skew"))
+
+
+def check_foreign(found, where, rules):
+    """An Airflow that somebody installed by hand. A run would take over the half of it that has the names of ours.
+
+    found: [[kind, text]].
+    """
+    kinds = {kind for kind, _text in found}
+    if not kinds - {"elsewhere"}:
+        # The Airflow of a person's home, which nothing of ours touches.
+        return
+    advice = ["Back it up, stop it and move it away, then run this again."]
+    names = [name for kind, variables in rules["foreign"].items() if kind in kinds for name in variables]
+    if names:
+        advice.append("Or use other values for {0} ({1}).".format(", ".join(names), where(names[0])))
+    if "database" in kinds:
+        advice.append("To use this database, give its owner and the owner's password in airflow_database_user and "
+                      "airflow_database_password.")
+    if kinds & {"unit", "process"}:
+        advice.append("Units and processes must go in any case: systemctl disable --now, then remove the file of the unit.")
+    yield "foreign", "It has an Airflow that this project did not install: {0}. {1}".format(
+        "; ".join(text for _kind, text in found), " ".join(advice))
 
 
 def index_text(problem, get, where):
@@ -1383,13 +1406,19 @@ class ActionModule(ActionBase):
             "times": sorted({get(name) for name in rules["times"]}),
             "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
         }
+        if host in task_vars["groups"].get("airflow", []):
+            probe["airflow"] = {name: get("airflow_" + name) for name in ("user", "home", "install_dir", "config_dir")}
+        if host in task_vars["groups"].get("airflow_postgres", []) and not address:
+            probe["server"] = {name: get("airflow_database_" + name) for name in ("name", "user", "port")}
         index = self.index(get) if host in task_vars["groups"].get("airflow", []) else ""
         if index:
             probe["index"] = {
                 "built": os.path.join(get("airflow_install_dir"), "venvs", "{0}-py*".format(get("airflow_version")), "release.json"),
                 "page": get("airflow_installer"), "bundle": self.text(get("airflow_ca_bundle")), "timeout": get("preflight_index_timeout"),
                 "given": bool(get("airflow_index_url"))}
-        result = self._execute_module(module_name="preflight", module_args={"stage": "host", "probe": probe, "index_url": index}, task_vars=task_vars)
+        result = self._execute_module(module_name="preflight", module_args={
+            "stage": "host", "probe": probe, "index_url": index,
+            "database_url": self.database_url(get) if "server" in probe else ""}, task_vars=task_vars)
         if result.get("failed") or "found" not in result:
             return result
         found = result.pop("found")
@@ -1412,6 +1441,13 @@ class ActionModule(ActionBase):
             # Facts of a host that is refused are of no use, and many lines.
             result.pop("ansible_facts")
         return result
+
+    def database_url(self, get):
+        """The address of the database on its own host; empty where the inventory gives no password."""
+        names = ("airflow_database_user", "airflow_database_password")
+        user, password = (urllib.parse.quote(str(maybe(get, name) or ""), safe="") for name in names)
+        return "postgresql://{0}:{1}@127.0.0.1:{2}/{3}".format(
+            user, password, get("airflow_database_port"), get("airflow_database_name")) if password else ""
 
     def index(self, get):
         """The package index that a host is to ask; none where it has wheels, or where pip takes what the host's pip.conf says."""

@@ -37,6 +37,71 @@ def test_running_task_outlives_an_api_server_that_is_away_for_40_seconds(host, t
     assert tasks.end(run) == [("success", 1)]
 
 
+def seconds_of_stop(host, unit):
+    """Stop a unit, start it again, and return the seconds of the stop. It ends well, or the test fails."""
+    host.check_output(f"systemctl stop {unit}")
+    found = host.service(unit).systemd_properties
+    assert (found["Result"], found["ActiveState"]) == ("success", "inactive")
+    told, ended = (int(found[name]) for name in ("ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic"))
+    host.check_output(f"systemctl start {unit}")
+    return (ended - told) / 1_000_000
+
+
+@pytest.mark.major(3)
+def test_an_idle_triggerer_never_waits_for_a_child_that_has_ended(host):
+    """Airflow's wait took ten seconds in six of ten stops, so five stops in a row show the fault nearly always."""
+    times = [seconds_of_stop(host, "airflow-triggerer") for _number in range(5)]
+    assert max(times) < 5, times
+    # It has closed its row, so that the next one takes its triggers at once.
+    left = host.check_output("runuser -u postgres -- psql -At -d airflow -c \"SELECT count(*) FROM job WHERE job_type = 'TriggererJob' "
+                             "AND state = 'running'\"")
+    assert left == "1"
+
+
+def test_a_server_that_nobody_asks_stops_at_once(host, setting, major):
+    unit = "airflow-api-server" if major == 3 else "airflow-webserver"
+    time_of_stop = seconds_of_stop(host, unit)
+    wait_until_healthy(host, setting)
+    assert time_of_stop < 2, time_of_stop
+
+
+# Sends a request in two halves: the server is told to stop in between. Prints the line with the status of the answer.
+SLOW_REQUEST = """
+import socket, subprocess, time
+body = b'{"username": "nobody", "password": "wrong"}'
+one = socket.create_connection(("127.0.0.1", PORT))
+head = "POST /auth/token HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+one.sendall(head.encode() + body[:5])
+time.sleep(1)
+subprocess.run(["systemctl", "stop", "--no-block", "airflow-api-server"], check=True)
+time.sleep(4)
+one.sendall(body[5:])
+print(one.recv(1000).decode().splitlines()[0])
+"""
+
+
+@pytest.mark.major(3)
+def test_a_request_that_runs_is_answered_before_the_server_ends(host, setting):
+    said = host.check_output(f"python3 - <<'CODE'\n{SLOW_REQUEST.replace('PORT', str(setting('airflow_api_port')))}\nCODE")
+    host.check_output("timeout 30 sh -c 'while systemctl is-active --quiet airflow-api-server; do sleep 0.2; done'")
+    host.check_output("systemctl start airflow-api-server")
+    wait_until_healthy(host, setting)
+    assert said.startswith("HTTP/1.1 401"), said
+
+
+@pytest.mark.major(3)
+def test_a_server_that_is_stopped_while_it_starts_is_waited_for_seconds_only(host, setting):
+    """A SIGTERM that Python drops cost 100 s. Which moment drops it is chance; tests/unit/test_components.py has a process that always does."""
+    for pause in (0.5, 2, 4):
+        host.check_output("systemctl stop airflow-api-server")
+        host.check_output(f"systemctl start --no-block airflow-api-server && sleep {pause}")
+        begin = time.monotonic()
+        host.check_output("systemctl stop airflow-api-server")
+        assert time.monotonic() - begin < 15
+    host.check_output("systemctl start airflow-api-server")
+    wait_until_healthy(host, setting)
+
+
 def module(name, host, *arguments, **options):
     """Run a module on the host as the roles do, and return its result."""
     done = subprocess.run(

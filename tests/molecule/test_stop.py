@@ -102,6 +102,32 @@ def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, name
     wait_until_healthy(host, setting)
 
 
+def test_postgresql_is_restarted_only_after_running_tasks_have_ended(host, setting, tasks):
+    """As when a host joins: max_connections grows, which needs a restart. The task of this run has no second try."""
+    started = "runuser -u postgres -- psql -Atc 'SELECT pg_postmaster_start_time()'"
+    before = host.check_output(started)
+    limit = int(host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'"))
+    run = tasks.start()
+    tasks.let_end(after=15)
+    done = play("postgres", postgresql_max_connections=limit + 1)
+    assert not done.failed, done.output
+    assert f"run {run}, task wait_for [0], try 1" in done.text, "the run says what it waits for"
+    assert host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'") == str(limit + 1)
+    wait_until_healthy(host, setting)
+    assert tasks.end(run) == [("success", 1)]
+    # Back again: no task runs, and Airflow stops and starts in the same way.
+    back = play("postgres")
+    assert not back.failed and host.check_output(started) != before, back.output
+    assert host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'") == str(limit)
+    assert host.check_output("systemctl is-active airflow.target airflow-watchdog airflow-backup.timer").split() == ["active"] * 3
+    wait_until_healthy(host, setting)
+    # A second run has nothing to restart, and leaves Airflow alone.
+    since = host.check_output("systemctl show airflow-scheduler --property=ActiveEnterTimestampMonotonic")
+    again = play("postgres")
+    assert not again.failed and again.changed == 0, again.output
+    assert host.check_output("systemctl show airflow-scheduler --property=ActiveEnterTimestampMonotonic") == since
+
+
 def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, setting, watcher, earlier):
     host.check_output(f"airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1")
     downgraded = watcher.samples()

@@ -99,3 +99,39 @@ def test_network_settings_are_passed_only_where_set(bench, monkeypatch):
     assert bench.network() == {}
     monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example.org/simple")
     assert bench.network() == {"UV_DEFAULT_INDEX": "https://pypi.example.org/simple", "PIP_INDEX_URL": "https://pypi.example.org/simple"}
+
+
+@pytest.fixture(scope="module")
+def restart():
+    loader = importlib.machinery.SourceFileLoader("bench_restart", str(ROOT / "bench/restart"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_restart", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_restarts_are_judged_by_the_worst_of_them(restart, monkeypatch):
+    monkeypatch.setattr(restart.bench, "run", lambda _argv: "abc1234\n")
+    args = argparse.Namespace(airflow="3.3.2", stops=3, seed=1, load=0.1)
+    results = {"server": [{"stop": stop, "away": 4.0, "restart": 5.0} for stop in (0.5, 0.6, 0.9)],
+               "triggerer": [{"stop": 1.0, "away": 0.1, "restart": 3.0}] * 3,
+               "all": [{"stop": 2.0, "away": away, "restart": 9.0} for away in (5.0, 5.5, 6.1)]}
+    text = restart.table(args, results)
+    assert "| the API server | 0.6 | 0.9 | 4.0 | 4.0 | 5.0 | 5.0 |" in text
+    assert "| the triggerer | 1.0 | 1.0 | - | - | 3.0 | 3.0 |" in text
+    assert "| restart of the API server: the UI is away for at most 5 s | worst 4.0 s, median 4.0 s | met |" in text
+    assert "| restart of all components: the UI is away for at most 6 s | worst 6.1 s, median 5.5 s | **missed** |" in text
+
+
+def test_the_readme_has_a_place_for_restarts(restart):
+    text = restart.bench.README.read_text(encoding="utf-8")
+    assert text.count(restart.BEGIN) == text.count(restart.END) == 1
+
+
+def test_restarts_need_a_number(restart):
+    with pytest.raises(restart.bench.BenchError, match="at least 1"):
+        restart.parse(["--stops", "0"])
+
+
+def test_each_major_has_its_own_units(restart):
+    assert restart.units_of(2)["server"] == ["airflow-webserver"]
+    assert restart.units_of(3)["all"] == ["airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server"]

@@ -165,6 +165,19 @@ def test_what_has_changed_while_it_started_leaves_doubt(components, root, path):
     assert components.noted(components.data["components"]["api-server"]) == ()
 
 
+def test_a_stop_while_it_starts_is_heard_for_every_component(components, root, monkeypatch):
+    """systemd runs no ExecStop then, so this process must see to it."""
+    stopped = []
+    handlers = {}
+    monkeypatch.setattr(components.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(components, "stop", lambda name, pid, told: stopped.append((name, pid)) or 0)
+    monkeypatch.setenv("MAINPID", str(os.getpid()))
+    components.wait("api-server")
+    with pytest.raises(SystemExit):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert stopped == [("api-server", os.getpid())]
+
+
 def stop_of_a_deaf_one(components, process, monkeypatch):
     """Stop what does not end by itself, and return the seconds that this took."""
     monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
@@ -206,6 +219,118 @@ def test_while_the_database_is_away_tasks_are_taken_to_run(components, process, 
 def test_a_worker_without_a_row_in_table_job_drains_too(components, process):
     del components.data["components"]["scheduler"]["job_type"]
     told = process(HEARS.format(1))
+    components.stop("scheduler", told.child)
+    assert told.wait(5) == 0
+
+
+# As Airflow 3's triggerer: if it is told while its child runs, it may wait for ten seconds. 70 stands for that here.
+TRIGGERER_WITH_CHILD = """
+import os, signal, subprocess, sys, time
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), os._exit(0)))
+    time.sleep(60)
+def handler(*_):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    sys.exit(0 if ended and status == 0 else 70)
+signal.signal(signal.SIGTERM, handler)
+helper = subprocess.Popen(["sleep", "60"])
+print('up', flush=True)
+try:
+    time.sleep(60)
+finally:
+    sys.exit(71) if helper.poll() is not None else helper.kill()
+"""
+
+
+def test_the_child_of_a_triggerer_is_told_first_and_its_helper_is_not(components, process, monkeypatch):
+    """So that Airflow's wait of ten seconds for a child that has ended cannot begin."""
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
+    components.data["components"]["triggerer"] = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True}
+    told = process(TRIGGERER_WITH_CHILD)
+    components.stop("triggerer", told.child)
+    assert told.wait(5) == 0
+
+
+def test_a_child_that_does_not_stop_is_not_waited_for_longer_than_airflow_would(components, process, monkeypatch):
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
+    monkeypatch.setattr(components, "CHILD_TIMEOUT", 0.5)
+    components.data["components"]["triggerer"] = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True}
+    told = process(TRIGGERER_WITH_CHILD.replace("time.sleep(0.3), ", "time.sleep(30), "))
+    begin = time.monotonic()
+    components.stop("triggerer", told.child)
+    assert told.wait(5) == 70
+    assert 0.5 < time.monotonic() - begin < 5
+
+
+# As a gunicorn master: it closes its port, waits for its worker, which takes a second for its request, and then Python takes long to end.
+SERVER = """
+import os, signal, socket, sys, time
+port = socket.create_server(("127.0.0.1", 0))
+worker = os.fork()
+if worker == 0:
+    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), open({0!r}, "w").close(), os._exit(0)))
+    time.sleep(60)
+def handler(*_):
+    port.close()
+    os.kill(worker, signal.SIGTERM)
+    os.waitpid(worker, 0)
+    time.sleep(60)
+signal.signal(signal.SIGTERM, handler)
+print('up', flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def server(components, monkeypatch):
+    """What a server's health endpoint answers: the test sets it."""
+    made = components.data["components"]["api-server"] = {"unit": "airflow-api-server", "serves": True, "check": {}}
+    components.data["stop_timeout"] = 10
+    monkeypatch.setattr(components, "ask_http", lambda _check: (made.get("answers", False), ""))
+    return made
+
+
+def test_a_server_is_ended_once_its_last_request_is_finished(components, process, server, tmp_path):
+    """The rest of its stop would be Python, which clears its memory for two seconds."""
+    told = process(SERVER.format(str(tmp_path / "finished")))
+    begin = time.monotonic()
+    components.stop("api-server", told.child)
+    assert told.wait(5) == signal.SIGALRM
+    assert (tmp_path / "finished").exists()
+    assert 1 < time.monotonic() - begin < 4
+
+
+def test_a_server_with_an_open_connection_is_not_ended(components, process, server):
+    components.data["stop_timeout"] = 2
+    code = "import socket; port = socket.create_server(('127.0.0.1', 0)); one = socket.create_connection(port.getsockname())\n" + DEAF_ONCE.format(99)
+    told = process(code)
+    components.stop("api-server", told.child)
+    assert told.wait(5) == signal.SIGKILL
+
+
+def test_a_server_that_was_told_while_it_started_and_did_not_hear_is_ended(components, process, server):
+    """systemd waited for 100 s. It has no port yet, so nobody waits for an answer."""
+    told = process(DEAF_ONCE.format(99))
+    begin = time.monotonic()
+    components.stop("api-server", told.child, time.time())
+    assert told.wait(5) == signal.SIGALRM
+    assert time.monotonic() - begin < 3
+
+
+def test_a_server_that_did_not_hear_and_answers_is_told_again(components, process, server, capsys):
+    server["answers"] = True
+    told = process("import socket; port = socket.create_server(('127.0.0.1', 0))\n" + DEAF_ONCE.format(2))
+    components.stop("api-server", told.child)
+    assert told.wait(5) == 0
+    assert capsys.readouterr().out.count("told again") == 1
+
+
+def test_nothing_but_a_server_is_ended_while_it_stops(components, process, monkeypatch):
+    """A scheduler without a connection at the moment still writes to the database."""
+    monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
+    told = process(HEARS.format(1.5))
+    components.data["stop_timeout"] = 10
     components.stop("scheduler", told.child)
     assert told.wait(5) == 0
 

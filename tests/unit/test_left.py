@@ -7,6 +7,7 @@ import pathlib
 import pwd
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -32,6 +33,21 @@ def test_a_process_of_the_virtualenv_is_named_with_its_pid_and_its_user(tmp_path
     found, _clients = left.left_processes("no-such-user", str(tmp_path))
     name = pwd.getpwuid(os.geteuid()).pw_name
     assert [text for text in found if text.startswith(f"process {sleeper.pid} of user {name}: ")] == found and len(found) == 1
+
+
+def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
+    """site.yml lets one run while it sets up the database, which may stop Airflow for a restart."""
+    script = tmp_path / "installers/build.sh"
+    script.parent.mkdir()
+    script.write_text(f"sh -c 'sleep 60; true' {tmp_path}/venvs/3.3.2/bin/python; true\n", encoding="utf-8")
+    with subprocess.Popen(["sh", script], start_new_session=True) as build:
+        try:
+            begin = time.monotonic()
+            while f"{tmp_path}/venvs" not in " ".join(process[2] for process in left.processes()) and time.monotonic() < begin + 5:
+                time.sleep(0.05)
+            assert left.left_processes("no-such-user", str(tmp_path))[0] == []
+        finally:
+            os.killpg(build.pid, 9)
 
 
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):

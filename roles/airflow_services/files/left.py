@@ -52,6 +52,15 @@ def owner(number):
         return str(number)
 
 
+def ancestors(found, pid):
+    """Yield the process, its parent, the parent of that, and so on."""
+    seen = set()
+    while pid in found and pid not in seen:
+        seen.add(pid)
+        yield pid
+        pid = found[pid][5]
+
+
 def left_processes(user, install_dir):
     """Return (processes of Airflow, processes of psql), each as text."""
     try:
@@ -60,14 +69,14 @@ def left_processes(user, install_dir):
         number = -1
     found = {process[0]: process for process in processes()}
     # What asks is no process of Airflow: this program, and what has started it.
-    asking, pid = set(), os.getpid()
-    while pid in found and pid not in asking:
-        asking.add(pid)
-        pid = found[pid][5]
+    asking = set(ancestors(found, os.getpid()))
+    # A build of a virtualenv runs no Airflow, and site.yml lets one run while it sets up the database.
+    builds = {pid for pid, process in found.items() if f"{install_dir}/installers/build.sh" in process[2]}
     airflow, clients = [], []
     for pid, uid, text, name, group, _parent in sorted(found.values()):
         # A process without arguments is a thread of the kernel, or has ended.
-        if not text or pid in asking or any(f"/{unit}" in group for unit in APART):
+        apart = builds.intersection(ancestors(found, pid)) or any(f"/{unit}" in group for unit in APART)
+        if not text or pid in asking or apart:
             continue
         said = f"process {pid} of user {owner(uid)}: {text[:80]}"
         if uid == number or f"{install_dir}/venv" in text:

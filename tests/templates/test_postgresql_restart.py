@@ -1,0 +1,105 @@
+"""playbooks/postgres.yml restarts PostgreSQL only while no part of Airflow runs. Run by Ansible, with roles that only say what they would do."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HOSTS = """
+all:
+  vars: {ansible_connection: local, ansible_become: false, __airflow_database_external: false, __airflow_major: 3}
+  children:
+    airflow: {hosts: {a: {}, b: {}}}
+    airflow_postgres: {hosts: {db: {}}}
+"""
+# What each host would do, as one line in a file of its own.
+SAYS = """
+- name: {0} | Say so
+  ansible.builtin.lineinfile: {{path: "{{{{ said }}}}", line: "{{{{ inventory_hostname }}}} {0}", create: true, mode: "0644"}}
+  throttle: 1
+"""
+FAILS = """
+- name: stop | Refuse
+  ansible.builtin.fail: {msg: a person is connected}
+  when: inventory_hostname == "b"
+"""
+# As the server's answer: the settings of its files that it takes over at a restart only.
+ASKS = """
+- name: service | Ask
+  ansible.builtin.set_fact: {__postgresql_restart_for: "{{ due }}"}
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The real playbook and its order of tasks, with stand-ins for all that touches a host."""
+    (tmp_path / "playbooks").mkdir()
+    text = (ROOT / "playbooks/postgres.yml").read_text(encoding="utf-8")
+    (tmp_path / "playbooks/postgres.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
+    (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
+    stand_ins = {"airflow_common": ["main"], "airflow_secrets": ["main"], "airflow_services": ["stop", "stop_undo"],
+                 "postgresql": ["set_vars", "preflight", "install", "configure", "restart", "databases", "health"]}
+    for role, names in stand_ins.items():
+        tasks = tmp_path / "roles" / role / "tasks"
+        tasks.mkdir(parents=True)
+        for name in names:
+            (tasks / f"{name}.yml").write_text("[]" if name == "main" else SAYS.format(name), encoding="utf-8")
+    (tmp_path / "roles/postgresql/tasks/service.yml").write_text(ASKS, encoding="utf-8")
+    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml"):
+        if (ROOT / "roles" / name).exists():
+            shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
+    return tmp_path
+
+
+def run(project, due, *arguments):
+    """Return what the hosts did, in this order, and the output."""
+    said = project / "said"
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgres.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project, text=True,
+        capture_output=True, check=False, env={**os.environ, "ANSIBLE_ROLES_PATH": str(project / "roles"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
+    return (said.read_text(encoding="utf-8").splitlines() if said.exists() else []), done
+
+
+def test_airflow_stops_on_all_hosts_before_the_restart_and_starts_after_it(project):
+    found, done = run(project, '["max_connections"]')
+    assert done.returncode == 0, done.stdout + done.stderr
+    order = [line for line in found if line.split()[1] in ("stop", "restart", "databases", "health", "stop_undo")]
+    assert sorted(order[:2]) == ["a stop", "b stop"]
+    assert order[2:5] == ["db restart", "db databases", "db health"]
+    assert sorted(order[5:]) == ["a stop_undo", "b stop_undo"]
+
+
+def test_without_a_restart_airflow_is_left_alone(project):
+    """As on a bare host and in a second run."""
+    found, done = run(project, "[]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in found if line.split()[0] != "db"] == []
+    assert found[-2:] == ["db databases", "db health"] and "db restart" not in found
+
+
+def test_an_airflow_that_does_not_stop_keeps_its_database(project):
+    (project / "roles/airflow_services/tasks/stop.yml").write_text(SAYS.format("stop") + FAILS, encoding="utf-8")
+    found, done = run(project, '["max_connections"]')
+    assert done.returncode != 0 and "a person is connected" in done.stdout
+    assert "db restart" not in found
+    assert {"a stop_undo", "b stop_undo"} <= set(found)
+
+
+@pytest.mark.parametrize("tags", ["configure", "service"])
+def test_the_restart_is_part_of_each_tag_that_may_make_it_due(project, tags):
+    (project / "roles/postgresql/tasks/service.yml").write_text(ASKS, encoding="utf-8")
+    found, done = run(project, '["port"]', "--tags", tags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found.count("db restart") == 1 and found.index("db restart") > found.index("b stop"), done.stdout
+
+
+def test_a_play_that_leaves_the_restart_to_the_role_gets_it():
+    """For applications that do not care: postgresql_restart_by_caller is false unless a play says so."""
+    text = (ROOT / "roles/postgresql/defaults/main.yml").read_text(encoding="utf-8")
+    assert re.search(r"(?m)^postgresql_restart_by_caller: false$", text)
+    service = (ROOT / "roles/postgresql/tasks/service.yml").read_text(encoding="utf-8")
+    assert "file: restart.yml" in service and "not postgresql_restart_by_caller" in service
