@@ -43,6 +43,7 @@ PARTS = {
     "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),
     "restarts": Part(("default", "airflow2"), "twenty running tasks outlive a restart of every component, in the order of the seed"),
     "rotations": Part(("secrets",), "rotations of secrets, killed at each of fifteen steps after a delay from the seed"),
+    "upgrade": Part(("airflow2",), "Airflow 2.11.2 becomes 3.3.2 under running tasks, after a migration that failed"),
     "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
 }
 

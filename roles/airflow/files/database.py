@@ -1,5 +1,9 @@
 """Tell what the metadata database lacks, or bring it up to date.
 
+unknown prints the revisions of the database that this Airflow does not know, one a line: an older Airflow does not know
+those of a newer one. A database without a schema has none. Airflow's configuration is not read, because it is that of
+the Airflow before.
+
 status ADMIN TIMEOUT COLUMNS prints {"present": ..., "migrate": ..., "admin": ..., "locked": ...} as JSON and changes
 nothing in the database: present: it holds a schema; migrate: the schema is not the one that this Airflow expects;
 admin: the user exists; locked: how many encrypted values there are, if the Fernet keys of this host open none of them.
@@ -124,6 +128,22 @@ def status(admin, timeout, columns):
         print(json.dumps({"present": present, "migrate": migrate, "admin": user, "locked": closed}))
 
 
+def unknown():
+    """Print the revisions that this Airflow does not know."""
+    with connect(0) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('alembic_version')")
+        if cursor.fetchone()[0] is None:
+            return
+        cursor.execute("SELECT version_num FROM alembic_version")
+        found = [row[0] for row in cursor]
+    os.environ["AIRFLOW_CONFIG"] = os.devnull
+    from airflow.utils import db
+    from alembic.script import ScriptDirectory
+
+    known = {revision.revision for revision in ScriptDirectory.from_config(db._get_alembic_config()).walk_revisions()}
+    print("\n".join(revision for revision in found if revision not in known))
+
+
 def keep_idle_transactions():
     """Let the connections of Airflow in this process wait in a transaction without limit.
 
@@ -200,4 +220,4 @@ def wait():
 
 
 if __name__ == "__main__":
-    {"status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])
+    {"unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,71 @@
+"""An upgrade from Airflow 2 to 3 with running tasks: first with a migration that fails, then to its end. bin/test --long upgrade."""
+
+import itertools
+
+import pytest
+from airflow_api import Api
+from playbook import play
+from slow_tasks import SlowTasks, wait_until_healthy
+from watching import changes, violations, watching
+
+pytestmark = pytest.mark.long("upgrade")
+
+NEW = "3.3.2"
+# A table that the migration to Airflow 3 creates.
+IN_THE_WAY = "dag_bundle"
+
+# The run before may have made secrets that only Airflow 3 needs. They harm nobody.
+FILES = "airflow.cfg environment webserver_config.py secrets/fernet_key secrets/api_secret_key secrets/sql_alchemy_conn"
+
+
+def sql(host, statement):
+    return host.check_output(f'runuser -u postgres -- psql -At -d airflow -c "{statement}"')
+
+
+def picture(host):
+    """What a failed migration may not change."""
+    return {
+        "link": host.check_output("readlink /opt/airflow/venv"),
+        "configuration": host.check_output(f"cd /etc/airflow && sha256sum {FILES} && stat -c '%n %a %U %G' {FILES}"),
+        "revision": sql(host, "SELECT version_num FROM alembic_version"),
+    }
+
+
+def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setting):
+    before = picture(host)
+    sql(host, f"CREATE TABLE {IN_THE_WAY} (x int); ALTER TABLE {IN_THE_WAY} OWNER TO airflow")
+    done = play("../site", airflow_version=NEW)
+    sql(host, f"DROP TABLE {IN_THE_WAY}")
+    assert done.failed and "The database was not migrated" in done.text and IN_THE_WAY in done.text, done.output
+    assert picture(host) == before
+    assert "The Airflow of before knows the database" in done.text
+    wait_until_healthy(host, setting)
+    assert host.check_output("systemctl is-active airflow-scheduler airflow-webserver").split() == ["active"] * 2
+
+
+def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_changes(host, setting, major):
+    tasks = SlowTasks(host, setting, Api(host, setting, major))
+    run = tasks.start()
+    tasks.let_end(after=40)
+    backups = set(host.file("/var/backups/airflow").listdir())
+    with watching(host) as watcher:
+        done = play("airflow", airflow_version=NEW)
+        samples = watcher.samples()
+    assert not done.failed, done.output
+    assert changes(samples) and violations(samples) == []
+    assert max(two["at"] - one["at"] for one, two in itertools.pairwise(samples)) < 0.5
+    assert len({name for name in host.file("/var/backups/airflow").listdir() if name.endswith(".tar")} - backups) == 1
+    states = sql(host, f"SELECT state, try_number FROM task_instance WHERE run_id = '{run}' AND task_id = 'wait_for'")
+    assert states == "success|1"
+    done = play("../site", airflow_version=NEW)
+    assert not done.failed, done.output
+    again = play("../site", airflow_version=NEW)
+    assert not again.failed and again.changed == 0, again.output
+
+
+def test_an_older_version_is_refused_before_the_switch(host):
+    link = host.check_output("readlink /opt/airflow/venv")
+    done = play("../site")
+    assert done.failed and "which Airflow 2.11.2 does not know" in done.text, done.output
+    assert host.check_output("readlink /opt/airflow/venv") == link
+    assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server").split() == ["active"] * 2
