@@ -2,6 +2,7 @@
 
 count_results.py row NAME RC SECONDS [JUNIT]   print the line of one stage. Exit with 1 if the stage failed
 count_results.py header                        print the line above the stages
+count_results.py failures JUNIT...             print the end of what each failed test said
 count_results.py total FILE                    add up the lines in FILE and print the last line of bin/test. Exit with 1 if anything failed
 
 RC is the exit code of the stage's command. JUNIT is the report of pytest, for each stage that runs pytest. Such a stage fails if the report is absent or
@@ -73,6 +74,21 @@ def row(name, rc, seconds, path=None):
     return LINE.format(name, "ok" if well else "FAILED", f"{seconds} s", passed, failed, skipped), complaints, well
 
 
+def failures(path):
+    """Return a text for each failed test of a report: its name, and the end of what was wrong. A report that cannot be read has none."""
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return []
+    texts = []
+    for case in cases:
+        wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if wrong is not None:
+            said = [line[:300] for line in (wrong.text or wrong.get("message", "")).splitlines() if line.startswith("E ")] or [wrong.get("message", "")[:300]]
+            texts.append("\n".join([f"{test_file(case)}: {case.get('name')}", *said[:10], *(["E  [...]", *said[-10:]] if len(said) > 20 else said[10:])]))
+    return texts
+
+
 def total(text):
     """Return (last line of bin/test, whether all is well)."""
     counts = [[int(number) for number in line.split()[-3:]] for line in text.splitlines()]
@@ -91,6 +107,9 @@ def main(command, *arguments):
         for complaint in complaints:
             print(f"{arguments[0]}: {complaint}", file=sys.stderr)
         return int(not well)
+    if command == "failures":
+        print("\n\n".join(text for path in arguments for text in failures(path)))
+        return 0
     if command == "total":
         line, well = total(pathlib.Path(arguments[0]).read_text(encoding="utf-8"))
         print(line)

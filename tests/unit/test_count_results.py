@@ -51,6 +51,15 @@ SKIPPED = "def test_e():\n    pytest.skip('gpg is not installed here; the scenar
 UNKNOWN = "@pytest.mark.skip(reason='later')\ndef test_f():\n    pass\n\n\n"
 
 
+def test_what_failed_tests_said_is_printed_shortly(count, report):
+    long = "def test_g():\n    assert list(range(100)) == sorted(range(100), reverse=True), '\\n'.join(map(str, range(100)))\n\n\n"
+    done = count("failures", report(GOOD + BAD + long), "absent.xml")
+    texts = done.stdout.strip().split("\n\n")
+    assert [text.splitlines()[0].split(": ")[1] for text in texts] == ["test_c", "test_d", "test_g"]
+    assert "E       assert False" in texts[0] and "ValueError" in texts[1]
+    assert len(texts[2].splitlines()) == 22 and "E  [...]" in texts[2]
+
+
 @pytest.mark.parametrize(("text", "rc", "line", "code"), [
     (GOOD, 0, "unit ok 12 s 3 0 0", 0),
     (GOOD + SKIPPED, 0, "unit ok 12 s 3 0 1", 0),
