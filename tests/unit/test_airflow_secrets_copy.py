@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from ansible.module_utils.testing import patch_module_args
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -126,8 +125,9 @@ class Controller:
     """A controller with a home of its own, and the role on a host that is a directory."""
 
     def __init__(self, directory):
-        self.home, self.host, self.directory = directory / "home", directory / "host", directory
+        self.home, self.host, self.directory = directory / "home", directory / "some/etc/secrets", directory
         self.home.mkdir()
+        (directory / "some").mkdir()
         self.copies = self.home / ".airflow-secrets"
 
     def former(self, site):
@@ -135,27 +135,28 @@ class Controller:
 
     def run(self, site, *arguments, **variables):
         site.mkdir(exist_ok=True)
-        (site / "hosts").write_text(f"[airflow]\nsome ansible_connection=local ansible_python_interpreter={sys.executable}\n", encoding="utf-8")
-        defaults = {**load("roles/airflow_common/defaults/main.yml"), **load("roles/airflow_secrets/defaults/main.yml")}
-        given = {name: defaults[name] for name in ("airflow_site_id", "airflow_secrets_copy_dir")} | variables
+        (site / "hosts").write_text(f"[airflow]\nsome ansible_connection=below ansible_python_interpreter={sys.executable}\n", encoding="utf-8")
+        given = {"airflow_config_dir": str(self.host.parent), "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_has_users": True,
+                 # No database is asked for values that another key has encrypted.
+                 "__airflow_database_external": True, **variables}
         play = [{
-            "hosts": "all", "gather_facts": False, "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
-            "vars": {"airflow_secrets_source": "generated", "airflow_secure_logging": True, "__airflow_secrets_in_aws": False,
-                     "__airflow_secrets_dir": str(self.host), "__airflow_secrets_generated": {"fernet_key": "fernet"}, **given},
-            "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/configure.yml")}],
+            "hosts": "all", "gather_facts": False,
+            "vars_files": [str(ROOT / "roles/airflow_common" / name) for name in ("defaults/main.yml", "vars/main.yml", "vars/airflow_3.yml")],
+            "tasks": [{"ansible.builtin.include_role": {"name": "airflow_secrets", "tasks_from": "configure.yml"}}],
         }]
         (self.directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")
-        done = subprocess.run(["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", *arguments], cwd=ROOT, text=True, capture_output=True,
-                              check=False, env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1"})
+        done = subprocess.run(
+            ["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e", json.dumps(given), *arguments], cwd=ROOT, text=True,
+            capture_output=True, check=False,
+            env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+                 # The command airflow of this machine, if it has one, is not that of the host.
+                 "HOSTS_OF_TEST": str(self.directory), "PATHS_OF_TEST": json.dumps({"/usr/local/bin/airflow": "command"})})
         output = done.stdout + done.stderr
         return done.returncode, int((re.findall(r"changed=(\d+)", output) or ["-1"])[0]), output
 
     def key(self):
         return (self.host / "fernet_key").read_text(encoding="utf-8")
-
-
-def load(path):
-    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
