@@ -114,7 +114,8 @@ def user(login, tmp_path_factory):
 
     yield types.SimpleNamespace(home=home, run=run, site=home / "airflow-site", prefix=prefix, environment=environment)
     if prefix:
-        subprocess.run(["pkill", "-u", name], check=False)
+        # userdel refuses a user who has a process, and the end of one takes a moment.
+        subprocess.run(["timeout", "20", "sh", "-c", f"while pkill -KILL -u {name}; do sleep 0.2; done"], check=True)
         subprocess.run(["userdel", "--remove", name], capture_output=True, check=True)
 
 
