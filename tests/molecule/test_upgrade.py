@@ -38,7 +38,7 @@ def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setti
     sql(host, f"DROP TABLE {IN_THE_WAY}")
     assert done.failed and "The database was not migrated" in done.text and IN_THE_WAY in done.text, done.output
     assert picture(host) == before
-    assert "The Airflow of before knows the database" in done.text
+    assert "The Airflow of before knows the database, and runs" in done.text
     wait_until_healthy(host, setting)
     assert host.check_output("systemctl is-active airflow-scheduler airflow-webserver").split() == ["active"] * 2
 
@@ -49,7 +49,7 @@ def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_change
     tasks.let_end(after=40)
     backups = set(host.file("/var/backups/airflow").listdir())
     with watching(host) as watcher:
-        done = play("airflow", airflow_version=NEW)
+        done = play("airflow", airflow_version=NEW, __airflow_services_follow=True)
         samples = watcher.samples()
     assert not done.failed, done.output
     assert changes(samples) and violations(samples) == []

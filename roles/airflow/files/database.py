@@ -1,5 +1,7 @@
 """Tell what the metadata database lacks, or bring it up to date.
 
+idle waits for the end of an update of any host.
+
 unknown prints the revisions of the database that this Airflow does not know, one a line: an older Airflow does not know
 those of a newer one. A database without a schema has none. Airflow's configuration is not read, because it is that of
 the Airflow before.
@@ -8,6 +10,8 @@ status ADMIN TIMEOUT COLUMNS prints {"present": ..., "migrate": ..., "admin": ..
 nothing in the database: present: it holds a schema; migrate: the schema is not the one that this Airflow expects;
 admin: the user exists; locked: how many encrypted values there are, if the Fernet keys of this host open none of them.
 COLUMNS says as JSON where encrypted values are: table, column and the condition of their rows.
+
+status and idle exit with 75 ("not yet") while an update is at work.
 
 begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
 none of this name. One process does both, because importing Airflow takes seconds. It goes on when begin has ended; wait waits for its end,
@@ -109,9 +113,26 @@ def locked(connection, columns):
     return len(values)
 
 
+def end_if_busy(cursor):
+    """Exit if a process updates the database, also on another host. It may be that of a run which was killed."""
+    # Freed when this process ends.
+    cursor.execute("SELECT pg_try_advisory_lock(hashtext('airflow-installer'))")
+    if not cursor.fetchone()[0]:
+        print("waits for an update of the database that an earlier run has begun")
+        time.sleep(2)
+        sys.exit(75)
+
+
+def idle():
+    """Exit with 0 if nobody updates the database."""
+    with connect(0) as connection, connection.cursor() as cursor:
+        end_if_busy(cursor)
+
+
 def status(admin, timeout, columns):
     """Print what the database lacks."""
     with connect(int(timeout)) as connection, connection.cursor() as cursor:
+        end_if_busy(cursor)
 
         def rows(table, column, condition="true", *args):
             cursor.execute("SELECT to_regclass(%s)", (table,))
@@ -220,4 +241,4 @@ def wait():
 
 
 if __name__ == "__main__":
-    {"unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])
+    {"idle": idle, "unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])
