@@ -90,3 +90,34 @@ def test_a_client_of_postgresql_is_named_only_beside_a_session(monkeypatch, caps
     with pytest.raises(SystemExit) as end:
         left.main("airflow", "/opt/airflow", "/etc/airflow", json.dumps({}))
     assert end.value.code == 75 and "process 9 of user bob" in capsys.readouterr().out
+
+
+def test_a_process_of_a_container_is_none_of_airflow(monkeypatch, tmp_path, sleeper):
+    """Its user has a number of its own, which may be that of Airflow's user here."""
+    kept = os.readlink
+
+    def readlink(path, *arguments, **options):
+        return "pid:[1]" if str(path) == f"/proc/{sleeper.pid}/ns/pid" else kept(path, *arguments, **options)
+
+    monkeypatch.setattr(left.os, "readlink", readlink)
+    assert left.left_processes("no-such-user", str(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize(("said", "rows"), [
+    ('connection to server at "127.0.0.1", port 5432 failed: Connection refused', []),
+    ("connection to server failed: FATAL:  the database system is starting up", []),
+    ('connection to server failed: FATAL:  database "airflow" does not exist', []),
+    ('connection to server failed: FATAL:  password authentication failed for user "airflow"', "reason"),
+    ("connection to server failed: FATAL:  sorry, too many clients already", "reason"),
+])
+def test_a_server_that_refuses_to_answer_is_no_proof(monkeypatch, tmp_path, said, rows):
+    """On a host that has no server of its own to ask."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://airflow:x@db.example.com/airflow", encoding="utf-8")
+    psycopg2 = pytest.importorskip("psycopg2")
+
+    def connect(*_arguments, **_options):
+        raise psycopg2.OperationalError(said)
+
+    monkeypatch.setattr(psycopg2, "connect", connect)
+    assert left.sessions(tmp_path) == (said if rows == "reason" else [])

@@ -1,8 +1,12 @@
-"""A connection for tests: each host is a directory of this machine, which has the paths of PATHS_OF_TEST."""
+"""A connection for tests: each host is a directory of this machine, which has the paths of PATHS_OF_TEST.
+
+A host that holds a file named "cut" is out of reach.
+"""
 
 import json
 import os
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection.local import Connection as Local
 
 DOCUMENTATION = """
@@ -27,9 +31,12 @@ class Connection(Local):
         return path
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
-        return super().exec_command(
+        answer = super().exec_command(
             self.place(cmd), self.place(in_data.decode()).encode() if in_data else in_data, sudoable
         )
+        if os.path.exists(os.path.join(os.environ["HOSTS_OF_TEST"], self._play_context.remote_addr, "cut")):
+            raise AnsibleConnectionFailure("the network is gone")
+        return answer
 
     def put_file(self, in_path, out_path):
         super().put_file(in_path, self.place(out_path))
