@@ -132,12 +132,15 @@ def fleet(tmp_path):
         for name, text in files.items():
             (tmp_path / host / "secrets" / name).write_text(text, encoding="utf-8")
 
-    def run(*hosts, limit="", **given):
+    def run(*hosts, limit="", reads=False, **given):
         role = {"name": "airflow_secrets"}
+        write = {"include_role": {**role, "tasks_from": "write.yml"}}
+        show = {"debug": {"msg": "admin_password is {{ __airflow_secrets.secrets.admin_password }}"}}
+        read = {"include_role": role, "vars": {"__airflow_secrets_reads": True}}
         return hosts_of_test.play(
             tmp_path,
             hosts,
-            [{"include_role": role}, {"include_role": {**role, "tasks_from": "write.yml"}}],
+            [read, show] if reads else [{"include_role": role}, write],
             {
                 "airflow_config_dir": "/etc/airflow-of-test",
                 "airflow_install_dir": "/etc/airflow-of-test/install",
@@ -193,6 +196,35 @@ def test_a_host_that_is_away_is_named_and_no_secret_is_made(fleet):
     done = fleet.run("new", "gone", limit="new")
     assert done.rc != 0 and "gone (" in done.text and "Connection refused" in done.text, done.output
     assert fleet.secret("new", "fernet_key") is None
+
+
+def files_of(directory):
+    return {path: path.read_bytes() for path in sorted(directory.rglob("secrets/*")) + sorted(directory.rglob("copy*/*"))}
+
+
+def test_a_playbook_that_only_reads_writes_no_secret(fleet, tmp_path):
+    assert fleet.run("a", "b").rc == 0
+    before = files_of(tmp_path)
+    done = fleet.run("a", "b", reads=True, airflow_secrets_copy_dir=str(tmp_path / "copy-of-another-controller"))
+    assert done.rc == 0 and f"admin_password is {fleet.secret('a', 'admin_password')}" in done.text, done.output
+    assert files_of(tmp_path) == before
+    # Neither does it make what is absent.
+    (tmp_path / "a/secrets/admin_password").unlink()
+    before = files_of(tmp_path)
+    done = fleet.run("a", "b", reads=True, airflow_secrets_copy_dir="")
+    assert done.rc != 0 and "No host of group airflow has admin_password in" in done.text, done.output
+    assert "Run site.yml" in done.text and files_of(tmp_path) == before, done.output
+
+
+def test_a_playbook_that_only_reads_needs_no_first_host(fleet, tmp_path):
+    """Only the first host has the administrator's password. Here it is down, and the controller's copy has it."""
+    assert fleet.run("a", "b").rc == 0
+    password, before = fleet.secret("a", "admin_password"), files_of(tmp_path)
+    done = fleet.run("gone", "b", limit="b", reads=True)
+    assert done.rc == 0 and f"admin_password is {password}" in done.text, done.output
+    assert files_of(tmp_path) == before
+    done = fleet.run("gone", "b", limit="b", reads=True, airflow_secrets_copy_dir="")
+    assert done.rc != 0 and "gone (" in done.text, done.output
 
 
 def others(tmp_path, host):
