@@ -34,6 +34,7 @@ def play(directory, hosts, tasks, variables, limit=""):
                     },
                 },
                 "airflow_dag_processor": {"hosts": dict.fromkeys(hosts, {})},
+                "airflow_scheduler": {"hosts": dict.fromkeys(hosts, {})},
             }
         ),
         encoding="utf-8",
