@@ -331,7 +331,8 @@ esac"""
     [
         ("[]", "echo 5", ""),
         ('["airflow-scheduler.service"]', "echo 5", "airflow-scheduler.service on b did not start after the file"),
-        ("[]", "echo session 7 from 10.0.0.9 >&2; exit 1", "session 7 from 10.0.0.9. No value was encrypted."),
+        ("[]", "echo session 7 from 10.0.0.9 >&2; exit 1", "session 7 from 10.0.0.9. No value was encrypted by this run."),
+        ("[]", "echo It cannot be asked >&2; exit 69", "It is not known who uses the database: It cannot be asked"),
     ],
 )
 def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet, tmp_path, due, strangers, refused):
