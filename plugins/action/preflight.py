@@ -858,7 +858,7 @@ def check_groups(groups, source, rules, major, external, standalone=False):
     if idle:
         yield "groups", (
             "The inventory ({0}) has {1} in group airflow but in no group whose component Airflow {2} has, so nothing would "
-            "run there. Valid are {3}."
+            "run there. Valid are {3}. To stop and remove the components of a host that leaves, run playbooks/services.yml (docs/remove.md)."
         ).format(source, ", ".join(idle), major, ", ".join(name for name in components if name not in unused))
     alone = sorted(set(groups.get("airflow_proxy", [])) - set(groups.get("airflow_webserver", [])))
     if alone:

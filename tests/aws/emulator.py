@@ -62,6 +62,27 @@ def correct_database():
     DBInstance.__init__ = corrected
 
 
+def correct_changes_of_a_database():
+    """moto changes a database at once; AWS restarts it for another class in the maintenance window, unless the request applies it immediately."""
+    original = RDSBackend.modify_db_instance
+
+    @functools.wraps(original)
+    def corrected(self, db_instance_identifier, db_kwargs):
+        database = self.describe_db_instances(db_instance_identifier)[0]
+        pending = getattr(database, "pending_modified_values", {})
+        wanted = db_kwargs.get("db_instance_class", database.db_instance_class)
+        if db_kwargs.get("apply_immediately"):
+            db_kwargs = {"db_instance_class": pending.get("DBInstanceClass", wanted), **db_kwargs}
+            pending = {}
+        elif wanted != database.db_instance_class:
+            pending = {"DBInstanceClass": wanted}
+            db_kwargs = {key: value for key, value in db_kwargs.items() if key != "db_instance_class"}
+        database.pending_modified_values = pending
+        return original(self, db_instance_identifier, db_kwargs)
+
+    RDSBackend.modify_db_instance = corrected
+
+
 def correct_caches():
     """moto does not know the members of a replication group, nor how a group or a subnet group ends; AWS describes each member, and removes them."""
     create, delete = ElastiCacheBackend.create_replication_group, ElastiCacheBackend.delete_replication_group
@@ -135,6 +156,7 @@ if __name__ == "__main__":
     correct_missing_parameter_group()
     correct_parameters()
     correct_database()
+    correct_changes_of_a_database()
     correct_caches()
     correct_types_of_tags()
     correct_removal_of_nat_gateways()

@@ -190,6 +190,22 @@ def test_a_backup_takes_a_snapshot_of_it(account, provisioned):
     assert snapshot["Encrypted"] is True
 
 
+def test_another_class_waits_for_the_maintenance_window_unless_it_is_applied_now(account, provisioned, repeated):
+    def database():
+        (found,) = account.client("rds").describe_db_instances()["DBInstances"]
+        return found["DBInstanceClass"], found.get("PendingModifiedValues", {}).get("DBInstanceClass")
+
+    change = ("provision", "-e", "aws_rds_class=db.t4g.large")
+    later = account.play(*change)
+    assert later.code == 0 and database() == ("db.t4g.medium", "db.t4g.large"), later.text
+    assert "db_instance_class: RDS changes it, with a restart, in the maintenance window" in " ".join(later.text.split())
+    # It waits already.
+    now = account.play(*change, "-e", "aws_rds_apply_now=true")
+    assert now.code == 0 and database() == ("db.t4g.large", None), now.text
+    again = account.play(*change, "-e", "aws_rds_apply_now=true")
+    assert again.code == 0 and again.changed == 0, again.text
+
+
 def test_airflow_finds_its_connection_string(account, provisioned):
     login = json.loads(secret(account, "database"))
     (database,) = account.client("rds").describe_db_instances()["DBInstances"]

@@ -171,6 +171,7 @@ HOLD_SECRETS = {
     "restore_begin | Unseal the keys": "prints all keys of the backup",
     "restore_begin | Refuse keys that can't read the backup": "compares Fernet keys, and a failed assert shows what it compared",
     "ask | Ask every host of the environment for its secrets": "prints the secrets of each host",
+    "known | Take the secrets as they are": "sets a variable that holds all secrets",
     "prove | Ask the database whether the Fernet key decrypts its values": "gets the keys on standard input",
     "preflight | Try the site's certificate and key": "passes the private key to a program",
 }

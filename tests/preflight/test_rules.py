@@ -392,6 +392,7 @@ ONE = {"all": ["a"], "ungrouped": [], "airflow": ["a"], "airflow_webserver": ["a
     ({"airflow_scheduler": [], "airflow_sheduler": ["a"]}, False, "Did you mean airflow_scheduler?"),
     ({"airflow_postgres": []}, False, "exactly one host"), ({"airflow_postgres": []}, True, None), ({"airflow_postgres": ["a", "b"]}, False, "2 hosts (a, b)"),
     ({"airflow_triggerer": ["a", "b"]}, False, "isn't a child of group airflow"), ({"airflow": ["a", "b"]}, False, "nothing would run there"),
+    ({"airflow": ["a", "b"]}, False, "run playbooks/services.yml (docs/remove.md)"),
     ({"airflow_production": ["a"]}, False, None),
     ({"airflow": ["a", "b"], "airflow_worker": ["b"]}, False, "b in group airflow_worker, and no role installs anything"),
     ({"airflow_flower": ["a"]}, False, "a in group airflow_flower, and no role"), ({"airflow_pgbouncer": ["c"]}, False, "c in group airflow_pgbouncer, and"),

@@ -3,9 +3,11 @@
 import functools
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
@@ -116,6 +118,18 @@ def test_units_of_others_stay(host):
     host.has("airflow-logs.service", role="logrotate")
     (host.units / "airflow-masked.service").symlink_to("/dev/null")
     assert host.leaving() == []
+
+
+def test_the_procedure_for_a_host_that_leaves_names_a_playbook_that_accepts_the_host():
+    """site.yml begins with preflight, which refuses a host that has no component."""
+    root = ROLES.parent
+    part = (root / "docs/remove.md").read_text(encoding="utf-8").split("## Remove one host of several")[1].split("\n## ")[0]
+    # Until the host is out of the inventory.
+    steps = part.split("\n3. ")[0]
+    (named,) = re.findall(r"Run `([\w/]+\.yml)`", steps)
+    plays = yaml.safe_load((root / named).read_text(encoding="utf-8"))
+    assert [play["hosts"] for play in plays] == ["airflow"]
+    assert "airflow_services" in [role["role"] for role in plays[0]["roles"]]
 
 
 def test_they_are_stopped_disabled_and_removed_and_a_second_name_that_was_left_goes_too(host):

@@ -10,13 +10,13 @@ import pytest
 def fleet(tmp_path):
     """fleet("new", "old", dag="1"): put the first release in place, from a source with a DAG of this content."""
 
-    def run(*hosts, dag, limit="", **given):
+    def run(*hosts, dag, limit="", tasks=None, **given):
         (tmp_path / "source").mkdir(exist_ok=True)
         (tmp_path / "source/one.py").write_text(dag, encoding="utf-8")
         return hosts_of_test.play(
             tmp_path,
             hosts,
-            [{"include_role": {"name": "airflow_dags"}}],
+            tasks or [{"include_role": {"name": "airflow_dags"}}],
             {
                 "airflow_install_dir": "/etc/airflow-of-test",
                 "airflow_dags_source": str(tmp_path / "source"),
@@ -69,3 +69,15 @@ def test_a_moved_installation_directory_keeps_its_release(fleet):
     )
     done = fleet("old", dag="'2'", airflow_install_dir="/etc/airflow-of-test/moved")
     assert (done.rc, fleet.placed("old", "moved"), fleet.placed("old")) == (0, "'1'", "'1'"), done.output
+
+
+def test_a_source_that_cannot_be_read_ends_no_run_of_several_hosts(fleet):
+    """The next steps of site.yml compare the source with the release. No release is at stake there."""
+    compare = [
+        {"include_role": {"name": "airflow_dags", "tasks_from": "pending.yml"}},
+        {"debug": {"msg": "{{ inventory_hostname }} has: {{ __airflow_dags_pending }}"}},
+    ]
+    done = fleet("old", "other", dag="'1'", tasks=compare, airflow_dags_source="/nowhere")
+    assert done.rc == 0, done.output
+    for host in ("old", "other"):
+        assert f"{host} has: airflow_dags_source /nowhere cannot be read" in done.text, done.output

@@ -193,3 +193,20 @@ def test_a_database_that_does_not_answer_has_an_exit_code_of_its_own(ask, monkey
         ask("check", NEW)
     assert ended.value.code == fernet_key.UNAVAILABLE == 69
     assert capsys.readouterr().err == "The metadata database cannot be asked: connection refused.\n"
+
+
+def test_a_session_from_an_address_of_no_host_is_a_stranger():
+    cursor = Cursor({})
+    cursor.execute = lambda statement: None
+    cursor.rows = [(5, "airflow-components", "10.0.0.1"), (6, "", "10.0.0.9"), (7, "psql", ""), (8, "", "127.0.0.1")]
+    number, others = fernet_key.strangers(cursor, ["10.0.0.1", "127.0.0.1"])
+    assert (number, others) == (4, ["session 6 (no name) from 10.0.0.9"])
+
+
+def test_the_database_itself_is_asked_who_uses_it(postgresql):
+    import psycopg2
+
+    with psycopg2.connect(postgresql.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        assert set(fernet_key.addresses(cursor)) >= {"127.0.0.1", "::1"}
+        number, others = fernet_key.strangers(cursor, [])
+    assert (number >= 1, others) == (True, [])

@@ -2,11 +2,13 @@
 
 import base64
 import importlib.util
+import json
 import pathlib
 import types
 
 import hosts_of_test
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location(
@@ -132,12 +134,15 @@ def fleet(tmp_path):
         for name, text in files.items():
             (tmp_path / host / "secrets" / name).write_text(text, encoding="utf-8")
 
-    def run(*hosts, limit="", **given):
+    def run(*hosts, limit="", reads=False, tasks=None, **given):
         role = {"name": "airflow_secrets"}
+        write = {"include_role": {**role, "tasks_from": "write.yml"}}
+        show = {"debug": {"msg": "admin_password is {{ __airflow_secrets.secrets.admin_password }}"}}
+        read = {"include_role": role, "vars": {"__airflow_secrets_reads": True}}
         return hosts_of_test.play(
             tmp_path,
             hosts,
-            [{"include_role": role}, {"include_role": {**role, "tasks_from": "write.yml"}}],
+            tasks or [read, show] if reads or tasks else [{"include_role": role}, write],
             {
                 "airflow_config_dir": "/etc/airflow-of-test",
                 "airflow_install_dir": "/etc/airflow-of-test/install",
@@ -193,6 +198,35 @@ def test_a_host_that_is_away_is_named_and_no_secret_is_made(fleet):
     done = fleet.run("new", "gone", limit="new")
     assert done.rc != 0 and "gone (" in done.text and "Connection refused" in done.text, done.output
     assert fleet.secret("new", "fernet_key") is None
+
+
+def files_of(directory):
+    return {path: path.read_bytes() for path in sorted(directory.rglob("secrets/*")) + sorted(directory.rglob("copy*/*"))}
+
+
+def test_a_playbook_that_only_reads_writes_no_secret(fleet, tmp_path):
+    assert fleet.run("a", "b").rc == 0
+    before = files_of(tmp_path)
+    done = fleet.run("a", "b", reads=True, airflow_secrets_copy_dir=str(tmp_path / "copy-of-another-controller"))
+    assert done.rc == 0 and f"admin_password is {fleet.secret('a', 'admin_password')}" in done.text, done.output
+    assert files_of(tmp_path) == before
+    # Neither does it make what is absent.
+    (tmp_path / "a/secrets/admin_password").unlink()
+    before = files_of(tmp_path)
+    done = fleet.run("a", "b", reads=True, airflow_secrets_copy_dir="")
+    assert done.rc != 0 and "No host of group airflow has admin_password in" in done.text, done.output
+    assert "Run site.yml" in done.text and files_of(tmp_path) == before, done.output
+
+
+def test_a_playbook_that_only_reads_needs_no_first_host(fleet, tmp_path):
+    """Only the first host has the administrator's password. Here it is down, and the controller's copy has it."""
+    assert fleet.run("a", "b").rc == 0
+    password, before = fleet.secret("a", "admin_password"), files_of(tmp_path)
+    done = fleet.run("gone", "b", limit="b", reads=True)
+    assert done.rc == 0 and f"admin_password is {password}" in done.text, done.output
+    assert files_of(tmp_path) == before
+    done = fleet.run("gone", "b", limit="b", reads=True, airflow_secrets_copy_dir="")
+    assert done.rc != 0 and "gone (" in done.text, done.output
 
 
 def others(tmp_path, host):
@@ -282,3 +316,47 @@ def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
     assert "\n. {{ airflow_config_dir }}/environment\n" in (ROOT / "roles/airflow/templates/airflow.j2").read_text(
         encoding="utf-8"
     )
+
+
+# A component's Python: `components.py pending` prints what is due, and `-c <program> <question>` is fernet_key.py.
+PYTHON = """case "$*" in
+    *components.py*) echo '{due}';;
+    *strangers) cat > {said}; {strangers};;
+    *addresses) echo {address};;
+esac"""
+
+
+@pytest.mark.parametrize(
+    ("due", "strangers", "refused"),
+    [
+        ("[]", "echo 5", ""),
+        ('["airflow-scheduler.service"]', "echo 5", "airflow-scheduler.service on b did not start after the file"),
+        ("[]", "echo session 7 from 10.0.0.9 >&2; exit 1", "session 7 from 10.0.0.9. No value was encrypted by this run."),
+        ("[]", "echo It cannot be asked >&2; exit 69", "It is not known who uses the database: It cannot be asked"),
+    ],
+)
+def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet, tmp_path, due, strangers, refused):
+    tasks = [{"include_role": {"name": "airflow_secrets", "tasks_from": "both.yml"}}]
+    for host, address, here in (("a", "10.0.0.1", "[]"), ("b", "10.0.0.2", due)):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "environment").touch()
+        fleet.program(f"{host}/install/libexec/components.py", "")
+        said = tmp_path / f"asked-{host}"
+        fleet.program(
+            f"{host}/install/venv/bin/python", PYTHON.format(due=here, said=said, strangers=strangers, address=address)
+        )
+    done = fleet.run("a", "b", tasks=tasks)
+    assert (done.rc == 0) is (refused == "") and refused in done.text, done.output
+    if "did not start" not in refused:
+        assert json.loads((tmp_path / "asked-a").read_text())["addresses"] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
+    names = [task["name"] for task in yaml.safe_load(
+        (ROOT / "roles/airflow_secrets/tasks/rotate_fernet_key.yml").read_text(encoding="utf-8")
+    )[0]["block"]]
+    resume, prove, encrypt = (
+        next(number for number, name in enumerate(names) if text in name)
+        for text in ("Resume with both", "Prove that everything that runs has both", "Encrypt with the new key")
+    )
+    assert (prove, encrypt) == (resume + 1, resume + 2)

@@ -1,10 +1,12 @@
-"""Re-encrypt what the metadata database holds encrypted: count, check, rotate or prove.
+"""Re-encrypt what the metadata database holds encrypted: count, check, addresses, strangers, rotate or prove.
 
 Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows are encrypted).
 The answer is the number of values.
 
 count    needs no keys
 check    fails where a value can be read with none of the keys
+addresses  prints the addresses of this host, one a line: the one that the database sees, and its own
+strangers  fails where a session of Airflow's role comes from another address than those of "addresses"; prints how many there are
 rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what they were
 prove    fails where a value can't be read with the newest key alone
 
@@ -14,6 +16,7 @@ trigger that was never encrypted.
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,6 +50,23 @@ def connect():
     cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))")
     return connection
+
+
+def addresses(cursor):
+    """Return the addresses of this host. Behind a translation of addresses, the database sees another one than the host."""
+    cursor.execute("SELECT coalesce(host(inet_client_addr()), '')")
+    own = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+    return sorted({cursor.fetchone()[0], *own, "127.0.0.1", "::1"} - {""})
+
+
+def strangers(cursor, known):
+    """Return how many sessions of Airflow's role there are, and those from other hosts as text. A session over the socket has no address."""
+    cursor.execute("""
+        SELECT pid, coalesce(application_name, ''), coalesce(host(client_addr), '') FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = current_user ORDER BY pid
+    """)
+    found = cursor.fetchall()
+    return len(found), [f"session {pid} ({name or 'no name'}) from {address}" for pid, name, address in found if address and address not in known]
 
 
 def values(cursor, columns, lock=""):
@@ -92,6 +112,15 @@ def main():
     request = json.load(sys.stdin)
     keys = request["keys"].split(",")
     with connect() as connection, connection.cursor() as cursor:
+        if question == "addresses":
+            print("\n".join(addresses(cursor)))
+            return
+        if question == "strangers":
+            number, others = strangers(cursor, request["addresses"])
+            if others:
+                sys.exit("; ".join(others))
+            print(number)
+            return
         if question == "rotate":
             rotate(cursor, request["columns"], keys)
         found = values(cursor, request["columns"])

@@ -42,11 +42,12 @@ def agreed(kind, held):
     return last[0] if len(last) == 1 else None
 
 
-def decide(answers, kinds, reads=False):
+def decide(answers, kinds, reads=False, copied=()):
     """Return which secrets the hosts have, or the problem that forbids to say so.
 
     answers: results of the loop over all hosts of the environment. kinds: {name: kind} of the secrets that come from
     the hosts. reads: the caller changes nothing, so a host that is away is no danger as long as no secret is absent.
+    copied: names of the secrets that the controller's copy has, which help such a caller.
     """
     hosts = {answer["item"]: parse(answer.get("stdout") or "") for answer in answers}
     silent = [answer for answer in answers if answer.get("unreachable") or answer.get("rc", 1)]
@@ -81,7 +82,7 @@ def decide(answers, kinds, reads=False):
         passwords = {password_of(url) for url in urls} - {""}
         if len(passwords) == 1:
             secrets["database_password"] = passwords.pop()
-    if silent and kinds and not (reads and set(kinds) <= set(secrets)):
+    if silent and kinds and not (reads and set(kinds) <= {*secrets, *copied}):
         reasons = [f"{one['item']} ({(one.get('stderr') or one.get('msg') or 'no reason').strip()})" for one in silent]
         problems.insert(0, f"Not every host of group airflow could be asked for its secrets: {', '.join(reasons)}."
                            " Start it, or take a host that is gone for good out of the inventory")
