@@ -1,9 +1,11 @@
 """An upgrade from Airflow 2 to 3 with running tasks: first with a migration that fails, then to its end. bin/test --long upgrade."""
 
 import itertools
+import json
 
 import pytest
 from airflow_api import Api
+from conftest import host_name
 from playbook import play
 from slow_tasks import SlowTasks, wait_until_healthy
 from watching import changes, violations, watching
@@ -22,6 +24,18 @@ def sql(host, statement):
     return host.check_output(f'runuser -u postgres -- psql -At -d airflow -c "{statement}"')
 
 
+@pytest.fixture(scope="module")
+def newer(host, tmp_path_factory):
+    """newer(playbook): run it as somebody who has changed the inventory for the new version, which has one component more."""
+    inventory = tmp_path_factory.mktemp("newer") / "hosts.yml"
+    inventory.write_text(json.dumps({"airflow_dag_processor": {"hosts": {host_name(host): {}}}}), encoding="utf-8")
+
+    def run(playbook, **variables):
+        return play(playbook, "-i", str(inventory), airflow_version=NEW, airflow_config={"dag_processor": {"refresh_interval": 5}}, **variables)
+
+    return run
+
+
 def picture(host):
     """What a failed migration may not change."""
     return {
@@ -31,10 +45,10 @@ def picture(host):
     }
 
 
-def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setting):
+def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setting, newer):
     before = picture(host)
     sql(host, f"CREATE TABLE {IN_THE_WAY} (x int); ALTER TABLE {IN_THE_WAY} OWNER TO airflow")
-    done = play("../site", airflow_version=NEW)
+    done = newer("../site")
     sql(host, f"DROP TABLE {IN_THE_WAY}")
     assert done.failed and "The database was not migrated" in done.text and IN_THE_WAY in done.text, done.output
     assert picture(host) == before
@@ -43,13 +57,13 @@ def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setti
     assert host.check_output("systemctl is-active airflow-scheduler airflow-webserver").split() == ["active"] * 2
 
 
-def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_changes(host, setting, major):
+def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_changes(host, setting, major, newer):
     tasks = SlowTasks(host, setting, Api(host, setting, major))
     run = tasks.start()
     tasks.let_end(after=40)
     backups = set(host.file("/var/backups/airflow").listdir())
     with watching(host) as watcher:
-        done = play("airflow", airflow_version=NEW, __airflow_services_follow=True)
+        done = newer("airflow", __airflow_services_follow=True)
         samples = watcher.samples()
     assert not done.failed, done.output
     assert changes(samples) and violations(samples) == []
@@ -57,9 +71,9 @@ def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_change
     assert len({name for name in host.file("/var/backups/airflow").listdir() if name.endswith(".tar")} - backups) == 1
     states = sql(host, f"SELECT state, try_number FROM task_instance WHERE run_id = '{run}' AND task_id = 'wait_for'")
     assert states == "success|1"
-    done = play("../site", airflow_version=NEW)
+    done = newer("../site")
     assert not done.failed, done.output
-    again = play("../site", airflow_version=NEW)
+    again = newer("../site")
     assert not again.failed and again.changed == 0, again.output
 
 
