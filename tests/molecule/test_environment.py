@@ -121,6 +121,6 @@ def test_the_dag_release_moves_with_the_installation_directory(host, setting, tm
         assert not done.failed, done.output
         assert host.check_output(f"readlink {moved}/dags/current") == release
         assert json.loads(host.file(f"{moved}/dags/current/REVISION").content_string)["id"] == release.split("/")[1]
-        assert host.check_output(f"ls {here}") == host.check_output(f"ls {moved}/dags")
+        assert host.check_output(f"ls {here}/releases") == host.check_output(f"ls {moved}/dags/releases")
     finally:
         host.check_output(f"rm -rf {moved}")
