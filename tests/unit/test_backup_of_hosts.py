@@ -39,6 +39,7 @@ def fleet(tmp_path):
         program(f"{name}/install/venv/bin/python", text, "/usr/bin/env python3")
         (tmp_path / name / "environment").touch()
         (tmp_path / name / "units").mkdir()
+        (tmp_path / name / "install/libexec").mkdir()
 
     def backs_up(name, directory="", recipients=("key",), unit=True):
         """The host has the program, the settings and the units of backups, in this configuration directory."""
@@ -157,3 +158,73 @@ def test_a_backup_that_fails_stops_the_migration(fleet):
     done = migrate(fleet, "a")
     assert done.rc != 0 and "the disk is full" in done.text, done.output
     assert "begin" not in fleet.log("a")
+
+
+# ---- their key and their timers ---------------------------------------------------------------------------------------
+
+
+def backup(fleet, *hosts, limit="", **given):
+    """Run the role on the host of limit, which is the first scheduler, with a controller that has no key of backups."""
+    for name, text in (
+        ("gpg", 'case "$*" in *--armor*) echo made here;; esac'),
+        ("pg_dump", ""),
+        ("systemd-analyze", ""),
+        ("gpgconf", ""),
+    ):
+        fleet.program(f"bin/{name}", text)
+    given = {"airflow_backup_dir": "/etc/airflow-of-test/dumps", **given}
+    return fleet.run(*hosts, tasks=[{"include_role": {"name": "airflow_backup"}}], limit=limit or hosts[0], **given)
+
+
+def recipients(fleet, host):
+    path = fleet.path / host / "backup.json"
+    return json.loads(path.read_text(encoding="utf-8"))["recipients"] if path.exists() else None
+
+
+def test_a_new_first_host_keeps_the_key_and_takes_the_timers_of_the_other(fleet):
+    fleet.host("new")
+    fleet.host("old")
+    fleet.backs_up("old", recipients=["the key of old"])
+    done = backup(fleet, "new", "old")
+    assert done.rc == 0, done.output
+    assert recipients(fleet, "new") == ["the key of old"]
+    assert not (fleet.path / "copy/backup_key").exists()
+    # --limit hides host old.
+    assert [path.name for path in (fleet.path / "old/units").iterdir()] == []
+    assert "stop airflow-backup.timer airflow-backup.service" in calls(fleet)
+    assert "airflow-backup.timer" in [path.name for path in (fleet.path / "new/units").iterdir()]
+
+
+def test_a_moved_configuration_directory_keeps_the_key(fleet):
+    """The command airflow names the new directory by then. The units name the former one."""
+    fleet.host("a")
+    fleet.backs_up("a", directory="former", recipients=["the first key"])
+    fleet.program("a/command", f". {fleet.path}/a/environment")
+    done = backup(fleet, "a")
+    assert done.rc == 0, done.output
+    assert recipients(fleet, "a") == ["the first key"]
+
+
+def test_a_pair_is_made_only_if_no_host_has_recipients_and_all_were_asked(fleet):
+    fleet.host("a")
+    done = backup(fleet, "a", "gone")
+    assert done.rc != 0 and "gone (" in done.text and "set airflow_backup_recipients" in done.text, done.output
+    assert recipients(fleet, "a") is None and not (fleet.path / "copy/backup_key").exists()
+    done = backup(fleet, "a")
+    assert done.rc == 0, done.output
+    assert recipients(fleet, "a") == ["made here"]
+    # A host that is away later is no reason to stop, because the key is known.
+    done = backup(fleet, "a", "gone")
+    assert done.rc == 0, done.output
+
+
+def test_hosts_with_different_keys_are_refused_unless_the_site_names_the_keys(fleet):
+    fleet.host("a")
+    fleet.backs_up("a", recipients=["one"])
+    fleet.backs_up("b", recipients=["two"], unit=False)
+    done = backup(fleet, "a", "b")
+    assert done.rc != 0 and f"a:{fleet.path}/a/backup.json / b:{fleet.path}/b/backup.json" in done.text, done.output
+    assert (recipients(fleet, "a"), recipients(fleet, "b")) == (["one"], ["two"])
+    done = backup(fleet, "a", "b", airflow_backup_recipients=["three"])
+    assert done.rc == 0, done.output
+    assert recipients(fleet, "a") == ["three"]
