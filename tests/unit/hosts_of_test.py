@@ -8,7 +8,12 @@ import types
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Where a host has what roles find at places that no variable names.
-PATHS = {"/etc/airflow-of-test": ".", "/usr/local/bin/airflow": "command", "/etc/systemd/system": "units"}
+PATHS = {
+    "/etc/airflow-of-test": ".",
+    "/usr/local/bin/airflow": "command",
+    "/etc/systemd/system": "units",
+    "/var/lib/airflow-backup": "backups",
+}
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import json
 import pathlib
 
 import psycopg2
@@ -65,3 +66,18 @@ def locked(postgresql, tmp_path, monkeypatch):
 )
 def test_values_are_locked_if_no_key_opens_one_of_them(locked, keys, values, number):
     assert locked(keys, *values) == number
+
+
+@pytest.mark.parametrize("table", ["", "dag_run", "connection", "variable"])
+def test_a_database_holds_data_if_a_table_of_work_has_a_row(postgresql, monkeypatch, capsys, table):
+    """Tables that a schema brings filled, such as slot_pool, say nothing."""
+    url = postgresql.replace("postgresql+psycopg2://", "postgresql://", 1)
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        for name in ("connection", "variable", "slot_pool", *([table] if table == "dag_run" else [])):
+            cursor.execute(f"DROP TABLE IF EXISTS {name}")
+            cursor.execute(f"CREATE TABLE {name} (id int)")
+            if name in (table, "slot_pool"):
+                cursor.execute(f"INSERT INTO {name} VALUES (1)")
+    monkeypatch.setattr(database, "connect", lambda _timeout: psycopg2.connect(url))
+    database.status("admin", "0", "[]")
+    assert json.loads(capsys.readouterr().out)["data"] is bool(table)

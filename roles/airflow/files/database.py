@@ -6,8 +6,9 @@ unknown prints the revisions of the database that this Airflow does not know, on
 those of a newer one. A database without a schema has none. Airflow's configuration is not read, because it is that of
 the Airflow before.
 
-status ADMIN TIMEOUT COLUMNS prints {"present": ..., "migrate": ..., "admin": ..., "locked": ...} as JSON and changes
-nothing in the database: present: it holds a schema; migrate: the schema is not the one that this Airflow expects;
+status ADMIN TIMEOUT COLUMNS prints {"present": ..., "migrate": ..., "admin": ..., "locked": ..., "data": ...} as JSON
+and changes nothing in the database: data: it holds a run, a connection or a variable; present: it holds a schema;
+migrate: the schema is not the one that this Airflow expects;
 admin: the user exists; locked: how many encrypted values there are, if the Fernet keys of this host open none of them.
 COLUMNS says as JSON where encrypted values are: table, column and the condition of their rows.
 
@@ -146,7 +147,9 @@ def status(admin, timeout, columns):
         migrate = not present or any(rows(table, "version_num") != heads for table, heads in expected_heads().items())
         user = bool(rows("ab_user", "id", "username = %s", admin))
         closed = locked(connection, json.loads(columns))
-        print(json.dumps({"present": present, "migrate": migrate, "admin": user, "locked": closed}))
+        data = any(rows(table, "1", "true LIMIT 1") for table in ("dag_run", "connection", "variable"))
+        found = {"present": present, "migrate": migrate, "admin": user, "locked": closed, "data": data}
+        print(json.dumps(found))
 
 
 def unknown():
