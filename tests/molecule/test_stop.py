@@ -96,8 +96,7 @@ def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, set
     assert violations(downgraded), "the watcher sees what it must see: Airflow ran while the schema went back"
     watcher.start()
     backups = set(host.file(setting("airflow_backup_dir")).listdir())
-    # The components are started below, as site.yml does.
-    done = play("airflow", __airflow_services_follow=True)
+    done = play("airflow")
     samples = watcher.samples()
     assert not done.failed, done.output
     assert changes(samples) and violations(samples) == []
