@@ -60,7 +60,7 @@ def order(monkeypatch):
         inventory = shuffled(yaml.safe_load(path.read_text(encoding="utf-8")), chance)
         other.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
         monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(other))
-        return list(inventory["all"]["children"]["airflow"]["hosts"])
+        return list(inventory["airflow"]["hosts"])
 
     yield use
     other.unlink(missing_ok=True)
