@@ -93,6 +93,9 @@ MIGRATE = [{"include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
 MIGRATES = {
     "__airflow_found": {"stdout_lines": ["virtualenv"]},
     "__airflow_switches": False,
+    "__airflow_release": "of-test",
+    "__airflow_release_dir": "/etc/airflow-of-test/install/venv",
+    "__airflow_services_follow": True,
     "airflow_admin_password": "x",
 }
 MAKES = "start airflow-backup.service"
