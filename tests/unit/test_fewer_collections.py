@@ -1,0 +1,19 @@
+"""Python looks for garbage less often in every playbook of the repository."""
+
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = """
+import atexit, gc
+from ansible.cli.playbook import main
+atexit.register(lambda: print("THRESHOLD", gc.get_threshold()[0]))
+main()
+"""
+
+
+def test_the_plugin_is_loaded():
+    arguments = ["-i", "inventories/single_node/hosts.yml", "playbooks/health.yml", "--list-hosts"]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert "THRESHOLD 50000" in done.stdout, done.stdout + done.stderr
