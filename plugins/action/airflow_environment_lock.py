@@ -22,14 +22,16 @@ from ansible.utils.display import Display
 PROGRAM = pathlib.Path(__file__).parents[1] / "module_utils/airflow_environment_lock.py"
 # Seconds: without a renewal, after which the lock is nobody's; between two renewals; until a renewal that failed is
 # tried again; between two looks at ansible-playbook.
-LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.5
+LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.1
 
 
 def started(pid):
     """Return when a process began: its number may be given to another one. Empty if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[19]
+            fields = file.read().rpartition(")")[2].split()
+        # One that has ended, and that nobody has asked for its end: a container without an init process keeps it.
+        return "" if fields[0] in "ZX" else fields[19]
     except OSError:
         pass
     try:
