@@ -22,7 +22,7 @@ from ansible.utils.display import Display
 PROGRAM = pathlib.Path(__file__).parents[1] / "module_utils/airflow_environment_lock.py"
 # Seconds: without a renewal, after which the lock is nobody's; between two renewals; until a renewal that failed is
 # tried again; between two looks at ansible-playbook.
-LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.1
+LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.125
 
 
 def started(pid):

@@ -223,7 +223,7 @@ class Controller:
         for name in [*names, "module_utils/airflow_environment_lock.py"]:
             (directory / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "plugins" / name, directory / "plugins" / name)
-        self.change("action", "LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.5", "LEASE, RENEW, RETRY, LOOK = 300, 0.3, 0.1, 0.1")
+        self.change("action", "LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.125", "LEASE, RENEW, RETRY, LOOK = 300, 0.3, 0.1, 0.1")
         self.change("module_utils", f'PATH = "{program.PATH}"', f'PATH = "{self.path}"')
         (directory / "site.yml").write_text(PLAYBOOK)
 

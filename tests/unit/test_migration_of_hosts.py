@@ -89,7 +89,7 @@ def test_a_host_that_lost_the_one_that_migrates_waits_for_its_end(hosts):
 @pytest.mark.parametrize(("status", "variables", "said"), [
     ('{"present": true, "migrate": true, "admin": true, "locked": 3}', {}, "holds 3 encrypted values"),
     ("", {}, "The database was not migrated"),
-    ('{"present": true, "migrate": true, "admin": true, "locked": 0}', {"__airflow_services_follow": False}, "which has other units than the Airflow of before"),
+    ('{"present": true, "migrate": true, "admin": true, "locked": 0}', {"__airflow_services_follow": False}, "has other units than the Airflow of before"),
 ])
 def test_what_is_refused_before_airflow_stops_leaves_the_airflow_of_before(hosts, status, variables, said):
     (hosts / "one/status").write_text(status, encoding="utf-8")
