@@ -2,7 +2,7 @@
 
 count_results.py row NAME RC SECONDS [JUNIT]   print the line of one stage. Exit with 1 if the stage failed
 count_results.py header                        print the line above the stages
-count_results.py failures JUNIT...             print the end of what each failed test said
+count_results.py failures JUNIT...             print the first and the last lines of what each failed test said
 count_results.py total FILE                    add up the lines in FILE and print the last line of bin/test. Exit with 1 if anything failed
 
 RC is the exit code of the stage's command. JUNIT is the report of pytest, for each stage that runs pytest. Such a stage fails if the report is absent or
@@ -40,6 +40,11 @@ def is_allowed(file, reason, allowed):
     return any(fnmatch.fnmatchcase(file, entry["tests"]) and re.fullmatch(entry["reason"], reason) for entry in allowed)
 
 
+def wrong(case):
+    """Return what a failed test said, or None. A fixture that fails is an error."""
+    return next((found for found in map(case.find, ("failure", "error")) if found is not None), None)
+
+
 def read(path, allowed):
     """Return (passed, failed, skipped, complaints) of a report. A skip that is not allowed is a failure."""
     try:
@@ -52,7 +57,7 @@ def read(path, allowed):
     complaints = []
     for case in cases:
         skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
+        if wrong(case) is not None:
             failed += 1
         elif skip is None:
             passed += 1
@@ -75,18 +80,18 @@ def row(name, rc, seconds, path=None):
 
 
 def failures(path):
-    """Return a text for each failed test of a report: its name, and the end of what was wrong. A report that cannot be read has none."""
+    """Return a text for each failed test of a report: its name, and what was wrong. A report that cannot be read says nothing."""
     try:
         cases = list(ElementTree.parse(path).iter("testcase"))
     except (OSError, ElementTree.ParseError):
         return []
-    texts = []
-    for case in cases:
-        wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
-        if wrong is not None:
-            said = [line[:300] for line in (wrong.text or wrong.get("message", "")).splitlines() if line.startswith("E ")] or [wrong.get("message", "")[:300]]
-            texts.append("\n".join([f"{test_file(case)}: {case.get('name')}", *said[:10], *(["E  [...]", *said[-10:]] if len(said) > 20 else said[10:])]))
-    return texts
+    return ["\n".join([f"{test_file(case)}: {case.get('name')}", *shortly(wrong(case))]) for case in cases if wrong(case) is not None]
+
+
+def shortly(found):
+    """Return the lines in which pytest says what was wrong: of more than 20 the first and the last ten."""
+    lines = [line[:300] for line in (found.text or "").splitlines() if line.startswith("E ")] or [found.get("message", "")[:300]]
+    return lines if len(lines) <= 20 else [*lines[:10], "E  [...]", *lines[-10:]]
 
 
 def total(text):

@@ -1,4 +1,4 @@
-"""Lets Python look for garbage less often. Ansible makes little of it in cycles, and the search takes a fifth of a run's processor time.
+"""Lets Python look for garbage less often: Ansible makes little of it in cycles, and the search costs processor time.
 
 Ansible loads it for playbooks beside this directory, before it parses a role.
 """
@@ -18,7 +18,7 @@ description:
   - Raises the thresholds of Python's garbage collector in C(ansible-playbook) and in its workers. Brings no variables.
 options:
   stage:
-    description: When it runs. It has no effect by then, because loading it is what counts.
+    description: When Ansible asks it for variables. At this stage that is with the inventory, and not for each task.
     type: str
     default: inventory
 """
