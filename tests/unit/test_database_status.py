@@ -72,12 +72,17 @@ def test_values_are_locked_if_no_key_opens_one_of_them(locked, keys, values, num
 def test_a_database_holds_data_if_a_table_of_work_has_a_row(postgresql, monkeypatch, capsys, table):
     """Tables that a schema brings filled, such as slot_pool, say nothing."""
     url = postgresql.replace("postgresql+psycopg2://", "postgresql://", 1)
+    # A schema of its own: the server is another test's too.
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA of_data")
         for name in ("connection", "variable", "slot_pool", *([table] if table == "dag_run" else [])):
-            cursor.execute(f"DROP TABLE IF EXISTS {name}")
-            cursor.execute(f"CREATE TABLE {name} (id int)")
+            cursor.execute(f"CREATE TABLE of_data.{name} (id int)")
             if name in (table, "slot_pool"):
-                cursor.execute(f"INSERT INTO {name} VALUES (1)")
-    monkeypatch.setattr(database, "connect", lambda _timeout: psycopg2.connect(url))
-    database.status("admin", "0", "[]")
+                cursor.execute(f"INSERT INTO of_data.{name} VALUES (1)")
+    monkeypatch.setattr(database, "connect", lambda _timeout: psycopg2.connect(url, options="-c search_path=of_data"))
+    try:
+        database.status("admin", "0", "[]")
+    finally:
+        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute("DROP SCHEMA of_data CASCADE")
     assert json.loads(capsys.readouterr().out)["data"] is bool(table)
