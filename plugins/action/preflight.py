@@ -607,7 +607,7 @@ def check_config_options(get, where, rules, known, all_sections=dict):
         there = {**of_providers.get(section, {}), **own.get(section, {})}
         near = nearest(str(section), [*own, *of_providers]) if not there else ""
         # Two letters at most: a provider that is not in the lock may have a section that is called alike.
-        if near and module_util("spelling").distance(str(section).lower(), near) <= 2:
+        if near and module_util("spelling").distance(str(section).lower(), near, 2) <= 2:
             yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
         judged = there and (section in own or locked)
         other = all_sections().get(section) if not there and not near else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 
-def distance(one, other):
-    """Return how many letters were added, left out, replaced or swapped with their neighbour."""
+def distance(one, other, limit):
+    """Return how many letters were added, left out, replaced or swapped with their neighbour; limit + 1 stands for any number above limit."""
+    if abs(len(one) - len(other)) > limit:
+        return limit + 1
     before, last = [], list(range(len(other) + 1))
     for row, letter in enumerate(one, 1):
         now = [row]
@@ -13,8 +15,11 @@ def distance(one, other):
             if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == against:
                 cost = min(cost, before[column - 2] + 1)
             now.append(cost)
+        # A row is made from the two before it, and gets no smaller than them.
+        if min(now) > limit and min(last) >= limit:
+            return limit + 1
         before, last = last, now
-    return last[-1]
+    return min(last[-1], limit + 1)
 
 
 def differing(one, other):
@@ -34,7 +39,8 @@ def nearest(name, known, share=3):
     found = []
     for candidate in known:
         one, other = differing(str(name).lower(), str(candidate).lower())
-        wrong = distance(one, other)
-        if wrong <= max(len(one), len(other)) // share:
+        limit = max(len(one), len(other)) // share
+        wrong = distance(one, other, limit)
+        if wrong <= limit:
             found.append((wrong, str(candidate)))
     return min(found)[1] if found else ""

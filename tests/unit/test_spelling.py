@@ -28,6 +28,9 @@ def test_variables(name, meant):
 
 @pytest.mark.parametrize(("one", "other", "wrong"), [
     ("", "", 0), ("a", "", 1), ("port", "prot", 1), ("port", "sort", 1), ("abcd", "badc", 2), ("query", "qury", 1),
+    # The first rows are worse than the last: two swaps, each of which pays off one row later.
+    ("abcdxy", "badcxy", 2), ("kitten", "sitting", 3), ("port", "timezone", 7),
 ])
 def test_distance(one, other, wrong):
-    assert spelling.distance(one, other) == spelling.distance(other, one) == wrong
+    for limit in range(8):
+        assert spelling.distance(one, other, limit) == spelling.distance(other, one, limit) == min(wrong, limit + 1)
