@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 
 # The build writes this file last: a virtualenv without it is incomplete.
 MARKER = "release.json"
@@ -54,6 +55,21 @@ def in_use(directory, proc="/proc"):
         for name in {os.fsdecode(name) for text in texts for name in named.findall(text)}:
             found.setdefault(name, []).append(number)
     return {name: sorted(numbers) for name, numbers in found.items()}
+
+
+def way_back(install_dir):
+    """Return the names of the virtualenvs that a run would point Airflow at again if its migration failed.
+
+    Role airflow keeps the link of before in this archive, from the switch until the database is up to date.
+    """
+    try:
+        with tarfile.open(os.path.join(install_dir, "previous.tar")) as archive:
+            links = [member.linkname for member in archive if member.issym()]
+    except FileNotFoundError:
+        return set()
+    except (OSError, tarfile.TarError) as error:
+        raise OSError(f"{install_dir}/previous.tar cannot be read: {error}") from error
+    return {os.path.basename(link) for link in links if os.path.basename(os.path.dirname(link)) == "venvs"}
 
 
 def remove(path):

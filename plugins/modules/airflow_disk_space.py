@@ -87,7 +87,7 @@ import re
 import shutil
 import subprocess
 
-from ansible.module_utils.airflow_virtualenvs import MARKER, in_use
+from ansible.module_utils.airflow_virtualenvs import MARKER, in_use, way_back
 from ansible.module_utils.airflow_virtualenvs import remove as remove_virtualenv
 from ansible.module_utils.basic import AnsibleModule
 
@@ -155,10 +155,10 @@ class Space:
         return self.paths(f"{install}/dags/incoming/*", f"{install}/dags/*.tar.gz", *map(glob.escape, self.incomplete()))
 
     def unused_virtualenvs(self) -> list:
-        """Return the virtualenvs that no process uses, whatever the link says; none where nobody can tell."""
+        """Return the virtualenvs that neither a process nor a way back needs, whatever the link says; none where nobody can tell."""
         directory = os.path.join(self.args["install_dir"], "venvs")
         try:
-            used = in_use(directory)
+            used = {*in_use(directory), *way_back(self.args["install_dir"])}
         except OSError:
             return []
         paths = sorted(glob.glob(os.path.join(glob.escape(directory), "*")))

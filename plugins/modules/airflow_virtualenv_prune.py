@@ -12,7 +12,8 @@ module: airflow_virtualenv_prune
 short_description: Remove the oldest virtualenvs of a host
 version_added: 0.1.0
 description:
-  - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, and those that processes use.
+  - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, those that processes use, and the one that a failed
+    migration would go back to.
   - A component that was not restarted since a switch uses its old virtualenv. A later switch removes it.
 options:
   install_dir:
@@ -55,11 +56,11 @@ in_use:
 
 import os
 
-from ansible.module_utils.airflow_virtualenvs import in_use, remove
+from ansible.module_utils.airflow_virtualenvs import in_use, remove, way_back
 from ansible.module_utils.basic import AnsibleModule
 
 
-def surplus(install_dir: str, keep: int, used: dict) -> list:
+def surplus(install_dir: str, keep: int, used: set) -> list:
     """Return the paths of the virtualenvs that are to go, the newest first."""
     directory = os.path.join(install_dir, "venvs")
     linked = os.path.basename(os.path.realpath(os.path.join(install_dir, "venv")))
@@ -77,9 +78,10 @@ def main() -> None:
     args = module.params
     try:
         used = in_use(os.path.join(args["install_dir"], "venvs"))
+        back = way_back(args["install_dir"])
     except OSError as error:
         module.fail_json(msg=f"No virtualenv was removed: nobody can tell which of them the processes use. {error}")
-    paths = surplus(args["install_dir"], args["keep"], used)
+    paths = surplus(args["install_dir"], args["keep"], {*used, *back})
     if not module.check_mode:
         for path in paths:
             remove(path)

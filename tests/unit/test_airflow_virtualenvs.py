@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from ansible.module_utils import airflow_virtualenvs
@@ -132,6 +133,18 @@ def test_the_prune_keeps_the_newest_and_a_dry_run_removes_nothing(host, pruned):
     assert pruned(keep=2)["removed"] == ["third"]
     assert not pruned(keep=2)["changed"]
     assert host.names() == ["linked", "newest", "second"]
+
+
+def test_the_virtualenv_that_a_failed_migration_goes_back_to_stays(host, pruned):
+    (host.install / "old").symlink_to("venvs/third")
+    with tarfile.open(host.install / "previous.tar", "w") as archive:
+        archive.add(host.install / "old", "/opt/airflow/venv")
+    assert pruned(keep=1)["removed"] == ["second"]
+    _size, get = disk.Space({"install_dir": str(host.install), "cache_dir": "/nowhere", "journal_mb": 500}).old_virtualenvs()
+    get()
+    assert host.names() == ["linked", "third"]
+    (host.install / "previous.tar").write_bytes(b"cut short")
+    assert "No virtualenv was removed" in pruned(keep=0)["msg"]
 
 
 @pytest.mark.parametrize("how", WAYS)

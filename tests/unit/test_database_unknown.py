@@ -20,9 +20,10 @@ STAND_INS = {
                 return self
             def __exit__(self, *_):
                 pass
-            def execute(self, question, *_):
-                there = os.environ["REVISION"]
-                self[:] = [("alembic_version" if there else None,)] if "to_regclass" in question else [(there,)]
+            def execute(self, question, values=()):
+                table = values[0] if "to_regclass" in question else question.split()[-1]
+                there = os.environ.get(table)
+                self[:] = [(table if there else None,)] if "to_regclass" in question else [(there,)]
             def fetchone(self):
                 return self[0]
         class Connection:
@@ -39,16 +40,34 @@ STAND_INS = {
             def from_config(_config):
                 # The configuration of the Airflow before is not this Airflow's.
                 assert os.environ["AIRFLOW_CONFIG"] == os.devnull
-                return ScriptDirectory()
+                return ScriptDirectory("newest", "older", "oldest")
+            def __init__(self, *names):
+                self.names = names
             def walk_revisions(self):
-                return [types.SimpleNamespace(revision=name) for name in ("newest", "older", "oldest")]
+                return [types.SimpleNamespace(revision=name) for name in self.names]
+        """,
+}
+# Airflow 2 has no such schema.
+OF_USERS = {
+    "airflow/providers/fab/auth_manager/models/db.py": """
+        from alembic.script import ScriptDirectory
+        class FABDBManager:
+            version_table_name = "alembic_version_fab"
+            def __init__(self, session):
+                pass
+            def get_script_object(self):
+                return ScriptDirectory("of-users")
         """,
 }
 
 
-@pytest.mark.parametrize(("revision", "said"), [("older", ""), ("newest", ""), ("of-a-newer-airflow", "of-a-newer-airflow"), ("", "")])
-def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revision, said):
-    for name, text in STAND_INS.items():
+@pytest.mark.parametrize(("revision", "of_users", "provider", "said"), [
+    ("older", "", True, ""), ("newest", "of-users", True, ""), ("of-a-newer-airflow", "", True, "of-a-newer-airflow"), ("", "", True, ""),
+    # The migration has changed the users, and the rest not yet.
+    ("older", "of-newer-users", True, "of-newer-users"), ("older", "of-users", False, "of-users"),
+])
+def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revision, of_users, provider, said):
+    for name, text in {**STAND_INS, **(OF_USERS if provider else {})}.items():
         path = tmp_path / "lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), encoding="utf-8")
@@ -56,6 +75,6 @@ def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revisio
     (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://x", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, PROGRAM, "unknown"], text=True, capture_output=True, check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path), "REVISION": revision,
-             "AIRFLOW_CONFIG": str(tmp_path / "airflow.cfg")})
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path),
+             "alembic_version": revision, "alembic_version_fab": of_users, "AIRFLOW_CONFIG": str(tmp_path / "airflow.cfg")})
     assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr

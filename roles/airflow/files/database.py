@@ -19,6 +19,7 @@ none of this name. One process does both, because importing Airflow takes second
 and fails with its last words where it failed.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -154,18 +155,28 @@ def status(admin, timeout, columns):
 
 def unknown():
     """Print the revisions that this Airflow does not know."""
+    found = {}
     with connect(0) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('alembic_version')")
-        if cursor.fetchone()[0] is None:
-            return
-        cursor.execute("SELECT version_num FROM alembic_version")
-        found = [row[0] for row in cursor]
+        for table in ("alembic_version", "alembic_version_fab"):
+            cursor.execute("SELECT to_regclass(%s)", (table,))
+            if cursor.fetchone()[0] is not None:
+                cursor.execute(f"SELECT version_num FROM {table}")
+                found[table] = [row[0] for row in cursor]
+    if not found:
+        return
     os.environ["AIRFLOW_CONFIG"] = os.devnull
     from airflow.utils import db
     from alembic.script import ScriptDirectory
 
-    known = {revision.revision for revision in ScriptDirectory.from_config(db._get_alembic_config()).walk_revisions()}
-    print("\n".join(revision for revision in found if revision not in known))
+    scripts = {"alembic_version": ScriptDirectory.from_config(db._get_alembic_config())}
+    # Users and roles have a schema of their own since Airflow 3.0. Which of them Airflow asks for is in its configuration.
+    with contextlib.suppress(ImportError):
+        from airflow.providers.fab.auth_manager.models.db import FABDBManager
+
+        scripts[FABDBManager.version_table_name] = FABDBManager(session=None).get_script_object()
+    for table, revisions in found.items():
+        known = {revision.revision for revision in scripts[table].walk_revisions()} if table in scripts else set()
+        print(*(revision for revision in revisions if revision not in known), sep="\n")
 
 
 def keep_idle_transactions():
