@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Run site.yml again and again, killed with SIGKILL at another task each time: interrupt.py INVENTORY. Exits with 1 where a point is never reached."""
 
-import subprocess
 import sys
 import time
 
 import long_run
+import power
 from killed import run_until
 
 HOST = "airflow-interrupted"
@@ -36,18 +36,10 @@ EACH_KIND = {
 }
 
 
-def lose_power():
-    """Stop every process of the host at once, and start it again."""
-    subprocess.run(["docker", "kill", HOST], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["docker", "start", HOST], check=True, stdout=subprocess.DEVNULL)
-    started = "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.2; done"
-    subprocess.run(["docker", "exec", HOST, "sh", "-c", started], check=True, timeout=60)
-
-
 def main(inventory):
     """Kill a run at every point."""
     delay_of = long_run.delays(long_run.SEED)
-    for point, seconds, power in POINTS:
+    for point, seconds, loses_power in POINTS:
         if long_run.PART != "interrupted" and point not in EACH_KIND:
             continue
         delay = delay_of(seconds)
@@ -56,8 +48,8 @@ def main(inventory):
         if not reached:
             print(said[-6000:])
             sys.exit(f"The run ended before it reached {point!r}: an earlier kill left what it could not repair, or the task has another name now.")
-        if power:
-            lose_power()
+        if loses_power:
+            power.restart(HOST)
         print(f"killed {delay:.1f} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
 
 

@@ -8,6 +8,16 @@ import subprocess
 import time
 
 
+def kill(process):
+    """Kill a command that was started in a session of its own, at once."""
+    # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
+    workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
+    for end, number in ((os.killpg, process.pid), *((os.kill, int(worker)) for worker in workers)):
+        with contextlib.suppress(ProcessLookupError):
+            end(number, signal.SIGKILL)
+    process.wait()
+
+
 def run_until(command, task, delay, after="", **options):
     """Kill the command with SIGKILL this many seconds after the task has begun, where another one came first. Return whether it was, and its output."""
     # Without it a task is named when its first result is there, which is when it has ended.
@@ -20,13 +30,7 @@ def run_until(command, task, delay, after="", **options):
         seen += line
         if re.match(rf"TASK \[.*{re.escape(task)}", line) and after in seen:
             time.sleep(delay)
-            # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
-            workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
-            os.killpg(process.pid, signal.SIGKILL)
-            for worker in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(worker), signal.SIGKILL)
-            process.wait()
+            kill(process)
             return True, seen
     process.wait()
     return False, seen
