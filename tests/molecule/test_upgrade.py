@@ -60,7 +60,7 @@ def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setti
 def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_changes(host, setting, major, newer):
     tasks = SlowTasks(host, setting, Api(host, setting, major))
     run = tasks.start()
-    tasks.let_end(after=40)
+    tasks.let_end_in_a_stop()
     backups = set(host.file("/var/backups/airflow").listdir())
     with watching(host) as watcher:
         done = newer("airflow", __airflow_services_follow=True)
