@@ -974,9 +974,11 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
     for entries in full.values():
         yield "disk", "It has {0} MB free on the file system of {1}; {2} are needed ({3}, {4}). Free some, or put the directory elsewhere.".format(
             entries[0][2], " and ".join("{0} ({1}, {2})".format(path, name, where(name)) for name, path, _free in entries), get(limit), limit, where(limit))
+    theirs = {os.path.basename(text) for kind, text in found.get("foreign") or [] if kind == "unit"}
     for port, rule in ports.items():
         for entry in found["ports"].get(str(port), []):
-            if not re.search(rule["units"], entry.get("unit", "")):
+            # A unit that somebody else wrote may have the name of one of ours.
+            if entry.get("unit", "") in theirs or not re.search(rule["units"], entry.get("unit", "")):
                 name = rule.get("variable", "airflow_config")
                 key = "{0} ({1})".format(".".join([name, *rule.get("option", [])]), where(name))
                 yield "port", "Its port {0} is in use by {1}{2}. Stop it, or set another port in {3}.".format(

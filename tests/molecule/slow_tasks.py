@@ -57,6 +57,11 @@ class SlowTasks:
         """Let the tasks end, at once or so many seconds from now."""
         self.host.check_output(f"systemd-run --quiet --on-active={after} touch {self.file}" if after else f"touch {self.file}")
 
+    def let_end_in_a_stop(self):
+        """Let the tasks end two seconds after the scheduler was told to stop, however late that is. It waits for them."""
+        self.host.check_output("systemd-run --quiet --collect timeout 300 sh -c 'until systemctl is-active airflow-scheduler | grep -q deactivating; do "
+                               f"sleep 0.2; done; sleep 2; touch {self.file}'")
+
     def end(self, run):
         """Let the tasks end, and return the (state, number of tries) of each."""
         self.let_end()

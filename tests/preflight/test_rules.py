@@ -513,12 +513,23 @@ def mounts(free, **values):
     ({"time": time.time() - 4000}, {}, "clock is"),
 ])
 def test_hosts(action, rules, found, facts, told):
+    texts = told_of(action, rules, found, facts)
+    assert [told in text for text in texts] == ([True] if told else [])
+
+
+def told_of(action, rules, found, facts):
     good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="", index={},
                   unknown_times=[], time=time.time())
     system = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
     problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
-    texts = [text for _name, text in problems]
-    assert [told in text for text in texts] == ([True] if told else [])
+    return [text for _name, text in problems]
+
+
+def test_a_port_is_not_ours_if_somebody_else_wrote_the_unit(action, rules):
+    """As tutorials name theirs, so that the name alone proves nothing."""
+    foreign = [["unit", "unit /etc/systemd/system/airflow-webserver.service"]]
+    port, unit = told_of(action, rules, {"ports": listener(unit="airflow-webserver.service"), "foreign": foreign}, {})
+    assert port.startswith("Its port 8080 is in use by") and "airflow-webserver.service" in port and foreign[0][1] in unit
 
 
 @pytest.mark.parametrize("config, port", [
