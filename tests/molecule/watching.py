@@ -47,6 +47,6 @@ def changes(samples):
     return sum(one["schema"] != two["schema"] for one, two in itertools.pairwise(samples))
 
 
-def longest_gap(samples):
-    """Return the most seconds between two samples while Airflow was stopped."""
-    return max(two["at"] - one["at"] for one, two in itertools.pairwise(samples) if not (one["units"] and two["units"]))
+def gaps(samples):
+    """Return the seconds between each two samples while Airflow was stopped."""
+    return [two["at"] - one["at"] for one, two in itertools.pairwise(samples) if not (one["units"] and two["units"])]
