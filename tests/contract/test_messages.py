@@ -55,4 +55,4 @@ def test_the_refusal_of_a_release_has_a_line_for_each_problem():
     (message,) = [task["ansible.builtin.assert"]["fail_msg"] for task in tasks if "Refuse" in task["name"]]
     variables = {"__airflow_dags_label": "/srv/dags", "__airflow_dags_report": {"problems": ["a.py: no DAG", "b.py: SyntaxError"]}}
     text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(message))
-    assert text.splitlines() == ["/srv/dags is not deployed, 2 to mend:", "a.py: no DAG", "b.py: SyntaxError"]
+    assert text.splitlines() == ["/srv/dags is not deployed. Problems to correct: 2", "a.py: no DAG", "b.py: SyntaxError"]
