@@ -60,6 +60,20 @@ def test_hosts_have_the_name_of_their_scenario_and_an_image_that_can_be_built(pa
         assert "privileged" not in platform
 
 
+# How each scenario reaches its hosts: as a login whose sudo asks for a password, as root, or past SSH through Docker. A server of a user has only SSH,
+# and bin/sandbox only Docker: so one scenario uses Docker, and no more.
+LOGINS = {"airflow2": "ops", "alternative": "docker", "debian13": "ops", "default": "ops", "deploy_dags": "ops", "environment": "ops", "interrupted": "root",
+          "new_user": "ops", "runbooks": "ops", "secrets": "ops"}
+
+
+def test_one_scenario_reaches_its_hosts_through_docker():
+    create = (ROOT / "molecule/shared/create.yml").read_text(encoding="utf-8")
+    usual = re.search(r"""default_login: \{name: "\{\{ '(\w+)' if ephemeral else 'docker' \}\}", home_mode: "0700"\}""", create)[1]
+    found = {path.parent.name: {platform.get("login", {}).get("name", usual) for platform in load(path)["platforms"]} for path in SCENARIOS}
+    assert found == {scenario: {login} for scenario, login in LOGINS.items()}
+    assert list(LOGINS.values()).count("docker") == 1
+
+
 def test_tasks_at_which_runs_are_killed_exist():
     names = re.findall(r"^\s*- name: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml")), re.MULTILINE)
     points = re.findall(r'^    \("(.+)", \d+, (?:True|False)\),$', (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE)
