@@ -55,8 +55,8 @@ def lose_power():
 
 
 def lose_connection():
-    """Begin to end the login's sessions on the host, also new ones, for five seconds. The host and what they have started there go on."""
-    end = "for _ in $(seq 50); do pkill -KILL -f '^sshd(-session)?: root@'; sleep 0.1; done"
+    """Begin to end the login's sessions on the host, also new ones, for three seconds. The host and what they have started there go on."""
+    end = "for _ in $(seq 30); do pkill -KILL -f '^sshd(-session)?: root@'; sleep 0.1; done"
     return subprocess.Popen(["docker", "exec", HOST, "sh", "-c", end])
 
 
