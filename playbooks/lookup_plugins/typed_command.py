@@ -17,10 +17,10 @@ description:
     arguments.
 options:
   _terms:
-    description: Path of the playbook below the root of the repository, then its arguments.
+    description: Path of the playbook below the root of the repository, then its arguments, which may be more playbooks.
     required: true
   without:
-    description: Pattern of extra variables that are not repeated.
+    description: Pattern for the beginning of extra variables that are not repeated.
     default: ""
 """
 
@@ -39,7 +39,7 @@ DROPPED = {"-f", "--forks", "-l", "--limit", "-t", "--tags", "--skip-tags", "--s
 NOT_REPEATED = re.compile(r"password|secret|token|key|confirm")
 
 
-def options(arguments):
+def options(arguments, without=""):
     """Return the options to repeat, in the order in which they were typed."""
     kept, waiting = [], list(arguments)
     while waiting:
@@ -49,48 +49,62 @@ def options(arguments):
             if name in KEPT | DROPPED:
                 words = [word] if equals else [word, *waiting[:1]]
                 del waiting[:len(words) - 1]
-                kept += repeated(name, words, value if equals else words[-1])
+                kept += repeated(name, words, value if equals else words[-1], without)
             elif word in KEPT_FLAGS:
                 kept.append(word)
         elif word.startswith("-") and len(word) > 1:
-            kept += short(word, waiting)
+            kept += short(word, waiting, without)
     return kept
 
 
-def short(word, waiting):
+def short(word, waiting, without):
     """Return what is repeated of short options that were typed as one word, such as -bKi hosts.yml; take the value of the last one from what follows."""
     kept = []
     for place, letter in enumerate(word[1:], 2):
         name = "-" + letter
         if name in KEPT | DROPPED:
             value = word[place:] or (waiting.pop(0) if waiting else "")
-            return kept + repeated(name, [name, value], value)
+            return kept + repeated(name, [name, value], value, without)
         if name in KEPT_FLAGS:
             kept.append(name)
     return kept
 
 
-def repeated(name, words, value):
+def repeated(name, words, value, without):
     """Return the words of an option with a value, or nothing where it is not repeated."""
-    inline = name in ("-e", "--extra-vars") and not value.startswith("@")
-    return words if name in KEPT and not (inline and NOT_REPEATED.search(value)) else []
+    if name not in KEPT:
+        return []
+    if name in ("-e", "--extra-vars") and not value.startswith("@") and (NOT_REPEATED.search(value) or sets(value, without)):
+        return []
+    return words
+
+
+def sets(value, pattern):
+    """Return whether these extra variables, as key=value or as JSON, have one that begins with the pattern."""
+    if not pattern:
+        return False
+    if value.lstrip().startswith("{"):
+        # As key=value, so that one pattern stands for both.
+        value = re.sub(r'"?\s*:\s*', "=", value).replace('"', " ")
+    return re.search(rf"(?:^|[\s{{,])(?:{pattern})", value) is not None
+
+
+def path_of(playbook, form):
+    """Return the path of a playbook: absolute, or from this directory."""
+    path = os.path.join(ROOT, playbook)
+    return path if form == "absolute" else os.path.relpath(path)
 
 
 def command(playbook, *more, program="ansible-playbook", without=""):
-    """Return the words of the command, without the extra variables that this pattern matches.
+    """Return the words of the command, without the extra variables that begin with this pattern.
 
-    The path has the form in which the playbook of this run was typed: absolute, or from this directory.
+    Paths of playbooks have the form in which the playbook of this run was typed: absolute, or from this directory.
     """
     typed = [word for word in sys.argv[1:] if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
     own = [word for word in typed if os.path.realpath(word).startswith(ROOT + os.sep)]
-    path = os.path.join(ROOT, playbook)
-    if not own or not os.path.isabs(own[-1]):
-        path = os.path.relpath(path)
-    kept = options(sys.argv[1:])
-    for place in range(len(kept) - 1, 0, -1):
-        if without and kept[place - 1] in ("-e", "--extra-vars") and re.match(without, kept[place]):
-            del kept[place - 1:place + 1]
-    return [program, *kept, *([path] if playbook else []), *more]
+    form = "absolute" if own and os.path.isabs(own[-1]) else "relative"
+    words = [path_of(word, form) if word.endswith(".yml") and os.path.isfile(os.path.join(ROOT, word)) else word for word in (playbook, *more) if word]
+    return [program, *options(sys.argv[1:], without), *words]
 
 
 class LookupModule(LookupBase):

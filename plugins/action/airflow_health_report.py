@@ -6,7 +6,7 @@ What is judged is in module_utils/airflow_diagnosis; here is how it looks.
 from __future__ import annotations
 
 import html
-import importlib
+import importlib.util
 import json
 import os
 import shlex
@@ -14,8 +14,6 @@ import textwrap
 import time
 
 import ansible.module_utils
-from ansible import constants as C
-from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
@@ -23,24 +21,30 @@ from ansible.utils.display import Display
 
 ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
 diagnosis = importlib.import_module("ansible.module_utils.airflow_diagnosis")
+SPEC = importlib.util.spec_from_file_location("typed_command", os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "playbooks/lookup_plugins/typed_command.py"))
+typed_command = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(typed_command)
 
 # Columns and lines of a terminal that nobody has had time to make larger.
 WIDTH, HEIGHT = 100, 50
 COLOURS = {diagnosis.OK: "green", diagnosis.WARN: "yellow", diagnosis.CRITICAL: "red"}
 VIEWS, FORMATS = ("health", "diagnosis"), ("text", "json")
+# Variables of the two playbooks that ask for a report. No other command has a use for them.
+OWN = "format=|dag_id=|task_id="
 
 
-def command(mend, inventory):
-    """A command of a shell in the directory of the repository."""
-    return shlex.join(["ansible-playbook", *inventory, *mend]) if mend else ""
+def command(words):
+    """A line for the shell in which this run was typed."""
+    return shlex.join(typed_command.command(*words, without=OWN)) if words else ""
 
 
-def report(results, hosts, now, inventory):
+def report(results, hosts, now):
     """All that there is to show, as plain data."""
     roots, consequences = diagnosis.causes(results)
 
     def told(result):
-        return {**result._asdict(), "mend": command(result.mend, inventory), "argv": list(result.mend)}
+        return {**result._asdict(), "mend": command(result.mend), "argv": list(result.mend)}
 
     return {
         "status": diagnosis.verdict(results), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)), "hosts": sorted(hosts),
@@ -118,7 +122,7 @@ def closing_lines(shown):
     lines = [cut("First cause: {0}{1}: {2}".format(place, first["what"], first["text"]), WIDTH)]
     if first["mend"]:
         lines.append("  " + first["mend"])
-    return [*lines, "All causes, with evidence: playbooks/runbooks/diagnose.yml"]
+    return [*lines, "All causes, with evidence:  " + command(["playbooks/runbooks/diagnose.yml"])]
 
 
 def diagnosis_lines(shown, name, colour=paint):
@@ -144,7 +148,7 @@ def diagnosis_lines(shown, name, colour=paint):
         lines += [cut("  {0:8}  {1}{2}: {3}".format(one["status"], one["host"] and one["host"] + ", ", one["what"], one["text"]), WIDTH)
                   for one in shown["consequences"]]
         lines.append("")
-    lines.append("Then: playbooks/runbooks/check_health.yml")
+    lines.append("Then:  " + command(["playbooks/runbooks/check_health.yml"]))
     for status in COLOURS:
         lines = [line.replace(" {0:8}  ".format(status), " " + colour(status, "{0:8}".format(status)) + "  ", 1) for line in lines]
     return lines
@@ -216,7 +220,7 @@ class ActionModule(ActionBase):
         hosts = observations(task_vars["hostvars"], names)
         now = time.time()
         results = diagnosis.examine(hosts, arguments["expected"], now, arguments.get("dag_id", ""), arguments.get("task_id", ""))
-        shown = report(results, hosts, now, self.inventory())
+        shown = report(results, hosts, now)
         name = "Airflow of {0}".format(os.path.basename(os.path.dirname(os.path.abspath(task_vars.get("inventory_file") or ""))) or "this inventory")
         self.leave(arguments["directory"], {"health.json": json.dumps(shown, indent=1) + "\n", "health.html": page(shown, name)})
         if arguments["format"] == "json":
@@ -230,14 +234,6 @@ class ActionModule(ActionBase):
         if arguments["view"] == "health" and shown["status"] == diagnosis.CRITICAL:
             result.update(failed=True, msg="Not healthy. What to do stands above.")
         return result
-
-    @staticmethod
-    def inventory():
-        """The options that name the inventory, where it is not the one of ansible.cfg."""
-        given = [os.path.abspath(path) if os.path.exists(path) else path for path in context.CLIARGS.get("inventory") or ()]
-        usual = [os.path.abspath(path) for path in C.DEFAULT_HOST_LIST]
-        here = os.getcwd() + os.sep
-        return [] if given == usual else [word for path in given for word in ("-i", path[len(here):] if path.startswith(here) else path)]
 
     @staticmethod
     def leave(directory, files):

@@ -567,7 +567,7 @@ def check_secrets_elsewhere(get, where, rules):
               if value is not None and re.fullmatch(pattern, option, re.IGNORECASE)]
     for variable, name in named:
         yield variable, (
-            "{0} ({1}): has {2}, which Airflow would take in place of the file that this secret is kept in, and that rotations change. Set "
+            "{0} ({1}): has {2}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
             "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or airflow_database_url instead."
         ).format(variable, where(variable), name)
 
@@ -1000,7 +1000,7 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
         key = "airflow_database_url" if maybe(get, "airflow_database_url") else "airflow_database_host"
         host, port = database_address(get)
         yield key, (
-            "{0} ({1}): the database server {2}, port {3}, can't be reached from the host within {4} s: {5}. "
+            "{0} ({1}): the database server {2}, port {3}, cannot be reached from the host within {4} s: {5}. "
             "Check the name and the port, and that the server's firewall or security group lets the host in."
         ).format(key, where(key), host, port, get("preflight_database_timeout"), found["database"])
     skew = abs(found["time"] - now)

@@ -995,7 +995,7 @@ def check_dag(dag_id, task_id, found, hosts):
     if task_id:
         task = (found.get("task") or [None])[0] if isinstance(found.get("task"), list) else None
         if task is None:
-            yield no("task_state", "has no run yet", [], [], "Start one: playbooks/run_dag.yml -e dag_id=" + dag_id)
+            yield no("task_state", "has no run yet", [], [], "Start one in the UI, or with playbooks/runbooks/trigger_dag.yml.")
         elif task["state"] in ("failed", "up_for_retry", "upstream_failed"):
             yield no("task_state", "is {0}".format(task["state"]), ["run {run_id}, try {try_number}, on {hostname}".format(**task)],
                      ["playbooks/runbooks/show_logs.yml", "-e", "dag_id=" + dag_id, "-e", "task_id=" + task_id])

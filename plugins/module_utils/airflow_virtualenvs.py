@@ -97,7 +97,7 @@ def main(path, proc="/proc"):
         sys.exit(f"{path} is incomplete, and nobody can tell whether a process uses it: {error}. "
                  f"Remove it by hand if none does, then run the same command again.")
     if numbers:
-        sys.exit(f"{path} is incomplete, and cannot be built anew while these processes use it: "
+        sys.exit(f"{path} is incomplete, and cannot be rebuilt while these processes use it: "
                  f"{', '.join(map(str, numbers))}. "
                  f"End them, then run the same command again. For the components of Airflow: systemctl stop 'airflow*'")
 

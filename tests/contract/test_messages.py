@@ -1,5 +1,6 @@
 """Texts that people read."""
 
+import ast
 import re
 
 import yaml
@@ -29,9 +30,29 @@ def test_no_message_shows_a_line_break_as_two_characters():
     assert not wrong
 
 
+def test_a_message_never_prints_half_of_a_command():
+    """A command with arguments is there to be copied, so typed_command gives it the path, the inventory and -K with which it works where it is typed."""
+    half = re.compile(r"ansible-playbook -|playbooks/[\w/]+\.yml(?: playbooks/[\w/]+\.yml)* -")
+    wrong = []
+    for path in FILES:
+        for document in yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
+            wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for text in strings(document) for match in half.finditer(text)]
+    for path in sorted(path for pattern in ("plugins/*/*.py", "roles/*/files/*.py", "callback_plugins/*.py") for path in ROOT.glob(pattern)):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)]
+        wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for text in texts if isinstance(text, str) for match in half.finditer(text)]
+    assert not wrong
+
+
+def test_a_playbook_finds_the_plugin_that_prints_commands():
+    """Ansible looks for it beside the playbook that was typed."""
+    used = {path.parent for path in ROOT.glob("playbooks/**/*.yml") if "typed_command" in path.read_text(encoding="utf-8")}
+    assert ROOT / "playbooks/runbooks" in used
+    assert not [directory for directory in used if not (directory / "lookup_plugins/typed_command.py").is_file()]
+
+
 def test_the_refusal_of_a_release_has_a_line_for_each_problem():
     tasks = DataLoader().load_from_file(str(ROOT / "roles/airflow_dags/tasks/validate.yml"), trusted_as_template=True)
     (message,) = [task["ansible.builtin.assert"]["fail_msg"] for task in tasks if "Refuse" in task["name"]]
     variables = {"__airflow_dags_label": "/srv/dags", "__airflow_dags_report": {"problems": ["a.py: no DAG", "b.py: SyntaxError"]}}
     text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(message))
-    assert text.splitlines() == ["/srv/dags is not deployed, 2 to mend:", "a.py: no DAG", "b.py: SyntaxError"]
+    assert text.splitlines() == ["/srv/dags is not deployed. Problems to correct: 2", "a.py: no DAG", "b.py: SyntaxError"]

@@ -1,5 +1,6 @@
 """Molecule's scenarios: each says what it proves, docs/testing.md repeats it, and no test is left out of all of them."""
 
+import collections
 import re
 
 import pytest
@@ -60,12 +61,30 @@ def test_hosts_have_the_name_of_their_scenario_and_an_image_that_can_be_built(pa
         assert "privileged" not in platform
 
 
-def test_tasks_at_which_runs_are_killed_exist():
+# How each scenario reaches its hosts: as a login whose sudo asks for a password, as root, or past SSH through Docker. A server of a user has only SSH,
+# and bin/sandbox only Docker: so one scenario uses Docker, and no more.
+LOGINS = {"airflow2": "ops", "alternative": "docker", "debian13": "ops", "default": "ops", "deploy_dags": "ops", "environment": "ops", "interrupted": "root",
+          "new_user": "ops", "runbooks": "ops", "secrets": "ops"}
+
+
+def test_one_scenario_reaches_its_hosts_through_docker():
+    create = (ROOT / "molecule/shared/create.yml").read_text(encoding="utf-8")
+    usual = re.search(r"""default_login: \{name: "\{\{ '(\w+)' if ephemeral else 'docker' \}\}", home_mode: "0700"\}""", create)[1]
+    found = {path.parent.name: {platform.get("login", {}).get("name", usual) for platform in load(path)["platforms"]} for path in SCENARIOS}
+    assert found == {scenario: {login} for scenario, login in LOGINS.items()}
+    assert list(LOGINS.values()).count("docker") == 1
+
+
+def test_tasks_at_which_runs_are_interrupted_exist():
     names = re.findall(r"^\s*- name: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml")), re.MULTILINE)
-    points = re.findall(r'^    \("(.+)", \d+, (?:True|False)\),$', (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE)
+    script = (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8")
+    points = dict(re.findall(r'^    \("(.+)", \d+, (KILL|POWER|CONNECTION)\),$', script, re.MULTILINE))
     assert len(points) > 5 and [point for point in points if not any(point in name for name in names)] == []
-    each_kind = re.search(r"^EACH_KIND = \{\n(.*?)^\}", (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
-    assert set(re.findall(r'"(.+?)"', each_kind)) < set(points)
+    each_kind = re.findall(r'"(.+?)"', re.search(r"^EACH_KIND = \{\n(.*?)^\}", script, re.MULTILINE | re.DOTALL)[1])
+    assert len(each_kind) < len(points)
+    # As the scenario and docs/testing.md say.
+    assert collections.Counter(points[point] for point in each_kind) == {"POWER": 3, "CONNECTION": 2, "KILL": 1}
+    assert collections.Counter(points.values()) == {"POWER": 4, "CONNECTION": 2, "KILL": 6}
 
 
 def marked():

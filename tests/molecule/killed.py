@@ -1,36 +1,69 @@
-"""Run a command of Ansible until a task, and kill it there. What it started on the host goes on there, as it does when a connection is lost."""
+"""Run a command of Ansible until a task, and interrupt it there. What it started on the host goes on there, as it does when a connection is lost."""
 
 import contextlib
 import os
 import re
 import signal
 import subprocess
+import threading
 import time
 
 
+def start(command, options):
+    """Start the command, in a session of its own."""
+    # Without it a task is named when its first result is there, which is when it has ended.
+    environment = {**options.pop("env", os.environ), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment, **options)
+
+
+def read_until(process, task, after=""):
+    """Read until the task begins, where another one came first. Return whether it did, and the output."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.match(rf"TASK \[.*{re.escape(task)}", line) and after in seen:
+            return True, seen
+    return False, seen
+
+
 def kill(process):
-    """Kill a command that was started in a session of its own, at once."""
+    """Kill a command that was started in a session of its own, and its workers, with SIGKILL."""
     # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
     workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
     for end, number in ((os.killpg, process.pid), *((os.kill, int(worker)) for worker in workers)):
         with contextlib.suppress(ProcessLookupError):
             end(number, signal.SIGKILL)
-    process.wait()
 
 
 def run_until(command, task, delay, after="", **options):
     """Kill the command with SIGKILL this many seconds after the task has begun, where another one came first. Return whether it was, and its output."""
-    # Without it a task is named when its first result is there, which is when it has ended.
-    environment = {**options.pop("env", os.environ), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment, **options
-    )
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if re.match(rf"TASK \[.*{re.escape(task)}", line) and after in seen:
-            time.sleep(delay)
-            kill(process)
-            return True, seen
+    process = start(command, options)
+    reached, seen = read_until(process, task, after)
+    if reached:
+        time.sleep(delay)
+        kill(process)
     process.wait()
-    return False, seen
+    return reached, seen
+
+
+def run_without_connection(command, task, delay, cut, limit=180, **options):
+    """Run the command, and call `cut` this many seconds after the task has begun. Return whether it has, the exit code, and the output.
+
+    `cut` begins to end connections, and returns the process that does so. A command that does not end within the limit is killed.
+    """
+    process = start(command, options)
+    reached, seen = read_until(process, task)
+    if reached:
+        time.sleep(delay)
+        cutting = cut()
+        late = threading.Timer(limit, kill, [process])
+        late.start()
+        seen += process.stdout.read()
+        late.cancel()
+        cutting.wait()
+    return reached, process.wait(), seen
+
+
+def noticed(code, seen):
+    """Return whether a run of one host that has lost its connection ended with the exit code for that, and says so."""
+    return code == 4 and "UNREACHABLE!" in seen and re.search(r"\bunreachable=1\b", seen) is not None

@@ -48,5 +48,6 @@ def lose_after(name, command, directory, mark, delay, **options):
             marked.kill()
             if run.poll() is None:
                 kill(run)
+            run.wait()
     restart(name)
     return lost

@@ -21,7 +21,7 @@ from terminal import type_in
 # Tests that ask the host and tests that do not would otherwise run in two groups, and those after the removal.
 pytestmark = pytest.mark.usefixtures("host")
 # The words of the README that every reader replaces.
-ADDRESS, LOGIN = "203.0.113.7", "admin"
+REPOSITORY, ADDRESS, LOGIN = "https://git.example.com/airflow.git", "203.0.113.7", "admin"
 VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}
 # What this machine needs to reach a package index. Empty on most machines.
 NEEDED_HERE = ("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
@@ -70,15 +70,9 @@ def removal():
     return ask, remove
 
 
-def replaced(command, old, new):
-    """A command of the README in which the reader replaces one word."""
-    assert command.count(old) == 1, command
-    return command.replace(old, new)
-
-
 @pytest.fixture(scope="module")
 def user(login, tmp_path_factory):
-    """A user of this machine with an empty home, a clone, a key and an entry for the server in ~/.ssh/config."""
+    """A user of this machine with a home, a key and an entry for the server in ~/.ssh/config. What the README's address stands for is in the home."""
     name = "airflow-newcomer"
     if os.geteuid() == 0:
         subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
@@ -86,12 +80,10 @@ def user(login, tmp_path_factory):
         home, prefix = pathlib.Path(pwd.getpwnam(name).pw_dir), ["/usr/sbin/runuser", "-u", name, "--"]
     else:
         home, prefix = tmp_path_factory.mktemp("home"), []
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "airflow"], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", "--no-hardlinks", ROOT, home / "project.git"], check=True)
     ssh = home / ".ssh"
     ssh.mkdir(mode=0o700)
     shutil.copy(login.identity_file, ssh / "id_ed25519")
-    known = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "known_hosts").read_text(encoding="utf-8")
-    (ssh / "known_hosts").write_text(known, encoding="utf-8")
     (ssh / "config").write_text(
         f"Host {ADDRESS}\n  HostName 127.0.0.1\n  Port {login.port}\n  IdentityFile ~/.ssh/id_ed25519\n", encoding="utf-8")
     (ssh / "id_ed25519").chmod(0o600)
@@ -103,11 +95,13 @@ def user(login, tmp_path_factory):
     }
 
     def run(commands, expected=0):
-        """Type commands into one shell. Return what the screen shows."""
-        script = "\n".join(["set -e", *commands]).replace(f"--user {LOGIN}", f"--user {login.user}").replace(f"{LOGIN}@", f"{login.user}@")
+        """Type commands into one shell, which begins in the home. Return what the screen shows."""
+        script = "\n".join(["set -e", *commands])
+        for word, own in {REPOSITORY: "~/project.git", f"--user {LOGIN}": f"--user {login.user}", f"{LOGIN}@": f"{login.user}@"}.items():
+            script = script.replace(word, own)
         code, shown = type_in(
-            [*prefix, "bash", "-c", script], {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass}, environment,
-            home / "airflow")
+            [*prefix, "bash", "-c", script],
+            {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass, "(yes/no/[fingerprint])?": "yes"}, environment, home)
         assert code == expected, f"exit {code}\n{script}\n{shown[-8000:]}"
         assert login.become_pass not in shown
         return shown
@@ -120,7 +114,7 @@ def user(login, tmp_path_factory):
 
 
 def typed(user, *commands):
-    return user.run([". .venv/bin/activate", *commands])
+    return user.run(["cd ~/airflow", ". .venv/bin/activate", *commands])
 
 
 def recap(shown):
@@ -143,6 +137,13 @@ def installed(user):
             "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
     add(user, {key: value for key, value in here.items() if value})
     return types.SimpleNamespace(setup=made, site=typed(user, *road().install))
+
+
+def test_the_key_of_the_server_was_accepted(user, installed):
+    """The server's own key, after the question that the README announces."""
+    known = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "known_hosts").read_text(encoding="utf-8")
+    assert known.split()[2] in (user.home / ".ssh/known_hosts").read_text(encoding="utf-8")
+    assert "(yes/no/[fingerprint])?" in installed.setup
 
 
 def test_the_home_of_the_login_is_closed(host, login):
@@ -198,7 +199,7 @@ def own_dag(user, installed, repository):
         "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com"}},
         "airflow_users": {VIEWER["name"]: {"email": "vera@example.com", "roles": ["Viewer"], "password": VIEWER["password"]}},
     })
-    return typed(user, *road().install, road().deploy, replaced(road().run_dag, "example_dag", "my_first"))
+    return typed(user, *road().install, road().deploy, road().run_dag)
 
 
 def test_a_dag_of_ones_own_runs(host, own_dag):

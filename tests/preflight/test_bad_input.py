@@ -71,7 +71,7 @@ def test_a_secret_whose_vault_is_missing(site):
 def test_an_unreachable_external_database(site):
     url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(site.base["airflow_database_port"])
     run = site.run("-vvv", airflow_database_url=url)
-    run.refuses("airflow_database_url", FILE, "can't be reached", "127.0.0.1, port {0}".format(site.base["airflow_database_port"]), "refused")
+    run.refuses("airflow_database_url", FILE, "cannot be reached", "127.0.0.1, port {0}".format(site.base["airflow_database_port"]), "refused")
     assert "horse-battery" not in run.output
 
 

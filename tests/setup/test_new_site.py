@@ -200,13 +200,13 @@ def test_bad_directories_are_refused(site, tmp_path):
     assert code == 1 and "exists and is not empty" in output and "bin/new-site --ansible-cfg" in output
     assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == before
     code, output = new_site(ROOT / "inventories/mine")
-    assert code == 1 and "inside of the repository" in output
+    assert code == 1 and "inside the repository" in output
     assert not (ROOT / "inventories/mine").exists()
     (tmp_path / "link").symlink_to(ROOT / "inventories")
-    assert "inside of the repository" in new_site(tmp_path / "link/mine")[1]
+    assert "inside the repository" in new_site(tmp_path / "link/mine")[1]
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert "is a file" in new_site(tmp_path / "file")[1]
-    assert "inside of the repository" in new_site(".", cwd=ROOT)[1]
+    assert "inside the repository" in new_site(".", cwd=ROOT)[1]
 
 
 def test_without_an_environment_the_next_command_is_setup(tmp_path):

@@ -114,7 +114,7 @@ def test_a_python_that_is_too_old(machine, manager, told):
     machine.command(manager)
     code, output = machine.run()
     assert code == 1
-    assert "needs Python 3.11, 3.12 or 3.13, and this machine has none (Python 3.9)" in output and told in output
+    assert "needs Python 3.11, 3.12 or 3.13, and this machine has no such Python (Python 3.9)" in output and told in output
     assert machine.did() == ""
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import sys
 import time
 
 import pytest
@@ -147,8 +148,15 @@ def results(hosts=1, broken=0):
     return made
 
 
-def report_of(made, inventory=()):
-    return shown.report(made, {result.host for result in made}, 0.0, list(inventory))
+@pytest.fixture(autouse=True)
+def _typed(monkeypatch):
+    """The command of the run, as typed in the directory of the repository."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "playbooks/runbooks/check_health.yml"])
+
+
+def report_of(made):
+    return shown.report(made, {result.host for result in made}, 0.0)
 
 
 def plain(_status, text=None):
@@ -170,10 +178,24 @@ def test_of_many_hosts_what_is_not_ok_is_not_summed_up():
     assert any("40 checks on 40 hosts" in line for line in lines)
 
 
-def test_the_command_names_the_inventory_that_was_used():
-    made = report_of(results(1, 1), ["-i", "inventories/my prod/hosts.yml"])
-    assert made["causes"][0]["mend"] == "ansible-playbook -i 'inventories/my prod/hosts.yml' playbooks/services.yml"
-    assert made["causes"][0]["mend"] in "\n".join(shown.diagnosis_lines(made, "Airflow of test", plain)), "in one line, to be copied"
+@pytest.mark.parametrize(("typed", "kept"), [
+    (["-i", "inventories/my prod/hosts.yml", "-K", "{0}"], "-i 'inventories/my prod/hosts.yml' -K "),
+    # In a site's directory, whose ansible.cfg names the inventory.
+    (["{0}", "--ask-vault-pass", "-K"], "--ask-vault-pass -K "),
+    # What only the report needs. A repair acts on the hosts that it names itself.
+    (["{0}", "-e", "format=json", "-e", "dag_id=daily", "--extra-vars=task_id=load", "-e", '{"dag_id": "daily"}', "-l", "one"], ""),
+])
+def test_each_command_works_where_the_report_was_asked_for(monkeypatch, tmp_path, typed, kept):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *(word.replace("{0}", f"{ROOT}/playbooks/runbooks/diagnose.yml") for word in typed)])
+    cause = results(1, 1)[-1]
+    made = report_of([cause._replace(mend=("playbooks/airflow.yml", "playbooks/services.yml", "-e", "x=1"))])
+    begin = f"ansible-playbook {kept}{ROOT}/playbooks/"
+    assert made["causes"][0]["mend"] == f"{begin}airflow.yml {ROOT}/playbooks/services.yml -e x=1"
+    diagnosed = shown.diagnosis_lines(made, "Airflow of test", plain)
+    assert made["causes"][0]["mend"] in "\n".join(diagnosed), "in one line, to be copied"
+    assert diagnosed[-1].endswith(f"{begin}runbooks/check_health.yml")
+    assert shown.health_lines(made, "Airflow of test", plain)[-1].endswith(f"{begin}runbooks/diagnose.yml")
 
 
 def test_the_page_shows_what_hosts_say_as_text():

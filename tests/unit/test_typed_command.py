@@ -45,6 +45,17 @@ def test_a_command_that_is_no_playbook(monkeypatch):
     assert os.path.isabs(typed_command.command("site.yml")[-1])
 
 
-def test_what_belongs_to_one_playbook_is_left_out(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-e", "remove_database=true", "-i", "h", "-e", "airflow_api_port=1", str(ROOT / "site.yml")])
-    assert typed_command.command("site.yml", without="remove_") == ["ansible-playbook", "-i", "h", "-e", "airflow_api_port=1", str(ROOT / "site.yml")]
+def test_several_playbooks_have_the_same_form(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", str(ROOT / "site.yml")])
+    assert typed_command.command("playbooks/airflow.yml", "playbooks/services.yml", "-e", "site.yml=1") == [
+        "ansible-playbook", str(ROOT / "playbooks/airflow.yml"), str(ROOT / "playbooks/services.yml"), "-e", "site.yml=1"]
+
+
+@pytest.mark.parametrize("word", [
+    "remove_database=true", "without_backup=true remove_database=true", '{"remove_database": true}', '{"without_backup": true, "remove_database": true}'])
+@pytest.mark.parametrize("option", [["-e", "{0}"], ["--extra-vars", "{0}"], ["--extra-vars={0}"]])
+def test_what_belongs_to_one_playbook_is_left_out(monkeypatch, word, option):
+    typed = [part.replace("{0}", word) for part in option]
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *typed, "-i", "h", "-e", "airflow_x=remove_it", str(ROOT / "site.yml")])
+    assert typed_command.command("site.yml", without="remove_") == ["ansible-playbook", "-i", "h", "-e", "airflow_x=remove_it", str(ROOT / "site.yml")]

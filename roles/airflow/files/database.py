@@ -78,7 +78,7 @@ def connect(timeout):
             return psycopg2.connect(url, connect_timeout=5, application_name="airflow-installer")
         except psycopg2.OperationalError as error:
             if time.monotonic() > end or "starting up" not in str(error) and "refused" not in str(error):
-                sys.exit(f"The metadata database can't be used: {error}Check the airflow_database_* variables of this environment.")
+                sys.exit(f"The metadata database cannot be used: {error}Check the airflow_database_* variables of this environment.")
             time.sleep(1)
 
 
