@@ -1,5 +1,6 @@
 """The removal on hosts that are directories of this machine, and on a real PostgreSQL server: what goes, and what stays."""
 
+import getpass
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import hosts_of_test
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -16,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Roles whose removal is the matter of other tests. They do nothing here.
 STAND_INS = {
     "airflow_common": ["main", "lock"], "airflow_secrets": ["remove"], "airflow_services": ["stop", "remove"], "airflow": ["remove"],
-    "airflow_backup": ["remove", "remove_backups"], "reverse_proxy": ["remove"], "cloudwatch_agent": ["remove"], "logrotate": ["remove"],
+    "airflow_backup": ["apart", "remove", "remove_backups"], "reverse_proxy": ["remove"], "cloudwatch_agent": ["remove"], "logrotate": ["remove"],
 }
 # The host's own places of the server.
 PLACES = ("/etc/postgresql-common", "/etc/postgresql", "/etc/apt", "/var/lib/postgresql")
@@ -125,3 +127,68 @@ def test_a_server_of_airflow_alone_loses_its_configuration_and_the_repository_of
     assert OWN not in (server.path / HBA).read_text(encoding="utf-8") and repository.exists()
     assert not (server.path / "etc/postgresql/15/main/conf.d/90-ansible.conf").exists()
     assert "- role airflow_of_test of PostgreSQL, to which something else on the server belongs" in done.text, done.output
+
+
+# ---- directories: roles airflow and airflow_backup
+
+PLACE = "/etc/airflow-of-test"
+DIRECTORIES = {f"airflow_{name}": f"{PLACE}/{name}" for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")}
+KEPT = {"ansible.builtin.debug": {"msg": "{{ __airflow_kept | join(' and ') }}"}}
+
+
+def task(role, name):
+    return {"ansible.builtin.include_role": {"name": role, "tasks_from": name}}
+
+
+def remove(path, *tasks, **variables):
+    """Run the tasks on host a, which has no user and no group of Airflow. Its files are those of whoever runs the test."""
+    for name in ("getent", "systemctl", "mountpoint"):
+        (path / "bin").mkdir(exist_ok=True)
+        (path / "bin" / name).write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+        (path / "bin" / name).chmod(0o755)
+    given = {**DIRECTORIES, "airflow_user": getpass.getuser(), "airflow_backup_dir": f"{PLACE}/dumps", **variables}
+    return hosts_of_test.play(path, ["a"], list(tasks), given)
+
+
+def make(path, *names):
+    for name in names:
+        (path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / "a" / name).write_text("x", encoding="utf-8")
+
+
+def left(path):
+    """The files of the host."""
+    return sorted(str(file.relative_to(path / "a")) for file in (path / "a").rglob("*") if file.is_file())
+
+
+def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_path):
+    make(tmp_path, "command", "install_dir/venvs/1/bin/python", "config_dir/airflow.cfg", "config_dir/secrets/fernet_key", "home/x",
+         "log_dir/dag_id=a/1.log", "cache_dir/uv/x", "install_dir/shop/data", "config_dir/shop.keytab", "cache_dir/shop/x")
+    make(tmp_path, "dumps/airflow-20260102T020000Z.tar", "dumps/airflow-20260102T020000Z.tar.sha256", "dumps/shop.dump",
+         "backups/last_success.json", "archive/x")
+    done = remove(tmp_path, task("airflow", "remove.yml"), task("airflow_backup", "remove_backups.yml"), KEPT)
+    assert done.rc == 0, done.output
+    assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data"]
+    host = tmp_path / "a"
+    assert f"the directories of Airflow: {host}/install_dir/shop, {host}/config_dir/shop.keytab, {host}/cache_dir/shop and" in done.text, done.output
+    assert f"what others have among the backups: {host}/dumps/shop.dump" in done.text
+
+
+@pytest.mark.parametrize(("given", "used", "named"), [
+    (f"{PLACE}/home/backups", "", "home"), (PLACE, "", "install_dir"), (f"{PLACE}/dumps", f"{PLACE}/log_dir/dumps", "log_dir"),
+    (f"{PLACE}/dumps", "", ""),
+])
+def test_backups_in_a_directory_that_goes_stop_the_removal(tmp_path, given, used, named):
+    """Also where the inventory has another directory by now, which the host does not use yet."""
+    if used:
+        make(tmp_path, "config_dir/backup.json", "install_dir/backup.py")
+        python = tmp_path / "a/python"
+        python.write_text("", encoding="utf-8")
+        python.chmod(0o755)
+        (tmp_path / "a/config_dir/backup.json").write_text(json.dumps({"directory": used}), encoding="utf-8")
+        make(tmp_path, "units/airflow-backup.service")
+        (tmp_path / "a/units/airflow-backup.service").write_text(
+            f"ExecStart={python} {tmp_path}/a/install_dir/backup.py run {tmp_path}/a/config_dir/backup.json\n", encoding="utf-8")
+    done = remove(tmp_path, task("airflow_backup", "apart.yml"), airflow_backup_dir=given)
+    assert (done.rc == 0) is (named == ""), done.output
+    assert not named or (f"{PLACE}/{named}" in done.text and "Nothing was removed. Set airflow_backup_dir" in done.text), done.output
