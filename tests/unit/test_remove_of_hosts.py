@@ -129,7 +129,7 @@ def test_a_server_of_airflow_alone_loses_its_configuration_and_the_repository_of
     assert "- role airflow_of_test of PostgreSQL, to which something else on the server belongs" in done.text, done.output
 
 
-# ---- directories: roles airflow and airflow_backup
+# ---- directories: roles airflow, airflow_backup and reverse_proxy
 
 PLACE = "/etc/airflow-of-test"
 DIRECTORIES = {f"airflow_{name}": f"{PLACE}/{name}" for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")}
@@ -165,10 +165,12 @@ def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_p
     make(tmp_path, "command", "install_dir/venvs/1/bin/python", "config_dir/airflow.cfg", "config_dir/secrets/fernet_key", "home/x",
          "log_dir/dag_id=a/1.log", "cache_dir/uv/x", "install_dir/shop/data", "config_dir/shop.keytab", "cache_dir/shop/x")
     make(tmp_path, "dumps/airflow-20260102T020000Z.tar", "dumps/airflow-20260102T020000Z.tar.sha256", "dumps/shop.dump",
-         "backups/last_success.json", "archive/x")
-    done = remove(tmp_path, task("airflow", "remove.yml"), task("airflow_backup", "remove_backups.yml"), KEPT)
+         "backups/last_success.json", "archive/x", "www/acme/index.html")
+    (tmp_path / "a/www/acme/.well-known/acme-challenge").mkdir(parents=True)
+    done = remove(tmp_path, *(task(*of) for of in (("airflow", "remove.yml"), ("airflow_backup", "remove_backups.yml"), ("reverse_proxy", "remove.yml"))), KEPT)
     assert done.rc == 0, done.output
-    assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data"]
+    assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data", "www/acme/index.html"]
+    assert not (tmp_path / "a/www/acme/.well-known").exists()
     host = tmp_path / "a"
     assert f"the directories of Airflow: {host}/install_dir/shop, {host}/config_dir/shop.keytab, {host}/cache_dir/shop and" in done.text, done.output
     assert f"what others have among the backups: {host}/dumps/shop.dump" in done.text
