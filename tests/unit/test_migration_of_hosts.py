@@ -58,7 +58,8 @@ def migrate(hosts, **variables):
     done = hosts_of_test.play(hosts, ["one", "two"], TASKS, {
         "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test", "airflow_backup_enabled": False,
         "airflow_admin_password": "x", "airflow_version": "3.3.2", "__airflow_release": "new", "__airflow_services_follow": True,
-        "__airflow_found": {"stdout_lines": ["virtualenv", "user", "link venvs/old"]}, "__airflow_previous_written": {"changed": True}, **variables})
+        "__airflow_found": {"stdout_lines": ["virtualenv", "user", "link venvs/old"]},
+        "__airflow_kept_in": {"stdout": "/etc/airflow-of-test/opt/previous.tar"}, **variables})
     calls = (hosts / "systemctl").read_text(encoding="utf-8").splitlines() if (hosts / "systemctl").exists() else []
     return done, {host: (hosts / host / "opt/venv").readlink().name for host in ("one", "two")}, [call for call in calls if call.startswith("start")]
 
