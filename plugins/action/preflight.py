@@ -712,6 +712,22 @@ def check_backup(get, where, made, has_gpg):
             ).format(where("airflow_backup_recipients"))
 
 
+def check_backup_dir(get, where, rules):
+    """The removal deletes Airflow's directories and leaves the backups, or the other way round."""
+    def within(path, directory):
+        return (path.rstrip("/") + "/").startswith(directory.rstrip("/") + "/")
+
+    backups, apart = maybe(get, "airflow_backup_dir"), rules["apart_from_backups"]
+    directories = [(maybe(get, name), "{0} ({1})".format(name, where(name))) for name in apart["variables"]]
+    directories += [(path, "a directory of PostgreSQL") for path in apart["directories"]]
+    for directory, named in directories:
+        if backups and directory and (within(backups, directory) or within(directory, backups)):
+            yield "airflow_backup_dir", (
+                "airflow_backup_dir ({0}) is {1}, and {2} is {3}. One would be removed with the other. Take a directory outside of it that holds "
+                "nothing but backups, such as /var/backups/airflow, and move the backups that exist there."
+            ).format(where("airflow_backup_dir"), backups, named, directory)
+
+
 def has_backup_key(directory):
     return bool(directory) and os.path.exists(os.path.join(os.path.expanduser(directory), "backup_key"))
 
@@ -1360,6 +1376,7 @@ class ActionModule(ActionBase):
                 problems += check_auth(unspoilt, where, rules)
                 problems += check_config_options(unspoilt, where, rules, self.options(unspoilt), self.all_sections)
                 problems += check_backup(unspoilt, where, has_backup_key, shutil.which("gpg"))
+                problems += check_backup_dir(unspoilt, where, rules)
                 problems += check_unit_overrides(unspoilt, where, self.components(unspoilt), rules["unit_sections"])
                 if "airflow_version" not in bad:
                     problems += check_version(unspoilt, where, rules, self.locks)

@@ -8,7 +8,7 @@ SPECS = {name: spec for role in ROLES for name, spec in (load(role / "meta/argum
 
 def test_every_variable_it_names_exists():
     named = {*RULES["ranges"], *RULES["secrets"], *RULES["secrets_with_source"], *RULES["files"], *(name for names in RULES["exclusive"] for name in names)}
-    named |= {rule["variable"] for rule in RULES["ports"] if "variable" in rule}
+    named |= {rule["variable"] for rule in RULES["ports"] if "variable" in rule} | set(RULES["apart_from_backups"]["variables"])
     named |= {rule["new"] for rule in RULES["renamed"].values() if rule.get("new")}
     assert named <= set(SPECS), sorted(named - set(SPECS))
 

@@ -125,8 +125,14 @@ def test_a_backup_that_fails_stops_it(host, confirm):
 
 def test_a_process_of_somebody_is_waited_for_and_nothing_is_left_but_data(host, confirm, connection, strays):
     host.check_output("systemd-run --quiet --uid airflow --unit somebody sleep 20")
+    theirs = ["/opt/airflow", "/opt/airflow/notes", "/var/log/airflow", "/var/log/airflow/shop", "/var/log/airflow/shop/access.log"]
+    host.check_output("mkdir /var/log/airflow/shop && touch /opt/airflow/notes /var/log/airflow/shop/access.log")
     done = play("remove_airflow", **confirm)
     assert not done.failed, done.output
+    # Two directories that somebody else uses too.
+    assert sorted(host.check_output("find /opt/airflow /var/log/airflow").split()) == theirs and owned_by_nobody(host) == ""
+    assert "what others have in the directories of Airflow: /opt/airflow/notes, /var/log/airflow/shop" in done.text, done.output
+    host.check_output("rm -r /opt/airflow /var/log/airflow")
     new, gone = strays()
     assert {path for path in new if not DATABASE.match(path)} == set() and gone == set()
     assert not host.user("airflow").exists and not host.group("airflow").exists

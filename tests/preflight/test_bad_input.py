@@ -50,10 +50,12 @@ def test_options_that_airflow_does_not_have(site):
     assert "Nothing was changed on site" in run.output
 
 
-def test_a_string_where_a_number_belongs_and_a_unit_that_is_not_there(site):
-    run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}})
+def test_a_string_where_a_number_belongs_a_unit_that_is_not_there_and_backups_among_logs(site):
+    run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}},
+                   airflow_backup_dir=f"{site.base['airflow_log_dir']}/backups")
     run.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
     run.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver", "api-server, dag-processor, scheduler, triggerer")
+    run.refuses("airflow_backup_dir", FILE, "log/backups, and airflow_log_dir", "One would be removed with the other")
 
 
 def test_a_placeholder_secret(site):

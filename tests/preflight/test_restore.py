@@ -1,4 +1,4 @@
-"""A backup of a newer PostgreSQL is refused before anything is changed, on a host that has no server yet as well."""
+"""A backup that a host cannot take is refused before anything is changed, on a host that has no server yet as well."""
 
 import hashlib
 import io
@@ -63,4 +63,14 @@ def test_a_newer_postgresql_than_the_host_will_have(site, key, system):
     run = site.run(*arguments, playbook=RUNBOOK, postgresql_version=str(brings + 1))
     assert run.code == 0, run.output
     assert "Nothing was changed. To replace the database" in run.output
+    run.changed_nothing()
+
+
+def test_a_database_that_the_disk_has_no_room_for(site, key):
+    """The new one is written beside the old one."""
+    made = backup(site.directory, key[1], postgresql="", pg_dump=0, database={"name": "airflow", "bytes": 2**60, "rows": {}})
+    run = site.run("-e", f"backup={made}", "-e", f"backup_key={key[0]}", playbook=RUNBOOK)
+    told = " ".join(run.output.split())
+    assert run.code != 0 and "site has " in told and f"and the restore needs {2**60 * 5 // 4 // 2**20 + 500} MB." in told, run.output
+    assert "Nothing was changed." in told
     run.changed_nothing()

@@ -642,3 +642,18 @@ def test_backups_need_somebody_to_be_sealed_for(action, values, made, gpg, told)
     found = [text for _name, text in action.check_backup(given.get, lambda _name: "inventory", lambda _directory: made, gpg)]
     assert [told in text for text in found] == ([True] if told else [])
     assert "PRIVATE" not in "".join(found)
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    ({}, ""),
+    ({"airflow_backup_dir": "/var/lib/airflow-backups"}, ""),
+    ({"airflow_backup_dir": "/var/lib/airflow/backups"}, "is /var/lib/airflow/backups, and airflow_home (inventory) is /var/lib/airflow. One would be"),
+    ({"airflow_log_dir": "/data/logs/", "airflow_backup_dir": "/data/logs"}, "and airflow_log_dir (inventory) is /data/logs/"),
+    ({"airflow_install_dir": "/data/airflow/opt", "airflow_backup_dir": "/data/airflow"}, "and airflow_install_dir (inventory) is /data/airflow/opt"),
+    ({"airflow_backup_dir": "/var/lib/postgresql/backups"}, "and a directory of PostgreSQL is /var/lib/postgresql"),
+])
+def test_backups_lie_apart_from_what_a_removal_deletes(action, rules, values, told):
+    given = {"airflow_backup_dir": "/var/backups/airflow", "airflow_install_dir": "/opt/airflow", "airflow_config_dir": "/etc/airflow",
+             "airflow_home": "/var/lib/airflow", "airflow_log_dir": "/var/log/airflow", "airflow_cache_dir": "/var/cache/airflow", **values}
+    found = [text for _name, text in action.check_backup_dir(given.get, lambda _name: "inventory", rules)]
+    assert (told in " ".join(found)) if told else found == []

@@ -1,11 +1,11 @@
-"""Which PostgreSQL a restored database will have, and whether it can read the backup: rendered by Ansible without a host."""
+"""Which PostgreSQL a restored database will have, and whether it can take the backup: rendered by Ansible without a host."""
 
 import pathlib
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 init_plugin_loader()
@@ -19,12 +19,15 @@ def facts(distribution, major):
     return {"ansible_facts": {"distribution": distribution, "distribution_major_version": major}}
 
 
-def refused(manifest, *, now="", clients="", **given):
-    """The message that stops a restore; nothing where none does."""
+def refused(manifest, *, now="", clients="", disks=("/dev/sda1 1000", "/dev/sda1 1000"), **given):
+    """The message that stops a restore; nothing where none does. disks: device and free MB, for the backup and for the server."""
+    manifest = {"files": {}, "database": {"bytes": 0}, **manifest}
     variables = {name: value for file in ("airflow_backup/defaults/main.yml", "airflow_backup/vars/main.yml") for name, value in load(file).items()}
     variables |= {"role_path": str(ROLES / "airflow_backup"), "airflow_database_url": "", "airflow_database_host": "", "__airflow_database_external": False,
                   "groups": {"airflow_scheduler": ["a"], "airflow_postgres": ["a"]}, "hostvars": {"a": facts("Debian", "12"), "db": facts("Debian", "13")}}
     variables |= {"__airflow_backup_manifest": manifest, "__airflow_backup_asked_now": {"stdout": now}, "__airflow_backup_clients": {"stdout": clients}} | given
+    places = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_backup_places }}"))
+    variables["__airflow_backup_room"] = {"results": [{"item": place, "stdout": disk} for place, disk in zip(places, disks)]}
     templar = Templar(loader=DataLoader(), variables=variables)
     for task in load("airflow_backup/tasks/restore_postgresql.yml"):
         asserted = task.get("ansible.builtin.assert")
@@ -71,3 +74,27 @@ def test_what_is_refused(manifest, given, told):
     message = refused(manifest, **given)
     assert told in message if told else message == ""
     assert "  " not in message and "\n" not in message
+
+
+# 100 MB of a file with 800 MB of a database.
+LARGE = {**SAME, "files": {"database.dump": {"bytes": 60 * 2**20}, "dags.tar.gz": {"bytes": 40 * 2**20}}, "database": {"bytes": 800 * 2**20}}
+
+
+@pytest.mark.parametrize(("disks", "given", "told"), [
+    # One disk for both, with a quarter more for the database and what always has to be free (500 MB).
+    (["/dev/sda1 1599", "/dev/sda1 1599"], {}, "a has 1599 MB free on /dev/sda1, and the restore needs 1600 MB. What is replaced is kept"),
+    (["/dev/sda1 1600", "/dev/sda1 1600"], {}, None),
+    (["/dev/sdb1 600", "/dev/sda1 1499"], {}, "a has 1499 MB free on /dev/sda1, and the restore needs 1500 MB."),
+    (["/dev/sda1 600", "/dev/sda1 1499"], BESIDE, "db has 1499 MB free on /dev/sda1, and the restore needs 1500 MB."),
+    (["/dev/sda1 599", "/dev/sda1 1500"], BESIDE, "a has 599 MB free on /dev/sda1, and the restore needs 600 MB."),
+    # Nobody here knows the disk of an external server.
+    (["/dev/sda1 600"], EXTERNAL, None),
+])
+def test_the_room_of_each_disk(disks, given, told):
+    message = refused(LARGE, disks=disks, **given)
+    assert told in message if told else message == ""
+
+
+def test_a_database_that_may_not_be_replaced_is_refused_before_anything_changes():
+    message = refused(SAME, now='{"postgresql": 15, "unfit": "Role airflow may not replace schema public."}')
+    assert message == "Role airflow may not replace schema public. Nothing was changed."

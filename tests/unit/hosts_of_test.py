@@ -13,6 +13,10 @@ PATHS = {
     "/usr/local/bin/airflow": "command",
     "/etc/systemd/system": "units",
     "/var/lib/airflow-backup": "backups",
+    "/var/lib/airflow-archive": "archive",
+    "/etc/nginx": "nginx",
+    "/usr/local/sbin": "sbin",
+    "/var/www": "www",
 }
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 

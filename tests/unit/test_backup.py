@@ -537,6 +537,41 @@ def test_a_backup_of_a_newer_server_is_refused_before_anything_is_changed(host, 
     assert not (host.path / "sql").exists()
 
 
+def test_what_a_database_cannot_take_is_told_before_a_restore_begins(host, monkeypatch):
+    """As an answer among others: a database that does not answer is no reason to refuse a restore."""
+    (host.path / "backup.json").write_text("{}", encoding="utf-8")
+    found = backup.now(host.path / "backup.json", "17")
+    assert found == {"rows": dict.fromkeys(backup.COUNTED, 3), "postgresql": 17, "unfit": ""}
+    assert "The backup is of PostgreSQL 18 and this server is 17" in backup.now(host.path / "backup.json", "18")["unfit"]
+    execute = Connection.execute
+
+    def may_not(self, statement, values=()):
+        execute(self, statement, values)
+        if "has_database_privilege" in statement:
+            self.rows = [(False,)]
+        if "current_user" in statement:
+            self.rows = [("airflow", "metadata")]
+
+    monkeypatch.setattr(Connection, "execute", may_not)
+    assert 'GRANT CREATE ON DATABASE "metadata" TO "airflow"' in backup.now(host.path / "backup.json", "17")["unfit"]
+
+
+def test_the_size_of_a_backup_leaves_out_what_restores_have_kept(postgresql):
+    """By a real server."""
+    import psycopg2
+
+    with contextlib.closing(psycopg2.connect(postgresql.replace("postgresql+psycopg2", "postgresql"))) as connection, connection.cursor() as cursor:
+        sizes = []
+        for schema in ("public", "replaced_of_test"):
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE {schema}.of_test AS SELECT repeat('x', 900) FROM generate_series(1, 2000)")
+            cursor.execute(backup.SIZE)
+            sizes.append(cursor.fetchone()[1])
+        assert isinstance(sizes[1], int) and sizes[0] > 2 * backup.MB
+        # The catalogues grow a little.
+        assert abs(sizes[1] - sizes[0]) < backup.MB
+        connection.rollback()
+
+
 def test_a_schema_of_another_role_is_refused_before_anything_is_changed(host, restore, monkeypatch):
     execute = Connection.execute
 

@@ -19,6 +19,8 @@ answers = {answers}
 for word in answers:
     if word in sys.argv:
         print(json.dumps(answers[word]))
+if "wait" in sys.argv and "unknown" in answers:
+    sys.exit("the migration went wrong")
 """
 
 
@@ -31,11 +33,11 @@ def fleet(tmp_path):
         (tmp_path / path).write_text(f"#!{interpreter}\n{text}\n", encoding="utf-8")
         (tmp_path / path).chmod(0o755)
 
-    def host(name, data=True):
-        """A host with Airflow. Its database holds data or not."""
-        answers = {"status": {**STATUS, "data": data}, "inspect": MANIFEST}
+    def host(name, data=True, unknown=""):
+        """A host with Airflow. Its database holds data or not. A migration fails, and leaves a revision that is not known, where one is given."""
+        answers = {"status": {**STATUS, "data": data}, "inspect": MANIFEST, **({"unknown": unknown} if unknown else {})}
         log = str(tmp_path / name / "log")
-        text = PYTHON.format(log=log, answers=repr(answers), words=("status", "inspect", "begin", "wait"))
+        text = PYTHON.format(log=log, answers=repr(answers), words=("status", "inspect", "begin", "wait", "restore"))
         program(f"{name}/install/venv/bin/python", text, "/usr/bin/env python3")
         (tmp_path / name / "environment").touch()
         (tmp_path / name / "units").mkdir()
@@ -102,7 +104,7 @@ MAKES = "start airflow-backup.service"
 
 
 def migrate(fleet, *hosts, **given):
-    return fleet.run(*hosts, tasks=MIGRATE, **MIGRATES, **given)
+    return fleet.run(*hosts, tasks=MIGRATE, **{**MIGRATES, **given})
 
 
 def calls(fleet):
@@ -161,6 +163,17 @@ def test_a_backup_that_fails_stops_the_migration(fleet):
     done = migrate(fleet, "a")
     assert done.rc != 0 and "the disk is full" in done.text, done.output
     assert "begin" not in fleet.log("a")
+
+
+@pytest.mark.parametrize("hosts", [("new", "old"), ("old", "new")])
+def test_the_host_that_made_the_backup_takes_the_database_back_in_each_order(fleet, hosts):
+    for name in hosts:
+        fleet.host(name, unknown="revision-of-the-new-airflow")
+    fleet.backs_up("old")
+    done = migrate(fleet, *hosts, __airflow_switches=True)
+    assert done.rc != 0 and "the migration went wrong" in done.text, done.output
+    assert "restore" in fleet.log("old") and "restore" not in fleet.log("new"), done.output
+    assert "The database is that of airflow-x.tar" in done.text
 
 
 # ---- their key and their timers ---------------------------------------------------------------------------------------

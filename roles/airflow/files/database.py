@@ -17,6 +17,8 @@ status and idle exit with 75 ("not yet") while an update is at work.
 begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
 none of this name. One process does both, because importing Airflow takes seconds. It goes on when begin has ended; wait waits for its end,
 and fails with its last words where it failed.
+
+password ADMIN gives this user the password on standard input, and prints "changed" if the user had another one.
 """
 
 import contextlib
@@ -254,5 +256,18 @@ def wait():
         sys.exit("\n".join(["The database could not be brought up to date:", *said[-15:]]))
 
 
+def password(admin):
+    """Give the administrator the password on standard input."""
+    from werkzeug.security import check_password_hash, generate_password_hash
+
+    given = sys.stdin.read()
+    with connect(0) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT password FROM ab_user WHERE username = %s", (admin,))
+        found = cursor.fetchone()
+        if found and not check_password_hash(found[0] or "", given):
+            cursor.execute("UPDATE ab_user SET password = %s WHERE username = %s", (generate_password_hash(given), admin))
+            print("changed")
+
+
 if __name__ == "__main__":
-    {"idle": idle, "unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])
+    {"password": password, "idle": idle, "unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])

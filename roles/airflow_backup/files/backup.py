@@ -2,7 +2,7 @@
 
 backup.py run CONFIG              make a backup, read it back, remove those that are too old
 backup.py inspect FILE            prove that a backup is whole, and print its manifest
-backup.py now CONFIG              print what the database holds, and who is connected to it
+backup.py now CONFIG MAJOR        print what the database holds, and why it can't take a backup of this major version of PostgreSQL
 backup.py restore CONFIG FILE FATE   replace the database's content in one transaction. FATE of the tasks that ran when the backup was made: fail, rerun
 
 A backup is one tar: database.dump (pg_dump's custom format), configuration.gpg (all of the configuration directory, with the keys and passwords,
@@ -33,6 +33,12 @@ COUNTED = ("dag", "dag_run", "task_instance", "connection", "variable")
 # A database that was replaced is kept in a schema of such a name, which is no part of a backup.
 REPLACED = "replaced_"
 MB = 2**20
+# Bytes of what a backup holds, with its indexes: a restore writes as many.
+SIZE = f"""
+    SELECT current_database(), pg_database_size(current_database()) - coalesce((
+               SELECT sum(pg_total_relation_size(t.oid)) FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+               WHERE t.relkind = 'r' AND starts_with(n.nspname, '{REPLACED}')), 0)::bigint,
+           current_setting('server_version')"""
 
 
 class Problem(Exception):
@@ -297,7 +303,7 @@ def write(path, config, last):
         query(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
         # The numbers in the manifest are those of the dump: both see one snapshot.
         snapshot = query(connection, "SELECT pg_export_snapshot()")[0][0]
-        name, size, version = query(connection, "SELECT current_database(), pg_database_size(current_database()), current_setting('server_version')")[0]
+        name, size, version = query(connection, SIZE)[0]
         refuse_without_room(path.parent, last, size, config["min_free_mb"])
         program, major = client("pg_dump", server_major(connection))
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
@@ -421,11 +427,15 @@ def run(path_of_config):
 # ---- restore ---------------------------------------------------------------------------------------------------------------------------
 
 
-def now(path_of_config):
-    """Return what the database holds."""
-    config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
+def now(path_of_config, made_with):
+    """Return what the database holds, and why it can't take a backup."""
+    config, unfit = json.loads(Path(path_of_config).read_text(encoding="utf-8")), ""
     with contextlib.closing(connect(config)) as connection:
-        return {"rows": rows(connection), "postgresql": server_major(connection)}
+        try:
+            refuse_unfit(connection, int(made_with))
+        except Problem as problem:
+            unfit = str(problem)
+        return {"rows": rows(connection), "postgresql": server_major(connection), "unfit": unfit}
 
 
 def statements(manifest, fate, keep):
@@ -450,10 +460,9 @@ def statements(manifest, fate, keep):
     return "\n".join([*before, ""]).encode(), "\n".join(after).encode()
 
 
-def refuse_unfit(connection, manifest):
-    """Stop where this server can't take the backup, before anything is changed."""
-    # pg_dump is never older than its server.
-    major, made_with = server_major(connection), int(str(manifest.get("postgresql") or manifest.get("pg_dump") or 0).split(".")[0])
+def refuse_unfit(connection, made_with):
+    """Stop where this server can't take a backup of a server of this major version, before anything is changed."""
+    major = server_major(connection)
     if made_with > major:
         raise Problem(
             f"The backup is of PostgreSQL {made_with} and this server is {major}, which can't read it. Set postgresql_version: "
@@ -465,13 +474,17 @@ def refuse_unfit(connection, manifest):
             f"Role {role} may not replace schema public of database {name}, which is another role's. Have a superuser run, in that database: "
             f'ALTER SCHEMA public OWNER TO "{role}"'
         )
+    if not query(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")[0][0]:
+        role, name = query(connection, "SELECT current_user, current_database()")[0]
+        raise Problem(f'Role {role} may make no schema in database {name}. Have a superuser run: GRANT CREATE ON DATABASE "{name}" TO "{role}"')
 
 
 def restore(path_of_config, path, fate):
     """Replace the content of the database by that of a backup."""
     config, manifest = json.loads(Path(path_of_config).read_text(encoding="utf-8")), inspect(path)
     with contextlib.closing(connect(config)) as connection:
-        refuse_unfit(connection, manifest)
+        # pg_dump is never older than its server.
+        refuse_unfit(connection, int(str(manifest.get("postgresql") or manifest.get("pg_dump") or 0).split(".")[0]))
         there = rows(connection)
         keep = f"{REPLACED}{time.strftime('%Y%m%dt%H%M%Sz', time.gmtime())}" if there.get("dag_run") or there.get("connection") else ""
     before, after = statements(manifest, fate, keep)
