@@ -81,7 +81,7 @@ def load(host, setting, api):
 REFUSALS = [
     ("rotate_api_secrets", {}, "airflow_api_secret_key and airflow_jwt_secret: given by the inventory, and what all hosts have already"),
     ("rotate_fernet_key", {"airflow_fernet_key": Fernet.generate_key().decode()}, "with any of the keys: connection marked (extra), connection marked (pass"),
-    ("rotate_fernet_key", {"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "x"}}, "airflow_environment.AIRFLOW__CORE__FERNET_KEY: Airflow takes it in"),
+    ("rotate_fernet_key", {"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "x"}}, "airflow_environment.AIRFLOW__CORE__FERNET_KEY: Airflow uses it instead of the file"),
     ("rotate_fernet_key", {"airflow_jwt_secret": "one-that-no-host-has-yet"}, "jwt_secret in /etc/airflow/secrets is another one on some host"),
     ("rotate_database_password", {"airflow_database_name": "nowhere"}, "and only the password may differ from the one that the hosts hold"),
     ("rotate_fernet_key", {"airflow_fernet_key": ""}, None),
