@@ -1,10 +1,18 @@
 # Shared by bin/setup, bin/sandbox, bin/test and bin/host-image: messages, long steps, the controller's environment, Docker.
-# Sourced, not run. The caller has set -euo pipefail and $ROOT. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
+# Sourced, not run. The caller has set -euo pipefail and $SELF. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
 # shellcheck shell=bash
 
+# With CDPATH, cd may find another directory, and prints what it finds.
+unset CDPATH
+# The path without links: a clone that is reached by two paths has one environment and one sandbox.
+ROOT=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+SELF=$ROOT/bin/${SELF##*/}
 LOG_DIR=$ROOT/artifacts/logs
 
 say() { printf '%s\n' "$*"; }
+
+# The comment at the top of the command.
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$SELF"; }
 
 # die <what is wrong> [<what to do>]
 die() {
@@ -134,7 +142,7 @@ ensure_docker() {
   # Members of the group are as good as root, which a user with sudo is already.
   say "  Add $(id -un) to the group docker (your next login has it too)"
   as_root usermod -aG docker "$(id -un)"
-  AIRFLOW_JOINED_DOCKER=1 exec sg docker -c "$(printf '%q ' "$0" "$@")"
+  AIRFLOW_JOINED_DOCKER=1 exec sg docker -c "$(printf '%q ' "$SELF" "$@")"
 }
 
 # A browser for the tests that sign in as people do: the distribution's, or the one that CHROMIUM names.

@@ -71,6 +71,21 @@ def test_it_makes_the_environment_once_and_names_the_next_commands(machine):
     assert (code, output, machine.did()) == (0, "", before)
 
 
+@pytest.mark.parametrize("link", ["clone", "environment"])
+def test_it_makes_the_environment_once_where_a_path_is_a_link(machine, link):
+    machine.python()
+    if link == "clone":
+        real = machine.root.rename(machine.root.parent / "elsewhere")
+        machine.root.symlink_to(real)
+    else:
+        (machine.root.parent / "environment").mkdir()
+        (machine.root / ".venv").symlink_to(machine.root.parent / "environment")
+    assert machine.run()[0] == 0
+    before = machine.did()
+    code, output = machine.run("--quiet")
+    assert (code, output, machine.did()) == (0, "", before)
+
+
 @pytest.mark.parametrize("change", ["pull", "killed", "moved"])
 def test_an_outdated_environment_is_made_anew(machine, change):
     machine.python()
