@@ -86,10 +86,13 @@ find_python() {
 # Debian and Ubuntu have Python without these modules.
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
+# An upgrade of the system can replace the Python of .venv by one that does not find the packages there, or remove it.
+venv_works() { "$ROOT/.venv/bin/python" -I -c 'import ansible' 2>/dev/null; }
+
 # The controller's environment, made by bin/setup. That installs no packages; this does, as everything else that the hosts in containers need.
 ensure_venv() {
   local python
-  if [ ! -x "$ROOT/.venv/bin/python" ] && python=$(find_python) && ! has_venv "$python"; then
+  if ! venv_works && python=$(find_python) && ! has_venv "$python"; then
     apt_install "to make the controller's environment" python3-venv
   fi
   "$ROOT/bin/setup" --quiet

@@ -18,6 +18,7 @@ case "$*" in
   *"sys.version_info[:2] <="*) [ VERSION != 3.9 ] ;;
   *"print("*) echo pythonVERSION-venv ;;
   *"import ensurepip"*) HAS_VENV ;;
+  *"import ansible"*) ;;
   "-m venv "*) echo "venv $4" >>"$ASKED"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
     printf '#!/bin/bash\\n' >"$4/bin/uv"; printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
   *) echo "$2" >>"$ASKED" ;;
@@ -86,7 +87,7 @@ def test_it_makes_the_environment_once_where_a_path_is_a_link(machine, link):
     assert (code, output, machine.did()) == (0, "", before)
 
 
-@pytest.mark.parametrize("change", ["pull", "killed", "moved"])
+@pytest.mark.parametrize("change", ["pull", "killed", "moved", "python upgraded", "python removed"])
 def test_an_outdated_environment_is_made_anew(machine, change):
     machine.python()
     assert machine.run()[0] == 0
@@ -96,6 +97,12 @@ def test_an_outdated_environment_is_made_anew(machine, change):
             file.write("# newer\n")
     elif change == "killed":
         (machine.root / ".venv/.stamp").unlink()
+    elif change == "python upgraded":
+        # The same command is another Python now, which does not look into lib/python3.11.
+        (machine.root / ".venv/bin/python").write_text("#!/bin/bash\nexit 1\n", encoding="utf-8")
+    elif change == "python removed":
+        (machine.root / ".venv/bin/python").unlink()
+        (machine.root / ".venv/bin/python").symlink_to("/usr/bin/python3.0")
     else:
         machine.root = machine.root.rename(machine.root.parent / "elsewhere")
     code, output = machine.run()
@@ -113,6 +120,17 @@ def test_without_python3_venv_it_prints_one_command_and_installs_nothing(machine
     assert re.findall("Do this: (.*)", output) == ["sudo apt-get install python3-venv, then run bin/setup again"]
     assert machine.did() == ""
     assert not (machine.root / ".venv").exists()
+
+
+def test_for_the_sandbox_python3_venv_is_installed_also_in_place_of_a_dead_environment(machine):
+    machine.python(has_venv=False)
+    machine.command("apt-get")
+    machine.command("sudo")
+    (machine.root / ".venv/bin").mkdir(parents=True)
+    shutil.copy(shutil.which("false"), machine.root / ".venv/bin/python")
+    done = subprocess.run(["bash", "-euc", 'SELF=bin/sandbox; . bin/lib.sh; ensure_venv'], cwd=machine.root, capture_output=True, text=True, check=False,
+                          env={"PATH": str(machine.path), "ASKED": str(machine.asked), "HOME": "/nowhere"})
+    assert "apt-get install -q -y python3-venv" in machine.did(), done.stdout + done.stderr
 
 
 def test_a_python_with_a_name_of_its_own_has_a_package_of_its_own(machine):
