@@ -20,8 +20,9 @@ case "$*" in
   *"import ensurepip"*) HAS_VENV ;;
   *"import ansible"*) ;;
   "-m venv "*) echo "venv $4" >>"$ASKED"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
-    printf '#!/bin/bash\\n' >"$4/bin/uv"; printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
-  *) echo "$2" >>"$ASKED" ;;
+    printf '#!/bin/bash\\necho "uv trusts ${SSL_CERT_FILE:-its own}" >>"$ASKED"\\n' >"$4/bin/uv"
+    printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
+  *) echo "$2 trusts ${PIP_CERT:-its own}" >>"$ASKED" ;;
 esac
 """
 
@@ -46,9 +47,9 @@ class Machine:
     def python(self, version="3.12", has_venv=True, name="python3"):
         self.command(name, PYTHON.replace("VERSION", version).replace("HAS_VENV", "true" if has_venv else "false"))
 
-    def run(self, *arguments, cwd="/"):
-        done = subprocess.run([self.root / "bin/setup", *arguments], cwd=cwd, env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere"},
-                              capture_output=True, text=True, check=False)
+    def run(self, *arguments, **environment):
+        done = subprocess.run([self.root / "bin/setup", *arguments], cwd="/", capture_output=True, text=True, check=False,
+                              env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere", **environment})
         return done.returncode, done.stdout + done.stderr
 
     def did(self):
@@ -120,6 +121,17 @@ def test_without_python3_venv_it_prints_one_command_and_installs_nothing(machine
     assert re.findall("Do this: (.*)", output) == ["sudo apt-get install python3-venv, then run bin/setup again"]
     assert machine.did() == ""
     assert not (machine.root / ".venv").exists()
+
+
+@pytest.mark.parametrize("environment, pip, uv", [
+    ({}, "its own", "its own"), ({"SSL_CERT_FILE": "/a"}, "/a", "/a"), ({"PIP_CERT": "/b"}, "/b", "/b"),
+    ({"SSL_CERT_FILE": "/a", "PIP_CERT": "/b"}, "/b", "/a"),
+])
+def test_pip_and_uv_trust_a_private_authority(machine, environment, pip, uv):
+    """pip reads PIP_CERT, and only since 24.2 also SSL_CERT_FILE; uv reads SSL_CERT_FILE."""
+    machine.python()
+    assert machine.run(**environment)[0] == 0
+    assert f"pip trusts {pip}\nuv trusts {uv}\n" in machine.did()
 
 
 def test_for_the_sandbox_python3_venv_is_installed_also_in_place_of_a_dead_environment(machine):
