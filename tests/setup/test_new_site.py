@@ -129,6 +129,21 @@ def test_its_ansible_cfg_is_written_anew_and_keeps_what_was_added(site):
     assert code == 1 and "is no site" in output
 
 
+@pytest.mark.parametrize("line, code", [
+    ("airflow_site_id: 'ID'", 0), ("airflow_site_id: ID", 0), ('airflow_site_id: "ID"   # Never change it.', 0), ("airflow_site_id: ID # mine", 0),
+    ("airflow_site_id:   ID", 0), ("airflow_site_id : ID", 0), ('"airflow_site_id": ID', 0),
+    ("# airflow_site_id: ID", 1), ("my_airflow_site_id: ID", 1),
+])
+def test_every_form_of_the_id_makes_a_site(site, line, code):
+    """Whether the id is valid, preflight says."""
+    path = site / "group_vars/all/main.yml"
+    path.write_text(line.replace("ID", load(path)["airflow_site_id"]) + "\n", encoding="utf-8")
+    assert ("airflow_site_id" in load(path) if code == 0 else "airflow_site_id" not in (load(path) or {}))
+    assert new_site("--ansible-cfg", site)[0] == code
+    # The hint of a directory that is not empty knows it too.
+    assert ("bin/new-site --ansible-cfg" in new_site(site)[1]) == (code == 0)
+
+
 def test_both_forms_of_a_command_reach_the_site(site):
     for cwd, arguments in ((site, [ROOT / "site.yml"]), (ROOT, ["-i", site / "hosts.yml", "site.yml"])):
         code, output = ansible("ansible-playbook", *arguments, "--list-hosts", cwd=cwd)
