@@ -75,6 +75,19 @@ def test_it_takes_all_of_a_connection(tmp_path):
         "main": {"ansible_host": "2001:db8::7", "ansible_port": 2222, "ansible_ssh_private_key_file": str(tmp_path / "key")}}
 
 
+def test_a_name_that_yaml_reads_as_something_else_is_a_name(tmp_path):
+    names = ["1", "1.5", "1e3", "0x1f", "2024-01-01", "1-1", "true", "no", "null", "y", "web-1.example.com"]
+    inventories = []
+    for name in names:
+        assert new_site(tmp_path / name, "--name", name)[0] == 0
+        inventories += ["-i", tmp_path / name / "hosts.yml"]
+        hosts = load(tmp_path / name / "hosts.yml")["all"]
+        assert list(hosts["hosts"]) == list(hosts["children"]["airflow"]["children"]["airflow_scheduler"]["hosts"]) == [name]
+    code, output = ansible("ansible-playbook", *inventories, "site.yml", "--list-hosts", cwd=ROOT)
+    assert code == 0, output
+    assert set(re.findall(r"^      (\S+)$", output, re.MULTILINE)) == set(names)
+
+
 def test_it_pins_airflow_and_has_an_id_of_its_own(site, tmp_path):
     assert new_site(tmp_path / "two", "--airflow", "2.11.2")[0] == 0
     one, two = load(site / "group_vars/all/main.yml"), load(tmp_path / "two/group_vars/all/main.yml")
@@ -200,6 +213,7 @@ def test_it_says_what_to_commit(site):
     (["--host", "my host"], "--host is 'my host'"), (["--host", "host; rm"], "an IP address or a host name"), (["--host", "-oProxyCommand=x"], "--host"),
     (["--host", 'a"b'], "--host is"), (["--user", "a b"], "--user is 'a b'"), (["--port", "0"], "--port is '0'"), (["--port", "65536"], "1 to 65535"),
     (["--name", "airflow"], "not the name of a group"), (["--name", "airflow_scheduler"], "not the name of a group"),
+    (["--name", "127.0.0.1"], "--name is '127.0.0.1'"),
     (["--key", "/no/such/key"], "is no file on this machine"), (["--airflow", "3.9.9"], "without a lock"), (["--airflow", "latest"], "without a lock"),
 ])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, arguments, told):
