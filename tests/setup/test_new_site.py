@@ -238,14 +238,44 @@ def test_bad_directories_are_refused(site, tmp_path):
     assert "inside of the repository" in new_site(".", cwd=ROOT)[1]
 
 
-def test_without_an_environment_the_next_command_is_setup(tmp_path):
-    clone = tmp_path / "clone"
+@pytest.fixture
+def clone(tmp_path):
+    """What bin/new-site reads, without an environment."""
     for name in ("bin", "files/site", "locks", "roles/airflow_common/defaults"):
-        shutil.copytree(ROOT / name, clone / name)
-    shutil.copy(ROOT / "ansible.cfg", clone)
+        shutil.copytree(ROOT / name, tmp_path / "clone" / name)
+    shutil.copy(ROOT / "ansible.cfg", tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+def test_without_an_environment_the_next_command_is_setup(clone, tmp_path):
     done = subprocess.run([clone / "bin/new-site", tmp_path / "site"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"cd {clone} && bin/setup && . .venv/bin/activate" in done.stdout
+
+
+def test_an_empty_directory_is_filled_in_place(tmp_path):
+    """A shell may be in it, it may be a repository already, and its parent may belong to somebody else."""
+    directory = tmp_path / "s"
+    directory.mkdir(mode=0o755)
+    subprocess.run(["git", "init", "--quiet", directory], check=True)
+    parent = tmp_path.stat().st_mtime_ns
+    done = subprocess.run(["bash", "-c", f"{ROOT}/bin/new-site . >&2 && ls -A"], cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml"}
+    assert tmp_path.stat().st_mtime_ns == parent and stat.S_IMODE(directory.stat().st_mode) == 0o700
+    code, output = new_site(directory)
+    assert code == 1 and "exists and is not empty" in output
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_site_that_cannot_be_whole_leaves_nothing(clone, tmp_path, exists):
+    (clone / "files/site/hosts.yml").write_text("${no_such_value}", encoding="utf-8")
+    if exists:
+        (tmp_path / "s").mkdir()
+    done = subprocess.run([clone / "bin/new-site", tmp_path / "s"], capture_output=True, text=True, check=False)
+    assert "no_such_value" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == ({"clone", "s"} if exists else {"clone"})
+    assert not exists or not list((tmp_path / "s").iterdir())
 
 
 def test_an_empty_directory_is_taken_and_a_home_is_shown_as_people_type_it(tmp_path):
