@@ -72,10 +72,11 @@ apt_install_now() {
   as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install -q -y "$@"
 }
 
-# Print the first Python that ansible-core of the lock runs on.
+# Print the first Python that ansible-core of the lock runs on: the one that PYTHON names, or one in PATH.
 find_python() {
   local python
-  for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+  if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+  for python; do
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue
     command -v "$python"
     return

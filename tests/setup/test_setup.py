@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What bin/setup takes from any system.
-TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep"]
+TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep",
+         "rm"]
 
 # A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies of itself.
 PYTHON = """#!/bin/bash
@@ -19,7 +20,7 @@ case "$*" in
   *"print("*) echo pythonVERSION-venv ;;
   *"import ensurepip"*) HAS_VENV ;;
   *"import ansible"*) ;;
-  "-m venv "*) echo "venv $4" >>"$ASKED"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
+  "-m venv "*) echo "venv $4" >>"$ASKED"; rm -rf "$4/bin"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
     printf '#!/bin/bash\\necho "uv trusts ${SSL_CERT_FILE:-its own}" >>"$ASKED"\\n' >"$4/bin/uv"
     printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
   *) echo "$2 trusts ${PIP_CERT:-its own}" >>"$ASKED" ;;
@@ -103,7 +104,7 @@ def test_an_outdated_environment_is_made_anew(machine, change):
         (machine.root / ".venv/bin/python").write_text("#!/bin/bash\nexit 1\n", encoding="utf-8")
     elif change == "python removed":
         (machine.root / ".venv/bin/python").unlink()
-        (machine.root / ".venv/bin/python").symlink_to("/usr/bin/python3.0")
+        (machine.root / ".venv/bin/python").symlink_to(machine.path / "python3.0")
     else:
         machine.root = machine.root.rename(machine.root.parent / "elsewhere")
     code, output = machine.run()
@@ -161,6 +162,24 @@ def test_a_python_that_is_too_old(machine, manager, told):
     assert code == 1
     assert "needs Python 3.11, 3.12 or 3.13, and this machine has none (Python 3.9)" in output and told in output
     assert machine.did() == ""
+
+
+@pytest.mark.parametrize("named, told", [("/nope", "PYTHON=/nope is not Python 3.11, 3.12 or 3.13 (it does not run)"), ("python3.9", "(Python 3.9)")])
+def test_a_python_that_somebody_names_is_the_one_or_none(machine, named, told):
+    machine.python()
+    machine.python("3.9", name="python3.9")
+    code, output = machine.run(PYTHON=named)
+    assert code == 1
+    assert told in output and "Do this: name another Python, or unset PYTHON" in output
+    assert machine.did() == ""
+
+
+def test_a_python_that_somebody_names_is_taken(machine):
+    machine.python()
+    (machine.path / "of my own").mkdir()
+    machine.python(name="of my own/python")
+    code, output = machine.run(PYTHON=str(machine.path / "of my own/python"))
+    assert code == 0, output
 
 
 def test_a_machine_without_gpg_is_told_what_it_is_for(machine):
