@@ -34,6 +34,8 @@ options:
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 OLDEST = (2, 19)
+# The letters are the short options without a value, which may stand before -i in one word.
+NAMES_INVENTORY = re.compile(r"-(-|[CDJKbhkv]*)i")
 
 
 def check_ansible(repository, version):
@@ -95,7 +97,7 @@ def find_problems():
     yield from check_directory(REPOSITORY, C.DEFAULT_ROLES_PATH, os.getcwd())
     yield from check_environment(REPOSITORY, sys.prefix)
     # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
-    named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+    named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if NAMES_INVENTORY.match(word)]
     if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
         yield from check_sandbox(REPOSITORY, context.CLIARGS["inventory"], named)
 

@@ -3,10 +3,13 @@
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
+import string
 import subprocess
 
 import pytest
+from ansible.cli.playbook import PlaybookCLI
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("command_can_work", ROOT / "vars_plugins/command_can_work.py")
@@ -52,11 +55,26 @@ def clone(tmp_path):
 def test_a_command_without_a_site_needs_the_sandbox(clone):
     code, output = run(clone, "play.yml")
     assert code != 0 and NO_SITE in output, output
-    for arguments in (["-i", "inventories/sandbox/hosts.yml"], ["--syntax-check"]):
+    assert NO_SITE in run(clone, "play.yml", "-uadmin")[1]
+    for arguments in (["-Ki", "inventories/sandbox/hosts.yml"], ["--syntax-check"]):
         assert "no_such_role" in run(clone, "play.yml", *arguments)[1]
     (clone / "inventories/sandbox/host_vars").mkdir()
     (clone / "inventories/sandbox/host_vars/airflow-sandbox.yml").touch()
     assert "no_such_role" in run(clone, "play.yml")[1]
+
+
+def test_the_options_that_name_an_inventory_are_those_of_ansible():
+    """Of a word such as -bKi, each letter is an option. One that takes a value ends the word: -uadmin names a user."""
+    cli = PlaybookCLI(["ansible-playbook"])
+    cli.init_parser()
+    flags = {name[1] for action in cli.parser._actions if action.nargs == 0 for name in action.option_strings if re.fullmatch("-[^-]", name)}
+    assert flags == {letter for letter in string.ascii_letters if plugin.NAMES_INVENTORY.match(f"-{letter}i")} - {"i"}
+    others = {name for action in cli.parser._actions for name in action.option_strings if action.dest != "inventory"}
+    assert not [name for name in others if plugin.NAMES_INVENTORY.match(name)]
+    for word in ("-i", "-ihosts.yml", "-vvvi", "-bKCDihosts.yml", "--inventory", "--inventory=hosts.yml", "--inventory-file", "--inv"):
+        assert plugin.NAMES_INVENTORY.match(word), word
+    for word in ("-uadmin", "-bulib", "-tinstall", "-linfra", "-C", "site.yml", "my-i"):
+        assert not plugin.NAMES_INVENTORY.match(word), word
 
 
 def test_an_ansible_that_is_too_old_is_named(clone):
