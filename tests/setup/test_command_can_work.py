@@ -9,6 +9,7 @@ import string
 import subprocess
 
 import pytest
+import yaml
 from ansible.cli.playbook import PlaybookCLI
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -20,8 +21,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 NO_SITE = "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml"
 
 
-def run(directory, *arguments):
-    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+def run(directory, *arguments, **environment):
+    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -46,6 +47,7 @@ def clone(tmp_path):
     """A checkout without a sandbox, with one playbook of which no role exists."""
     for name in ("vars_plugins", "requirements", "inventories/sandbox"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("host_vars"))
+    shutil.copy(ROOT / "requirements.yml", tmp_path)
     (tmp_path / "roles").mkdir()
     (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = roles\ninventory = inventories/sandbox/hosts.yml\n", encoding="utf-8")
     (tmp_path / "play.yml").write_text("- hosts: all\n  roles: [no_such_role]\n", encoding="utf-8")
@@ -77,15 +79,35 @@ def test_the_options_that_name_an_inventory_are_those_of_ansible():
         assert not plugin.NAMES_INVENTORY.match(word), word
 
 
-def test_an_ansible_that_is_too_old_is_named(clone):
+@pytest.mark.parametrize("limit", ["OLDEST = (99, 0)", "TOO_NEW = (2, 1)"])
+def test_an_ansible_that_is_too_old_or_too_new_is_named(clone, limit):
     """The operating system's own, for one."""
     path = clone / "vars_plugins/command_can_work.py"
-    path.write_text(path.read_text(encoding="utf-8").replace("OLDEST = (2, 19)", "OLDEST = (99, 0)"), encoding="utf-8")
+    path.write_text(re.sub(f"^{limit.split()[0]} = .*", limit, path.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml")
     assert code != 0 and "no_such_role" not in output
-    assert "This is ansible-core 2." in output and f"valid is 99.0 or newer. Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
-    assert list(plugin.check_ansible("/repo", "2.14.18")) and not list(plugin.check_ansible("/repo", "2.19.0rc1")) and not list(
-        plugin.check_ansible("/repo", "2.20.1"))
+    assert re.search(r"This is ansible-core 2[.0-9]+; valid is \d+\.\d+ or newer, older than \d+\.\d+\. "
+                     f"Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate", output), output
+
+
+@pytest.mark.parametrize(("version", "valid"), [("2.14.18", False), ("2.19.0rc1", True), ("2.20.1", True), ("2.21.0", False), ("3.0", False)])
+def test_valid_are_the_ansibles_that_preflight_takes(version, valid):
+    assert bool(list(plugin.check_ansible("/repo", version))) != valid
+
+
+def test_an_ansible_without_the_collections_is_told(clone):
+    """Its message would be about the first module of one, in whichever role that is."""
+    alone = {"ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false", "ANSIBLE_COLLECTIONS_PATH": str(clone / "nothing")}
+    code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml", **alone)
+    assert code != 0 and "no_such_role" not in output
+    assert "The controller lacks the collections amazon.aws, ansible.posix, " in output and "community.postgresql. " in output
+    assert f"Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
+    assert f"ansible-galaxy collection install -r {clone}/requirements.yml" in output
+
+
+def test_the_collections_are_those_of_requirements():
+    required = yaml.safe_load((ROOT / "requirements.yml").read_text(encoding="utf-8"))["collections"]
+    assert plugin.required_collections(str(ROOT)) == [item["name"] for item in required]
 
 
 @pytest.mark.parametrize(("stamp", "told"), [("new", True), ("right", False), (None, True)])
