@@ -38,7 +38,8 @@ def checkout(tmp_path):
     def run(owner, *arguments, running="false", command="sandbox", **environment):
         done = subprocess.run(
             [root / "bin" / command, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-            env={"PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner), "RUNNING": running, "HOME": "/nowhere", **environment})
+            env={"PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner), "RUNNING": running, "HOME": "/nowhere",
+                 **environment})
         (tmp_path / "asked").touch()
         asked = (tmp_path / "asked").read_text(encoding="utf-8")
         (tmp_path / "asked").unlink()

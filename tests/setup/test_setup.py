@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What bin/setup takes from any system.
 TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep",
-         "rm"]
+         "rm", "readlink"]
 
 # A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies of itself.
 PYTHON = """#!/bin/bash
@@ -20,7 +20,8 @@ case "$*" in
   *"print("*) echo pythonVERSION-venv ;;
   *"import ensurepip"*) HAS_VENV ;;
   *"import ansible"*) ;;
-  "-m venv "*) echo "venv $4" >>"$ASKED"; rm -rf "$4/bin"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
+  "-m venv "*) echo "venv $4" >>"$ASKED"; rm -rf "$4/bin"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"
+    cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
     printf '#!/bin/bash\\necho "uv trusts ${SSL_CERT_FILE:-its own}" >>"$ASKED"\\n' >"$4/bin/uv"
     printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
   *) echo "$2 trusts ${PIP_CERT:-its own}" >>"$ASKED" ;;
