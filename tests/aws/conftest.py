@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 class Result:
-    """What a playbook said."""
+    """What a playbook, or a role alone, said."""
 
     def __init__(self, code, text):
         self.code, self.text = code, text
@@ -56,7 +56,9 @@ class Result:
     @property
     def changed(self):
         """Number of changed tasks."""
-        return int(re.findall(r"changed=(\d+)", self.text)[-1])
+        recap = re.findall(r"changed=(\d+)", self.text)
+        # Ansible counts those of a playbook only.
+        return int(recap[-1]) if recap else self.text.count("localhost | CHANGED => ")
 
     @property
     def message(self):
@@ -112,6 +114,14 @@ class Account:
         """Run playbooks/aws/<name>.yml, its modules with modules.py or with another interpreter."""
         process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={interpreter or self.interpreter}",
                                *arguments, inventory=inventory, **environment)
+        text = process.communicate(timeout=300)[0]
+        return Result(process.returncode, text)
+
+    def role(self, name, tasks, variables, **environment):
+        """Run tasks of one role alone, with the variables that the playbook and the roles before it would bring."""
+        given = json.dumps({"ansible_python_interpreter": str(self.interpreter), **variables})
+        process = self.command("ansible", "localhost", "-m", "ansible.builtin.include_role", "-a", f"name={name} tasks_from={tasks}",
+                               "-e", f"@{ROOT}/roles/aws_common/vars/main.yml", "-e", given, **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 
