@@ -4,7 +4,7 @@
 #
 #   AIRFLOW_VERSION=3.3.2 LOCKS=<directory of locks> UV=<uv> ./floor.sh
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=bench/steps.sh
 . "$here/steps.sh"
 MAJOR=${AIRFLOW_VERSION%%.*}

@@ -8,7 +8,7 @@
 # It is what people type, so it is not improved: no hashes, a password in a unit's configuration, the example DAGs, nothing tuned.
 # Only what would stop it is repaired, and each such place says "Repaired".
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=bench/steps.sh
 . "$here/steps.sh"
 

@@ -1,10 +1,18 @@
 # Shared by bin/setup, bin/sandbox, bin/test and bin/host-image: messages, long steps, the controller's environment, Docker.
-# Sourced, not run. The caller has set -euo pipefail and $ROOT. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
+# Sourced, not run. The caller has set -euo pipefail and $SELF. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
 # shellcheck shell=bash
 
+# With CDPATH, cd may find another directory, and prints what it finds.
+unset CDPATH
+# The path without links: a clone that is reached by two paths has one environment and one sandbox.
+ROOT=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+SELF=$ROOT/bin/${SELF##*/}
 LOG_DIR=$ROOT/artifacts/logs
 
 say() { printf '%s\n' "$*"; }
+
+# The comment at the top of the command.
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$SELF"; }
 
 # die <what is wrong> [<what to do>]
 die() {
@@ -64,10 +72,11 @@ apt_install_now() {
   as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install -q -y "$@"
 }
 
-# Print the first Python that ansible-core of the lock runs on.
+# Print the first Python that ansible-core of the lock runs on: the one that PYTHON names, or one in PATH.
 find_python() {
   local python
-  for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+  if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+  for python; do
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue
     command -v "$python"
     return
@@ -78,10 +87,13 @@ find_python() {
 # Debian and Ubuntu have Python without these modules.
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
+# An upgrade of the system can replace the Python of .venv by one that does not find the packages there, or remove it.
+venv_works() { "$ROOT/.venv/bin/python" -I -c 'import ansible' 2>/dev/null; }
+
 # The controller's environment, made by bin/setup. That installs no packages; this does, as everything else that the hosts in containers need.
 ensure_venv() {
   local python
-  if [ ! -x "$ROOT/.venv/bin/python" ] && python=$(find_python) && ! has_venv "$python"; then
+  if ! venv_works && python=$(find_python) && ! has_venv "$python"; then
     apt_install "to make the controller's environment" python3-venv
   fi
   "$ROOT/bin/setup" --quiet
@@ -134,7 +146,7 @@ ensure_docker() {
   # Members of the group are as good as root, which a user with sudo is already.
   say "  Add $(id -un) to the group docker (your next login has it too)"
   as_root usermod -aG docker "$(id -un)"
-  AIRFLOW_JOINED_DOCKER=1 exec sg docker -c "$(printf '%q ' "$0" "$@")"
+  AIRFLOW_JOINED_DOCKER=1 exec sg docker -c "$(printf '%q ' "$SELF" "$@")"
 }
 
 # A browser for the tests that sign in as people do: the distribution's, or the one that CHROMIUM names.

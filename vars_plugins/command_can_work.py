@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -23,8 +24,8 @@ short_description: Refuse a command that cannot work
 version_added: 0.1.0
 author: The Airflow installer's contributors
 description:
-  - Refuses another Ansible than that of bin/setup, an environment from before an update, a directory without the settings of this repository, and a
-    command without an inventory where there is no sandbox. Brings no variables.
+  - Refuses an Ansible of another release or without the collections, an environment from before an update, a directory without the settings of this
+    repository, and a command without an inventory where there is no sandbox. Brings no variables.
 options:
   stage:
     description: When it runs. This is before Ansible parses a playbook.
@@ -33,15 +34,42 @@ options:
 """
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+# As role preflight has it; a test compares the two.
 OLDEST = (2, 19)
+TOO_NEW = (2, 21)
+# The letters are the short options without a value, which may stand before -i in one word.
+NAMES_INVENTORY = re.compile(r"-(-|[CDJKbhkv]*)i")
 
 
 def check_ansible(repository, version):
-    """The one of the operating system, for example. Which versions are valid, role preflight knows; this one cannot parse our roles."""
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+    """The one of the operating system, for example. Another release may not parse our roles."""
+    if not OLDEST <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < TOO_NEW:
         yield (
-            "This is ansible-core {0}, probably that of the operating system; valid is {1}.{2} or newer. Run {3}/bin/setup, then: . {3}/.venv/bin/activate"
-        ).format(version, *OLDEST, repository)
+            "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. Run {5}/bin/setup, then: . {5}/.venv/bin/activate"
+        ).format(version, *OLDEST, *TOO_NEW, repository)
+
+
+def required_collections(repository):
+    """Read without a parser of YAML, which would take longer than all else here."""
+    with open(os.path.join(repository, "requirements.yml"), encoding="utf-8") as file:
+        return re.findall(r"^ *- name: (\S+)$", file.read(), re.MULTILINE)
+
+
+def has_collection(name):
+    try:
+        return importlib.util.find_spec("ansible_collections." + name) is not None
+    except ImportError:
+        return False
+
+
+def check_collections(repository):
+    """The package ansible-core brings none."""
+    missing = [name for name in required_collections(repository) if not has_collection(name)]
+    if missing:
+        yield (
+            "The controller lacks the collections {0}. Run {1}/bin/setup, then: . {1}/.venv/bin/activate. "
+            "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml"
+        ).format(", ".join(missing), repository)
 
 
 def check_directory(repository, roles_path, directory):
@@ -84,9 +112,9 @@ def check_sandbox(repository, sources, named):
 
 
 @functools.lru_cache(maxsize=None)
-def problems():
-    """What is wrong with this command. Asked once, although Ansible asks for the variables of each group and host."""
-    return list(find_problems())
+def problem():
+    """The first thing that is wrong with this command. Looked for once, although Ansible asks for the variables of each group and host."""
+    return next(find_problems(), None)
 
 
 def find_problems():
@@ -94,8 +122,9 @@ def find_problems():
     yield from check_ansible(REPOSITORY, ansible_version)
     yield from check_directory(REPOSITORY, C.DEFAULT_ROLES_PATH, os.getcwd())
     yield from check_environment(REPOSITORY, sys.prefix)
+    yield from check_collections(REPOSITORY)
     # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
-    named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if re.match(r"-[A-Za-z]*i|--inv", word)]
+    named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if NAMES_INVENTORY.match(word)]
     if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
         yield from check_sandbox(REPOSITORY, context.CLIARGS["inventory"], named)
 
@@ -104,8 +133,8 @@ class VarsModule(BaseVarsPlugin):
     """The plugin."""
 
     def get_vars(self, loader, path, entities, cache=True):
-        """Stop at the first problem."""
+        """Stop at a problem."""
         super().get_vars(loader, path, entities)
-        for problem in problems():
-            raise AnsibleError(problem)
+        if problem():
+            raise AnsibleError(problem())
         return {}

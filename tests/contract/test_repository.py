@@ -69,8 +69,8 @@ def test_site_only_imports():
 
 def test_every_playbook_refuses_the_ansible_that_preflight_refuses():
     rules = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
-    (limit,) = re.findall(r"OLDEST = \((\d+), (\d+)\)", (ROOT / "vars_plugins/command_can_work.py").read_text(encoding="utf-8"))
-    assert ".".join(limit) == rules["ansible_core"]["at_least"]
+    limits = re.findall(r"^(?:OLDEST|TOO_NEW) = \((\d+), (\d+)\)", (ROOT / "vars_plugins/command_can_work.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [".".join(limit) for limit in limits] == [rules["ansible_core"]["at_least"], rules["ansible_core"]["below"]]
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("host")
 REPOSITORY, ADDRESS, LOGIN = "https://git.example.com/airflow.git", "203.0.113.7", "admin"
 VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}
 # What this machine needs to reach a package index. Empty on most machines.
-NEEDED_HERE = ("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
+NEEDED_HERE = ("SSL_CERT_FILE", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
 
 DAG = """
 from datetime import datetime

@@ -9,6 +9,8 @@ import socket
 import pytest
 import yaml
 
+pytestmark = pytest.mark.playbook
+
 # The last line of the message is the file that a user has to edit.
 FILE = "group_vars/all/main.yml:"
 

@@ -11,6 +11,8 @@ import tarfile
 import pytest
 import yaml
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUNBOOK = "playbooks/runbooks/restore_database.yml"
 

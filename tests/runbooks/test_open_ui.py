@@ -17,6 +17,8 @@ import time
 import pytest
 from ansible.errors import AnsibleError
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("open_ui", ROOT / "plugins/action/open_ui.py")
 open_ui = importlib.util.module_from_spec(SPEC)

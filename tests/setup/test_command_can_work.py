@@ -3,10 +3,14 @@
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
+import string
 import subprocess
 
 import pytest
+import yaml
+from ansible.cli.playbook import PlaybookCLI
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("command_can_work", ROOT / "vars_plugins/command_can_work.py")
@@ -17,8 +21,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 NO_SITE = "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml"
 
 
-def run(directory, *arguments):
-    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+def run(directory, *arguments, **environment):
+    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -43,6 +47,7 @@ def clone(tmp_path):
     """A checkout without a sandbox, with one playbook of which no role exists."""
     for name in ("vars_plugins", "requirements", "inventories/sandbox"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("host_vars"))
+    shutil.copy(ROOT / "requirements.yml", tmp_path)
     (tmp_path / "roles").mkdir()
     (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = roles\ninventory = inventories/sandbox/hosts.yml\n", encoding="utf-8")
     (tmp_path / "play.yml").write_text("- hosts: all\n  roles: [no_such_role]\n", encoding="utf-8")
@@ -52,22 +57,57 @@ def clone(tmp_path):
 def test_a_command_without_a_site_needs_the_sandbox(clone):
     code, output = run(clone, "play.yml")
     assert code != 0 and NO_SITE in output, output
-    for arguments in (["-i", "inventories/sandbox/hosts.yml"], ["--syntax-check"]):
+    assert NO_SITE in run(clone, "play.yml", "-uadmin")[1]
+    for arguments in (["-Ki", "inventories/sandbox/hosts.yml"], ["--syntax-check"]):
         assert "no_such_role" in run(clone, "play.yml", *arguments)[1]
     (clone / "inventories/sandbox/host_vars").mkdir()
     (clone / "inventories/sandbox/host_vars/airflow-sandbox.yml").touch()
     assert "no_such_role" in run(clone, "play.yml")[1]
 
 
-def test_an_ansible_that_is_too_old_is_named(clone):
+def test_the_options_that_name_an_inventory_are_those_of_ansible():
+    """Of a word such as -bKi, each letter is an option. One that takes a value ends the word: -uadmin names a user."""
+    cli = PlaybookCLI(["ansible-playbook"])
+    cli.init_parser()
+    flags = {name[1] for action in cli.parser._actions if action.nargs == 0 for name in action.option_strings if re.fullmatch("-[^-]", name)}
+    assert flags == {letter for letter in string.ascii_letters if plugin.NAMES_INVENTORY.match(f"-{letter}i")} - {"i"}
+    others = {name for action in cli.parser._actions for name in action.option_strings if action.dest != "inventory"}
+    assert not [name for name in others if plugin.NAMES_INVENTORY.match(name)]
+    for word in ("-i", "-ihosts.yml", "-vvvi", "-bKCDihosts.yml", "--inventory", "--inventory=hosts.yml", "--inventory-file", "--inv"):
+        assert plugin.NAMES_INVENTORY.match(word), word
+    for word in ("-uadmin", "-bulib", "-tinstall", "-linfra", "-C", "site.yml", "my-i"):
+        assert not plugin.NAMES_INVENTORY.match(word), word
+
+
+@pytest.mark.parametrize("limit", ["OLDEST = (99, 0)", "TOO_NEW = (2, 1)"])
+def test_an_ansible_that_is_too_old_or_too_new_is_named(clone, limit):
     """The operating system's own, for one."""
     path = clone / "vars_plugins/command_can_work.py"
-    path.write_text(path.read_text(encoding="utf-8").replace("OLDEST = (2, 19)", "OLDEST = (99, 0)"), encoding="utf-8")
+    path.write_text(re.sub(f"^{limit.split()[0]} = .*", limit, path.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml")
     assert code != 0 and "no_such_role" not in output
-    assert "This is ansible-core 2." in output and f"valid is 99.0 or newer. Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
-    assert list(plugin.check_ansible("/repo", "2.14.18")) and not list(plugin.check_ansible("/repo", "2.19.0rc1")) and not list(
-        plugin.check_ansible("/repo", "2.20.1"))
+    assert re.search(r"This is ansible-core 2[.0-9]+; valid is \d+\.\d+ or newer, older than \d+\.\d+\. "
+                     f"Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate", output), output
+
+
+@pytest.mark.parametrize(("version", "valid"), [("2.14.18", False), ("2.19.0rc1", True), ("2.20.1", True), ("2.21.0", False), ("3.0", False)])
+def test_valid_are_the_ansibles_that_preflight_takes(version, valid):
+    assert bool(list(plugin.check_ansible("/repo", version))) != valid
+
+
+def test_an_ansible_without_the_collections_is_told(clone):
+    """Its message would be about the first module of one, in whichever role that is."""
+    alone = {"ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false", "ANSIBLE_COLLECTIONS_PATH": str(clone / "nothing")}
+    code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml", **alone)
+    assert code != 0 and "no_such_role" not in output
+    assert "The controller lacks the collections amazon.aws, ansible.posix, " in output and "community.postgresql. " in output
+    assert f"Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
+    assert f"ansible-galaxy collection install -r {clone}/requirements.yml" in output
+
+
+def test_the_collections_are_those_of_requirements():
+    required = yaml.safe_load((ROOT / "requirements.yml").read_text(encoding="utf-8"))["collections"]
+    assert plugin.required_collections(str(ROOT)) == [item["name"] for item in required]
 
 
 @pytest.mark.parametrize(("stamp", "told"), [("new", True), ("right", False), (None, True)])

@@ -75,6 +75,19 @@ def test_it_takes_all_of_a_connection(tmp_path):
         "main": {"ansible_host": "2001:db8::7", "ansible_port": 2222, "ansible_ssh_private_key_file": str(tmp_path / "key")}}
 
 
+def test_a_name_that_yaml_reads_as_something_else_is_a_name(tmp_path):
+    names = ["1", "1.5", "1e3", "0x1f", "2024-01-01", "1-1", "true", "no", "null", "y", "web-1.example.com"]
+    inventories = []
+    for name in names:
+        assert new_site(tmp_path / name, "--name", name)[0] == 0
+        inventories += ["-i", tmp_path / name / "hosts.yml"]
+        hosts = load(tmp_path / name / "hosts.yml")["all"]
+        assert list(hosts["hosts"]) == list(hosts["children"]["airflow"]["children"]["airflow_scheduler"]["hosts"]) == [name]
+    code, output = ansible("ansible-playbook", *inventories, "site.yml", "--list-hosts", cwd=ROOT)
+    assert code == 0, output
+    assert set(re.findall(r"^      (\S+)$", output, re.MULTILINE)) == set(names)
+
+
 def test_it_pins_airflow_and_has_an_id_of_its_own(site, tmp_path):
     assert new_site(tmp_path / "two", "--airflow", "2.11.2")[0] == 0
     one, two = load(site / "group_vars/all/main.yml"), load(tmp_path / "two/group_vars/all/main.yml")
@@ -127,6 +140,21 @@ def test_its_ansible_cfg_is_written_anew_and_keeps_what_was_added(site):
     assert (site / "hosts.yml").read_text(encoding="utf-8") == hosts
     code, output = new_site("--ansible-cfg", site / "group_vars")
     assert code == 1 and "is no site" in output
+
+
+@pytest.mark.parametrize("line, code", [
+    ("airflow_site_id: 'ID'", 0), ("airflow_site_id: ID", 0), ('airflow_site_id: "ID"   # Never change it.', 0), ("airflow_site_id: ID # mine", 0),
+    ("airflow_site_id:   ID", 0), ("airflow_site_id : ID", 0), ('"airflow_site_id": ID', 0),
+    ("# airflow_site_id: ID", 1), ("my_airflow_site_id: ID", 1),
+])
+def test_every_form_of_the_id_makes_a_site(site, line, code):
+    """Whether the id is valid, preflight says."""
+    path = site / "group_vars/all/main.yml"
+    path.write_text(line.replace("ID", load(path)["airflow_site_id"]) + "\n", encoding="utf-8")
+    assert ("airflow_site_id" in load(path) if code == 0 else "airflow_site_id" not in (load(path) or {}))
+    assert new_site("--ansible-cfg", site)[0] == code
+    # The hint of a directory that is not empty knows it too.
+    assert ("bin/new-site --ansible-cfg" in new_site(site)[1]) == (code == 0)
 
 
 def test_both_forms_of_a_command_reach_the_site(site):
@@ -185,6 +213,7 @@ def test_it_says_what_to_commit(site):
     (["--host", "my host"], "--host is 'my host'"), (["--host", "host; rm"], "an IP address or a host name"), (["--host", "-oProxyCommand=x"], "--host"),
     (["--host", 'a"b'], "--host is"), (["--user", "a b"], "--user is 'a b'"), (["--port", "0"], "--port is '0'"), (["--port", "65536"], "1 to 65535"),
     (["--name", "airflow"], "not the name of a group"), (["--name", "airflow_scheduler"], "not the name of a group"),
+    (["--name", "127.0.0.1"], "--name is '127.0.0.1'"),
     (["--key", "/no/such/key"], "is no file on this machine"), (["--airflow", "3.9.9"], "without a lock"), (["--airflow", "latest"], "without a lock"),
 ])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, arguments, told):
@@ -209,14 +238,44 @@ def test_bad_directories_are_refused(site, tmp_path):
     assert "inside the repository" in new_site(".", cwd=ROOT)[1]
 
 
-def test_without_an_environment_the_next_command_is_setup(tmp_path):
-    clone = tmp_path / "clone"
+@pytest.fixture
+def clone(tmp_path):
+    """What bin/new-site reads, without an environment."""
     for name in ("bin", "files/site", "locks", "roles/airflow_common/defaults"):
-        shutil.copytree(ROOT / name, clone / name)
-    shutil.copy(ROOT / "ansible.cfg", clone)
+        shutil.copytree(ROOT / name, tmp_path / "clone" / name)
+    shutil.copy(ROOT / "ansible.cfg", tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+def test_without_an_environment_the_next_command_is_setup(clone, tmp_path):
     done = subprocess.run([clone / "bin/new-site", tmp_path / "site"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"cd {clone} && bin/setup && . .venv/bin/activate" in done.stdout
+
+
+def test_an_empty_directory_is_filled_in_place(tmp_path):
+    """A shell may be in it, it may be a repository already, and its parent may belong to somebody else."""
+    directory = tmp_path / "s"
+    directory.mkdir(mode=0o755)
+    subprocess.run(["git", "init", "--quiet", directory], check=True)
+    parent = tmp_path.stat().st_mtime_ns
+    done = subprocess.run(["bash", "-c", f"{ROOT}/bin/new-site . >&2 && ls -A"], cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml"}
+    assert tmp_path.stat().st_mtime_ns == parent and stat.S_IMODE(directory.stat().st_mode) == 0o700
+    code, output = new_site(directory)
+    assert code == 1 and "exists and is not empty" in output
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_site_that_cannot_be_whole_leaves_nothing(clone, tmp_path, exists):
+    (clone / "files/site/hosts.yml").write_text("${no_such_value}", encoding="utf-8")
+    if exists:
+        (tmp_path / "s").mkdir()
+    done = subprocess.run([clone / "bin/new-site", tmp_path / "s"], capture_output=True, text=True, check=False)
+    assert "no_such_value" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == ({"clone", "s"} if exists else {"clone"})
+    assert not exists or not list((tmp_path / "s").iterdir())
 
 
 def test_an_empty_directory_is_taken_and_a_home_is_shown_as_people_type_it(tmp_path):

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCKER = """#!/bin/bash
 echo "$*" >>"$ASKED"
 case "$*" in
-  version*) ;;
+  version*) exit "${ENGINE:-0}" ;;
   *'{{.Id}}'*) echo 4711 ;;
   *'Labels "checkout"'*) echo "$CHECKOUT" ;;
   *'State.Running'*) echo "$RUNNING" ;;
@@ -35,10 +35,12 @@ def checkout(tmp_path):
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
 
-    def run(owner, *arguments, running="false"):
+    def run(owner, *arguments, running="false", command="sandbox", **environment):
         done = subprocess.run(
-            [root / "bin/sandbox", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-            env={"PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner), "RUNNING": running, "HOME": "/nowhere"})
+            [root / "bin" / command, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            env={"PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner), "RUNNING": running, "HOME": "/nowhere",
+                 **environment})
+        (tmp_path / "asked").touch()
         asked = (tmp_path / "asked").read_text(encoding="utf-8")
         (tmp_path / "asked").unlink()
         return done.returncode, done.stdout + done.stderr, asked
@@ -66,15 +68,44 @@ def test_a_checkout_that_is_gone_is_said_to_be_gone(checkout, tmp_path):
     assert "does not exist any more" in output and "gone/bin/sandbox" not in output
 
 
-def test_a_sandbox_without_a_name_is_taken_by_the_checkout_that_has_its_options(checkout):
-    code, output, _asked = checkout("")
-    assert code == 1 and "another checkout" in output
-    options = checkout.root / "inventories/sandbox/host_vars/airflow-sandbox.yml"
-    options.parent.mkdir(parents=True)
-    options.write_text('airflow_version: "3.3.2"\n', encoding="utf-8")
-    code, output, asked = checkout("")
-    assert code == 0, output
-    assert "start airflow-sandbox" in asked and "ansible-playbook site.yml" in asked
+@pytest.fixture
+def options(checkout):
+    """The options of a sandbox of this checkout."""
+    path = checkout.root / "inventories/sandbox/host_vars/airflow-sandbox.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text('airflow_version: "3.3.2"\n', encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("arguments", [(), ("down",)], ids=["up", "down"])
+def test_a_container_that_bin_sandbox_did_not_start_is_refused(checkout, options, arguments):
+    """Also where this checkout has options of a sandbox."""
+    code, output, asked = checkout("", *arguments)
+    assert code == 1
+    assert "airflow-sandbox was not started by bin/sandbox" in output
+    assert "Do this: to remove it with everything in it: docker rm --force --volumes airflow-sandbox; then run bin/sandbox" in output
+    for word in ("start ", "rm ", "ansible-playbook"):
+        assert word not in asked, "nothing was done to it"
+    assert options.exists()
+
+
+def test_a_silent_engine_is_no_proof_that_there_is_no_sandbox(checkout, options):
+    code, output, asked = checkout(checkout.root, "down", ENGINE="1")
+    assert code == 1
+    assert "the Docker Engine does not answer, so the sandbox was not removed" in output and "Do this: start the engine" in output
+    assert "There is no sandbox" not in output and "rm " not in asked and options.exists()
+    code, output, asked = checkout(checkout.root, "down")
+    assert code == 0 and "The sandbox is gone." in output and "rm --force" in asked and not options.exists()
+
+
+def test_no_image_is_built_for_an_engine_that_does_not_answer(checkout, tmp_path):
+    for name in ("debootstrap", "chroot"):
+        (tmp_path / "bin" / name).write_text('#!/bin/bash\necho built >>"$ASKED"\n', encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    code, output, asked = checkout("", "debian12", command="host-image", ENGINE="1", DOCKER_HOST="tcp://192.0.2.1:2375")
+    assert code == 1
+    assert "the Docker Engine at DOCKER_HOST=tcp://192.0.2.1:2375 does not answer" in output
+    assert "built" not in asked
 
 
 def test_its_own_sandbox_is_started_also_by_another_name_of_the_directory(checkout, tmp_path):

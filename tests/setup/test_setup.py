@@ -9,7 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What bin/setup takes from any system.
-TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep"]
+TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep",
+         "rm", "readlink"]
 
 # A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies of itself.
 PYTHON = """#!/bin/bash
@@ -18,9 +19,12 @@ case "$*" in
   *"sys.version_info[:2] <="*) [ VERSION != 3.9 ] ;;
   *"print("*) echo pythonVERSION-venv ;;
   *"import ensurepip"*) HAS_VENV ;;
-  "-m venv "*) echo "venv $4" >>"$ASKED"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"; cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
-    printf '#!/bin/bash\\n' >"$4/bin/uv"; printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
-  *) echo "$2" >>"$ASKED" ;;
+  *"import ansible"*) ;;
+  "-m venv "*) echo "venv $4" >>"$ASKED"; rm -rf "$4/bin"; mkdir -p "$4/bin" "$4/lib/python3.12/site-packages"
+    cat "$0" >"$4/bin/python"; chmod +x "$4/bin/python"
+    printf '#!/bin/bash\\necho "uv trusts ${SSL_CERT_FILE:-its own}" >>"$ASKED"\\n' >"$4/bin/uv"
+    printf '#!%s/bin/python\\n' "$4" >"$4/bin/ansible-playbook"; chmod +x "$4/bin/uv" "$4/bin/ansible-playbook" ;;
+  *) echo "$2 trusts ${PIP_CERT:-its own}" >>"$ASKED" ;;
 esac
 """
 
@@ -45,9 +49,9 @@ class Machine:
     def python(self, version="3.12", has_venv=True, name="python3"):
         self.command(name, PYTHON.replace("VERSION", version).replace("HAS_VENV", "true" if has_venv else "false"))
 
-    def run(self, *arguments, cwd="/"):
-        done = subprocess.run([self.root / "bin/setup", *arguments], cwd=cwd, env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere"},
-                              capture_output=True, text=True, check=False)
+    def run(self, *arguments, **environment):
+        done = subprocess.run([self.root / "bin/setup", *arguments], cwd="/", capture_output=True, text=True, check=False,
+                              env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere", **environment})
         return done.returncode, done.stdout + done.stderr
 
     def did(self):
@@ -71,7 +75,22 @@ def test_it_makes_the_environment_once_and_names_the_next_commands(machine):
     assert (code, output, machine.did()) == (0, "", before)
 
 
-@pytest.mark.parametrize("change", ["pull", "killed", "moved"])
+@pytest.mark.parametrize("link", ["clone", "environment"])
+def test_it_makes_the_environment_once_where_a_path_is_a_link(machine, link):
+    machine.python()
+    if link == "clone":
+        real = machine.root.rename(machine.root.parent / "elsewhere")
+        machine.root.symlink_to(real)
+    else:
+        (machine.root.parent / "environment").mkdir()
+        (machine.root / ".venv").symlink_to(machine.root.parent / "environment")
+    assert machine.run()[0] == 0
+    before = machine.did()
+    code, output = machine.run("--quiet")
+    assert (code, output, machine.did()) == (0, "", before)
+
+
+@pytest.mark.parametrize("change", ["pull", "killed", "moved", "python upgraded", "python removed"])
 def test_an_outdated_environment_is_made_anew(machine, change):
     machine.python()
     assert machine.run()[0] == 0
@@ -81,6 +100,12 @@ def test_an_outdated_environment_is_made_anew(machine, change):
             file.write("# newer\n")
     elif change == "killed":
         (machine.root / ".venv/.stamp").unlink()
+    elif change == "python upgraded":
+        # The same command is another Python now, which does not look into lib/python3.11.
+        (machine.root / ".venv/bin/python").write_text("#!/bin/bash\nexit 1\n", encoding="utf-8")
+    elif change == "python removed":
+        (machine.root / ".venv/bin/python").unlink()
+        (machine.root / ".venv/bin/python").symlink_to(machine.path / "python3.0")
     else:
         machine.root = machine.root.rename(machine.root.parent / "elsewhere")
     code, output = machine.run()
@@ -100,6 +125,28 @@ def test_without_python3_venv_it_prints_one_command_and_installs_nothing(machine
     assert not (machine.root / ".venv").exists()
 
 
+@pytest.mark.parametrize("environment, pip, uv", [
+    ({}, "its own", "its own"), ({"SSL_CERT_FILE": "/a"}, "/a", "/a"), ({"PIP_CERT": "/b"}, "/b", "/b"),
+    ({"SSL_CERT_FILE": "/a", "PIP_CERT": "/b"}, "/b", "/a"),
+])
+def test_pip_and_uv_trust_a_private_authority(machine, environment, pip, uv):
+    """pip reads PIP_CERT, and only since 24.2 also SSL_CERT_FILE; uv reads SSL_CERT_FILE."""
+    machine.python()
+    assert machine.run(**environment)[0] == 0
+    assert f"pip trusts {pip}\nuv trusts {uv}\n" in machine.did()
+
+
+def test_for_the_sandbox_python3_venv_is_installed_also_in_place_of_a_dead_environment(machine):
+    machine.python(has_venv=False)
+    machine.command("apt-get")
+    machine.command("sudo")
+    (machine.root / ".venv/bin").mkdir(parents=True)
+    shutil.copy(shutil.which("false"), machine.root / ".venv/bin/python")
+    done = subprocess.run(["bash", "-euc", 'SELF=bin/sandbox; . bin/lib.sh; ensure_venv'], cwd=machine.root, capture_output=True, text=True, check=False,
+                          env={"PATH": str(machine.path), "ASKED": str(machine.asked), "HOME": "/nowhere"})
+    assert "apt-get install -q -y python3-venv" in machine.did(), done.stdout + done.stderr
+
+
 def test_a_python_with_a_name_of_its_own_has_a_package_of_its_own(machine):
     machine.python("3.9")
     machine.python("3.12", has_venv=False, name="python3.12")
@@ -116,6 +163,24 @@ def test_a_python_that_is_too_old(machine, manager, told):
     assert code == 1
     assert "needs Python 3.11, 3.12 or 3.13, and this machine has no such Python (Python 3.9)" in output and told in output
     assert machine.did() == ""
+
+
+@pytest.mark.parametrize("named, told", [("/nope", "PYTHON=/nope is not Python 3.11, 3.12 or 3.13 (it does not run)"), ("python3.9", "(Python 3.9)")])
+def test_a_python_that_somebody_names_is_the_one_or_none(machine, named, told):
+    machine.python()
+    machine.python("3.9", name="python3.9")
+    code, output = machine.run(PYTHON=named)
+    assert code == 1
+    assert told in output and "Do this: name another Python, or unset PYTHON" in output
+    assert machine.did() == ""
+
+
+def test_a_python_that_somebody_names_is_taken(machine):
+    machine.python()
+    (machine.path / "of my own").mkdir()
+    machine.python(name="of my own/python")
+    code, output = machine.run(PYTHON=str(machine.path / "of my own/python"))
+    assert code == 0, output
 
 
 def test_a_machine_without_gpg_is_told_what_it_is_for(machine):

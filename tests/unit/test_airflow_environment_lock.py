@@ -16,6 +16,8 @@ from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.collections import ImmutableDict
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

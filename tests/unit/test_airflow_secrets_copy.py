@@ -12,6 +12,8 @@ import sys
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("airflow_secrets_copy", ROOT / "plugins/modules/airflow_secrets_copy.py")
 copy = importlib.util.module_from_spec(SPEC)

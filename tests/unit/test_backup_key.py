@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ID = "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11"
 

@@ -6,6 +6,8 @@ import types
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 STATUS = {"present": True, "migrate": True, "admin": True, "locked": 0}
 MANIFEST = {"database": {"rows": {}}, "dag_release": None, "sealed": []}
 # Airflow's Python on a host: it notes what it is asked to do.

@@ -5,6 +5,8 @@ import os
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 
 @pytest.fixture
 def fleet(tmp_path):

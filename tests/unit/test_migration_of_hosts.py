@@ -6,6 +6,8 @@ import subprocess
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 OPT = "/etc/airflow-of-test/opt"
 TASKS = [{"ansible.builtin.include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
 # It says what the test has written, notes what it was asked, and answers left.py with "nothing is left".

@@ -14,6 +14,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 
+pytestmark = pytest.mark.playbook
+
 init_plugin_loader()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")

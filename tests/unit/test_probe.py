@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ansible import constants as C
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

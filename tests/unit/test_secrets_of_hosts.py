@@ -10,6 +10,8 @@ import hosts_of_test
 import pytest
 import yaml
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location(
     "of_hosts", ROOT / "roles/airflow_secrets/filter_plugins/airflow_secrets.py"
