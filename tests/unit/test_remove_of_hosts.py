@@ -11,6 +11,8 @@ import types
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # ---- databases: the real playbook and role postgresql

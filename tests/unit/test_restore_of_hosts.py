@@ -7,6 +7,8 @@ import types
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 PLACE = "/etc/airflow-of-test"
 MANIFEST = {"time": "2026-01-02T02:00:00+00:00", "airflow_version": "3.3.2", "postgresql": "15.4", "dag_release": None, "files": {},
             "database": {"bytes": 1, "rows": {}}}
