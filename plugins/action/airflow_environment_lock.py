@@ -14,15 +14,17 @@ import sys
 import time
 
 from ansible import context
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 # What runs on the host.
 PROGRAM = pathlib.Path(__file__).parents[1] / "module_utils/airflow_environment_lock.py"
-# Seconds: without a renewal, after which the lock is nobody's; between two renewals; until a renewal that failed is
-# tried again; between two looks at ansible-playbook.
-LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.125
+# Seconds without a renewal after which the lock is nobody's.
+LEASE = 300
+# Seconds: without a renewal, after which its holder ends; between two renewals; that one may take; until a renewal that
+# failed is tried again; between two looks at ansible-playbook.
+GIVE_UP, RENEW, ANSWER, RETRY, LOOK = 240, 30, 30, 5, 0.125
 
 
 def started(pid):
@@ -81,18 +83,46 @@ def now():
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_REALTIME))
 
 
+class NoAnswer(BaseException):
+    """A question took too long. Connection plugins catch each Exception, and some ask again."""
+
+
+def within(seconds, ask):
+    """Return the answer to a question. SSH alone may wait for many minutes while a route is away."""
+    end = now() + seconds
+
+    def look(*_signal):
+        # The timer stands still while the controller sleeps, so it only says when to look at the clock.
+        if now() >= end:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise NoAnswer
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
+    try:
+        return ask()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def keep(renew, give_back, alive, lost, wait=time.sleep, clock=now):
     """Renew the lock until the run ends, then give it back. Whoever has lost the lock must change nothing more."""
     renewed = clock()
+    due = renewed + RENEW
     while alive():
-        if clock() - renewed >= RENEW:
+        asked = clock()
+        if asked >= due:
             try:
-                if renew()["done"] == "refuse":
-                    return lost()
-                renewed = clock()
-            except (AnsibleActionFail, AnsibleConnectionFailure):
-                # The host does not answer. The lease is ten renewals long, so this is asked again after a pause.
-                renewed = clock() - RENEW + RETRY
+                refused = renew()["done"] == "refuse"
+                renewed, due = asked, asked + RENEW
+            except BaseException:
+                # Whatever has failed, the lock is not renewed.
+                refused, due = False, clock() + RETRY
+            if refused:
+                return lost("The lock of the environment went to another run while this run could not renew it.")
+        if clock() - renewed >= GIVE_UP:
+            return lost(f"The lock of the environment could not be renewed for {GIVE_UP} s. "
+                        f"After {LEASE} s another run may take it.")
         wait(LOOK)
     return give_back()
 
@@ -158,14 +188,18 @@ class ActionModule(ActionBase):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
 
-            def lost():
-                Display().error("The lock of the environment went to another run while this run could not renew it. "
-                                "This run ends here.")
-                time.sleep(1)
-                if started(pid) == start:
-                    os.kill(pid, signal.SIGTERM)
+            def ask(state):
+                return within(ANSWER, lambda: self.change(state, task_vars))
 
-            keep(lambda: self.change("renewed", task_vars), lambda: self.change("free", task_vars),
-                 lambda: started(pid) == start, lost)
+            def lost(why):
+                try:
+                    Display().error(f"{why} The lock is on {self._play_context.remote_addr}. This run ends here.")
+                    time.sleep(1)
+                finally:
+                    # Also where nobody reads the message any more.
+                    if started(pid) == start:
+                        os.kill(pid, signal.SIGTERM)
+
+            keep(lambda: ask("renewed"), lambda: ask("free"), lambda: started(pid) == start, lost)
         finally:
             os._exit(0)

@@ -43,6 +43,9 @@ print(json.dumps([[pid, *rest] for pid, rest in found.items()]))
 LOOK, SAY = 5, 30
 # Seconds to wait where nobody says otherwise: the default of airflow_package_lock_timeout.
 LIMIT = 900
+# Ubuntu's servers have needrestart. After an install it restarts each service whose libraries have changed: PostgreSQL under running tasks, and the
+# components. With this variable its hook ends at once.
+ENVIRONMENT = {"NEEDRESTART_SUSPEND": "1"}
 # What apt says when another process took the lock after the last look.
 TAKEN = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Unable to lock directory", "Failed to lock apt", "is another process using it")
 # What apt says when a mirror does not answer.
@@ -67,6 +70,7 @@ class ActionModule(ActionBase):
         }, mutually_exclusive=[["name", "deb"]], required_one_of=[["name", "deb"]])
         if self._task.check_mode:
             return {**result, "skipped": True, "msg": "A dry run fetches no package lists, and a bare host has none."}
+        self._task.environment = [*(self._task.environment or []), ENVIRONMENT]
         self.limit, self.host, self.begin = self.limit_of(args["lock_timeout"], task_vars), task_vars.get("inventory_hostname", ""), time.monotonic()
         if args["manager"] == "dnf":
             with self.shown("dnf", args):

@@ -346,6 +346,12 @@ def check_together(get, where, rules, is_file):
         yield "airflow_index_url", (
             "airflow_index_url ({0}): is {1}; valid is the address of a simple API, such as https://pypi.example.com/simple."
         ).format(where("airflow_index_url"), json.dumps(without_login(index)) if "://" in index or "@" not in index else "no address (it is not shown)")
+    for package in maybe(get, "airflow_extra_packages") or []:
+        if re.search(r"git\+https?://[^/\s]*@", package):
+            yield "airflow_extra_packages", (
+                "airflow_extra_packages ({0}): {1} has a login in its address, and every user of the host can read the arguments of git. Leave it out, "
+                "and use an SSH key or git's credential helper for root on the hosts."
+            ).format(where("airflow_extra_packages"), json.dumps(re.sub(r"//[^/\s]*@", "//", package)))
     python = maybe(get, "airflow_python")
     if python and not re.fullmatch(r"/\S*python3\.[0-9]+", python):
         yield "airflow_python", (

@@ -14,6 +14,7 @@ description:
     are there are not upgraded.
   - Where C(apt) fails, it is asked once more, after C(dpkg --configure -a) and with new package lists. A host that lost power during an
     install needs the first, an image that was made without lists the second. The second answer counts.
+  - No service is restarted by C(needrestart), which Ubuntu runs after each use of C(apt).
   - In check mode it is skipped, because a dry run fetches no package lists and a bare host has none.
 options:
   name:

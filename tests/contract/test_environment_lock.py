@@ -4,6 +4,7 @@ import pytest
 from repository import ROOT, load, tasks_of
 
 ONLY_LOOKS = "changes nothing"
+WITHOUT_HOSTS = "asks AWS and contacts no host: the host of the lock does not exist yet, or is what it removes"
 AS_A_PERSON = "asks Airflow's API, as a person in the UI does at any time"
 WITHOUT = {
     "health": ONLY_LOOKS,
@@ -22,8 +23,11 @@ WITHOUT = {
     "send_test_alert": ONLY_LOOKS,
     "show_logs": ONLY_LOOKS,
     "trigger_dag": AS_A_PERSON,
+    "provision": WITHOUT_HOSTS,
+    "remove_expired": WITHOUT_HOSTS,
+    "teardown": WITHOUT_HOSTS,
 }
-PLAYBOOKS = [path for pattern in ("playbooks/*.yml", "playbooks/runbooks/*.yml") for path in sorted(ROOT.glob(pattern))]
+PLAYBOOKS = sorted(ROOT.glob("playbooks/**/*.yml"))
 
 
 def plays(path):
@@ -41,6 +45,7 @@ def test_a_playbook_takes_the_lock_before_anything_else(path):
     taken = [takes(task) for play in plays(path) for task in tasks_of([play])]
     if path.stem in WITHOUT:
         assert not any(taken)
+        assert WITHOUT[path.stem] != WITHOUT_HOSTS or {play["connection"] for play in plays(path)} == {"local"}
         return
     assert taken.count(True) == 1
     task = next(tasks_of([{"block": first.get("pre_tasks", first.get("tasks"))}]))

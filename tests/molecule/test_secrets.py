@@ -68,13 +68,20 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         assert not file.content.endswith(b"\n")
 
 
-def test_what_a_virtualenv_is_built_from_is_for_root_only(host, setting):
-    """A pin may name an index with its password."""
+def test_what_a_virtualenv_was_built_from_is_gone(host, setting, everything):
+    """A pin, and an address of a package, may hold the password of an index."""
     directory = f"{setting('airflow_install_dir')}/installers"
     assert (host.file(directory).user, host.file(directory).mode) == ("root", 0o700)
-    assert host.check_output(f"find {directory} -maxdepth 1 '(' -name '*.pin.txt' -o -name '*.constraints.txt' -o -name 'build.*' ')' -perm /077") == ""
-    pin = host.ansible.get_variables().get("markers", {}).get("pin")
-    assert pin is None or pin in host.check_output(f"cat {directory}/*.pin.txt")
+    assert host.check_output(f"find {directory} -maxdepth 1 -name 'build.*' -perm /077") == ""
+    assert [name for name in host.file(directory).listdir() if name.endswith((".pin.txt", ".constraints.txt", ".packages.txt", ".environment"))] == []
+    patterns = " ".join(f"-e '{value}'" for value in everything.values())
+    assert host.run(f"grep -rlF {patterns} {directory}").stdout == ""
+
+
+def test_a_package_with_a_password_in_its_address_was_installed(host, setting):
+    """If the scenario has planted one."""
+    if "package" in host.ansible.get_variables().get("markers", {}):
+        host.check_output(f"{setting('airflow_install_dir')}/venv/bin/python -c 'import marked'")
 
 
 def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, setting, major):
@@ -132,7 +139,7 @@ def written(value):
 
 def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tmp_path):
     """What Airflow knows as a secret is also put where the bundle takes text from: encoded, as it is never found there by itself."""
-    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "pin", "validation", "user", "sudo")}
+    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "package", "pin", "validation", "user", "sudo")}
     leak = "/var/lib/airflow-watchdog/restarts.jsonl"
     there = host.file("/var/lib/airflow-watchdog").exists
     host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (

@@ -239,6 +239,8 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_database_host": "db"}, "airflow_database_password (f): is empty"),
     ({"airflow_lock": "/no/lock"}, "no file /no/lock"), ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
     ({"airflow_constraints": "latest"}, 'valid are "official"'), ({"airflow_constraints": "https://example.com/c.txt"}, None),
+    ({"airflow_extra_packages": ["a @ https://me:horse@x/a.whl", "b @ git+ssh://git@x/b", "c==1"]}, None),
+    ({"airflow_extra_packages": ["a @ git+https://me:horse@x/a"]}, 'airflow_extra_packages (f): "a @ git+https://x/a" has a login in its address'),
     ({"airflow_secrets_source": "aws_ssm"}, 'airflow_secrets_name (f): is ""; airflow_secrets_source (f) is aws_ssm'),
     ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "airflow/prod"}, "such as /airflow/prod"),
     ({"airflow_secrets_source": "aws_ssm", "airflow_secrets_name": "/airflow/prod/"}, "such as /airflow/prod"),

@@ -73,6 +73,8 @@ class Build:
         self.installers = directory / "opt/installers"
         self.inputs = self.templar.template(trust_as_template("{{ __airflow_build_inputs }}"))
         self.release = self.templar.template(trust_as_template("{{ __airflow_release_dir | trim }}"))
+        names = ("pin", "constraints", "packages")
+        self.given = {name: pathlib.Path(f"{self.inputs}.{name}.txt").read_text(encoding="utf-8") for name in names}
 
     def script(self):
         """The script, as a host gets it."""
@@ -105,16 +107,18 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
                             "-r", f"{next(build.installers.glob(installer + '-*.txt'))}"]
     python = ["--python", f"{build.release}/bin/python"]
     begin = ["uv", "pip", "install", "--compile-bytecode", *python] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
-    constraint = ["--constraint", {"version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt",
-                                   "URL": "https://example.com/c.txt"}.get(pin, f"{build.inputs}.constraints.txt")]
+    constraint = ["--constraint", f"{build.inputs}.constraints.txt"]
+    url = {"version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt", "URL": "https://example.com/c.txt"}.get(pin)
+    assert not url or build.given["constraints"] == f"--constraint {url}"
     main = asked.pop(0)
     if pin == "lock":
         assert main == [*begin, "--require-hashes", "-r", f"{build.inputs}.pin.txt", *places]
-        assert pathlib.Path(f"{build.inputs}.pin.txt").read_text(encoding="utf-8") == LOCK
+        assert build.given["pin"] == LOCK
     else:
         assert main == [*begin, "apache-airflow[amazon,celery,hashicorp,postgres,statsd,fab]==3.3.2", "apache-airflow-core[gunicorn]==3.3.2", "authlib",
                         "apache-airflow-providers-amazon[aiobotocore,s3fs]", *constraint, *places]
-    assert asked == ([[*begin, "pandas==2.3.3", "odd name @ https://x/y.whl", *constraint, *places]] if extras else [])
+    assert asked == ([[*begin, "-r", f"{build.inputs}.packages.txt", *constraint, *places]] if extras else [])
+    assert build.given["packages"].splitlines()[1:] == (["pandas==2.3.3", "odd name @ https://x/y.whl"] if extras else [])
     # The proof of it is the last call, after which release.json would be there. Then the installer's cache is flushed.
     flushed = [["sync", "--file-system", "/var/cache/airflow/uv"]] if installer == "uv" else []
     assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
@@ -135,14 +139,28 @@ def test_builds_of_two_releases_share_no_file(tmp_path):
     assert {pathlib.Path(path).name[:3] for path in both} == {"uv-"}
 
 
-@pytest.mark.parametrize("pin", ["airflow_lock", "airflow_constraints"])
-def test_a_pin_that_names_an_index_with_its_password_is_for_root_only(tmp_path, pin):
-    path = tmp_path / "site.txt"
-    path.write_text("--index-url https://ann:hush@mirror.example.com/simple\napache-airflow==3.3.2\n", encoding="utf-8")
-    build = Build(tmp_path, **{pin: str(path)})
+PASSWORDS = {"index": {"airflow_index_url": "https://ann:hush@mirror.example.com/simple"},
+             "lock": {"airflow_lock": "site.txt"}, "constraints": {"airflow_constraints": "site.txt"},
+             "address": {"airflow_constraints": "https://ann:hush@mirror.example.com/c.txt"},
+             "package": {"airflow_extra_packages": ["odd @ https://ann:hush@mirror.example.com/odd.whl"]}}
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+@pytest.mark.parametrize("given", PASSWORDS.values(), ids=PASSWORDS)
+def test_the_password_of_an_index_is_for_root_only_and_gone_after_the_build(tmp_path, given, installer):
+    """Every user of the host can read the arguments of a process."""
+    (tmp_path / "site.txt").write_text("--index-url https://ann:hush@mirror.example.com/simple\napache-airflow==3.3.2\n", encoding="utf-8")
+    given = {"airflow_lock": str(tmp_path / "lock.txt"), **given}
+    build = Build(tmp_path, airflow_installer=installer,
+                  **{name: str(tmp_path / value) if value == "site.txt" else value for name, value in given.items()})
     files = build.templar.template(trust_as_template("{{ __airflow_build_files }}"))
     holding = [file for file in files if "hush" in file.get("content", "")]
-    assert [(file["mode"], file["secret"]) for file in holding] == [("0600", True)] * 2
+    assert holding and {(file["mode"], file["secret"]) for file in holding} == {("0600", True)}
+    assert "hush" not in build.script()
+    assert build.run() and "hush" not in build.calls_file.read_text(encoding="utf-8")
+    # Airflow is configured after the build.
+    gone = [file["path"] for file in build.templar.template(trust_as_template("{{ __airflow_files_gone }}"))]
+    assert {file["path"] for file in holding} <= set(gone)
     # Each run sees to the directory, so a pin of an earlier release is closed on a host that builds nothing.
     for name in ("__airflow_build_files", "__airflow_directories"):
         found = build.templar.template(trust_as_template("{{ %s }}" % name))

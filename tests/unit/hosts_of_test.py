@@ -21,8 +21,8 @@ PATHS = {
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
-def play(directory, hosts, tasks, variables, limit=""):
-    """Return how ansible-playbook ended. Host "gone" refuses connections."""
+def play(directory, hosts, tasks, variables, limit="", **groups):
+    """Return how ansible-playbook ended. Host "gone" refuses connections. A group that is not given has all hosts."""
     inventory, playbook = directory / "hosts.json", directory / "play.yml"
     variables = {
         "airflow_user": "root",
@@ -42,8 +42,8 @@ def play(directory, hosts, tasks, variables, limit=""):
                         "ansible_become": False,
                     },
                 },
-                "airflow_dag_processor": {"hosts": dict.fromkeys(hosts, {})},
-                "airflow_scheduler": {"hosts": dict.fromkeys(hosts, {})},
+                "airflow_dag_processor": {"hosts": dict.fromkeys(groups.get("airflow_dag_processor", hosts), {})},
+                "airflow_scheduler": {"hosts": dict.fromkeys(groups.get("airflow_scheduler", hosts), {})},
             }
         ),
         encoding="utf-8",

@@ -125,7 +125,7 @@ class Run:
 
     def __init__(self, seconds, answers=()):
         self.time, self.end, self.answers, self.renewals, self.ended = 0, seconds, list(answers), [], []
-        action.keep(self.renew, lambda: self.ended.append("given back"), lambda: self.time < self.end, lambda: self.ended.append("lost"),
+        action.keep(self.renew, lambda: self.ended.append("given back"), lambda: self.time < self.end, lambda _why: self.ended.append("lost"),
                     wait=self.wait, clock=lambda: self.time)
 
     def wait(self, seconds):
@@ -134,8 +134,8 @@ class Run:
     def renew(self):
         self.renewals.append(self.time)
         answer = self.answers.pop(0) if self.answers else "renew"
-        if answer == "no answer":
-            raise AnsibleActionFail("the host does not answer")
+        if isinstance(answer, BaseException):
+            raise answer
         return {"done": answer}
 
 
@@ -145,10 +145,40 @@ def test_a_task_of_hours_does_not_cost_the_lock():
     assert run.ended == ["given back"]
 
 
-def test_a_host_that_is_away_for_a_moment_is_asked_again():
-    run = Run(120, ["no answer", "no answer"])
+# The host, Ansible's templates and the connection plugin may each fail in a way of their own.
+FAILURES = [AnsibleActionFail("the host does not answer"), OSError("no file descriptor is left"), SystemExit(1), action.NoAnswer()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_host_that_is_away_for_a_moment_is_asked_again(failure):
+    run = Run(120, [failure, failure])
     assert run.renewals[:3] == [30, 35, 40]
     assert run.ended == ["given back"]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_who_cannot_renew_the_lock_ends_before_another_run_may_take_it(failure):
+    run = Run(3600, [failure] * 3600)
+    assert run.ended == ["lost"]
+    # Its last question may take so long, and the run has a second to say why it ends.
+    assert action.LEASE / 2 < run.time < action.LEASE - action.ANSWER - 1
+
+
+def test_a_controller_that_slept_keeps_a_lock_that_nobody_took():
+    class Laptop(Run):
+        def wait(self, seconds):
+            self.time += 3600 if self.time == 60 else seconds
+
+    assert Laptop(2 * 3600).ended == ["given back"]
+
+
+def test_a_question_that_hangs_is_no_answer():
+    begin = time.monotonic()
+    with pytest.raises(action.NoAnswer):
+        action.within(0.2, lambda: time.sleep(30))
+    assert time.monotonic() - begin < 10
+    assert action.within(30, lambda: "the answer") == "the answer"
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_who_has_lost_the_lock_keeps_it_no_longer():
@@ -225,7 +255,7 @@ class Controller:
         for name in [*names, "module_utils/airflow_environment_lock.py"]:
             (directory / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "plugins" / name, directory / "plugins" / name)
-        self.change("action", "LEASE, RENEW, RETRY, LOOK = 300, 30, 5, 0.125", "LEASE, RENEW, RETRY, LOOK = 300, 0.3, 0.1, 0.1")
+        self.change("action", "RENEW, ANSWER, RETRY, LOOK = 240, 30, 30, 5, 0.125", "RENEW, ANSWER, RETRY, LOOK = 240, 0.3, 30, 0.1, 0.1")
         self.change("module_utils", f'PATH = "{program.PATH}"', f'PATH = "{self.path}"')
         (directory / "site.yml").write_text(PLAYBOOK)
 
@@ -314,6 +344,20 @@ def test_a_run_that_has_lost_it_ends(controller):
     assert first.returncode != 0
     assert "went to another run" in " ".join(output.split())
     assert controller.holder()["token"] == "another"
+
+
+@pytest.mark.parametrize("program_on_host", [None, "import time; time.sleep(60)"], ids=["an unexpected exception", "no answer"])
+def test_a_run_that_cannot_renew_it_ends(controller, program_on_host):
+    controller.change("action", "LOOK = 240, 0.3, 30", "LOOK = 10, 0.3, 5")
+    first = controller.start("first", 60)
+    controller.begun("first")
+    held = controller.path.read_text()
+    path = controller.directory / "plugins/module_utils/airflow_environment_lock.py"
+    path.unlink() if program_on_host is None else path.write_text(program_on_host, encoding="utf-8")
+    output = first.communicate(timeout=50)[0]
+    assert first.returncode != 0
+    assert "could not be renewed" in " ".join(output.split())
+    assert controller.path.read_text() == held
 
 
 def test_a_dry_run_takes_nothing(controller):

@@ -101,6 +101,58 @@ def test_network_settings_are_passed_only_where_set(bench, monkeypatch):
     assert bench.network() == {"UV_DEFAULT_INDEX": "https://pypi.example.org/simple", "PIP_INDEX_URL": "https://pypi.example.org/simple"}
 
 
+class Hosts:
+    """What Docker is asked, of hosts whose caches have this size."""
+
+    def __init__(self, bench, monkeypatch, size):
+        self.size, self.environments = size, []
+        monkeypatch.setattr(bench, "start_host", lambda _image, _cache=None: None)
+        monkeypatch.setattr(bench, "run", self.run)
+        monkeypatch.setattr(bench, "on_host", self.on_host)
+
+    def run(self, argv, _log=None, **_options):
+        return f"{self.size}\n" if "du -sm" in argv[-1] else ""
+
+    def on_host(self, argv, _log, user="root", env=None):
+        self.environments.append(env)
+        return {"seconds": 1, "steps": []}
+
+
+def test_the_tutorial_downloads_nothing_where_packages_are_called_cached(bench, monkeypatch):
+    hosts = Hosts(bench, monkeypatch, 400)
+    args = argparse.Namespace(image="debian")
+    for cached in (False, True):
+        bench.measure_seed("3.3.2", "https://example.com/c.txt", args, None, "volume", cached)
+    cold, warm = hosts.environments
+    assert warm["PIP_NO_INDEX"] == "1" and warm["PIP_FIND_LINKS"] == bench.WHEELS
+    assert not {"PIP_NO_INDEX", "PIP_FIND_LINKS"} & cold.keys()
+
+
+def test_each_cold_run_of_the_tutorial_leaves_its_wheels_to_the_warm_one(bench, monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(bench, "WORK", tmp_path)
+    monkeypatch.setattr(bench, "empty_when_free", lambda volume: done.append(f"empty {volume}"))
+    monkeypatch.setattr(bench, "measure_seed", lambda *arguments: done.append(arguments[-1]) or {"seconds": 1, "steps": []})
+    monkeypatch.setattr(bench, "keep_wheels", lambda _log: done.append("keep"))
+    bench.repetition(1, argparse.Namespace(only=["seed3"], airflow="3.3.2"), {"seed3": ""}, {})
+    assert done == [f"empty {bench.CACHES['seed3']}", False, "keep", True]
+
+
+@pytest.mark.parametrize("only", ["seed3", "site", "floor"])
+def test_a_row_without_cached_packages_is_not_called_cached(bench, monkeypatch, tmp_path, only):
+    Hosts(bench, monkeypatch, 1)
+    monkeypatch.setattr(bench, "WORK", tmp_path)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    for name in ("empty_when_free", "keep_wheels"):
+        monkeypatch.setattr(bench, name, lambda _argument: None)
+    for name in ("measure_site", "measure_floor"):
+        monkeypatch.setattr(bench, name, lambda _args, _log: {"seconds": 1, "tasks": 1, "changed": 0, "steps": []})
+    results = {}
+    with pytest.raises(bench.BenchError, match="holds 1 MB"):
+        bench.repetition(1, argparse.Namespace(only=[only], airflow="3.3.2", image="debian"), {"seed3": "https://example.com"}, results)
+    assert not [key for key in results if key.endswith("warm")]
+
+
 @pytest.fixture(scope="module")
 def restart():
     loader = importlib.machinery.SourceFileLoader("bench_restart", str(ROOT / "bench/restart"))
@@ -114,12 +166,12 @@ def test_restarts_are_judged_by_the_worst_of_them(restart, monkeypatch):
     args = argparse.Namespace(airflow="3.3.2", stops=3, seed=1, load=0.1)
     results = {"server": [{"stop": stop, "away": 4.0, "restart": 5.0} for stop in (0.5, 0.6, 0.9)],
                "triggerer": [{"stop": 1.0, "away": 0.1, "restart": 3.0}] * 3,
-               "all": [{"stop": 2.0, "away": away, "restart": 9.0} for away in (5.0, 5.5, 6.1)]}
+               "all": [{"stop": 2.0, "away": 4.0, "restart": seconds} for seconds in (5.0, 5.5, 6.1)]}
     text = restart.table(args, results)
     assert "| the API server | 0.6 | 0.9 | 4.0 | 4.0 | 5.0 | 5.0 |" in text
     assert "| the triggerer | 1.0 | 1.0 | - | - | 3.0 | 3.0 |" in text
-    assert "| restart of the API server: the UI is away for at most 5 s | worst 4.0 s, median 4.0 s | met |" in text
-    assert "| restart of all components: the UI is away for at most 6 s | worst 6.1 s, median 5.5 s | **missed** |" in text
+    assert "| a whole restart of the API server takes at most 5 s | worst 5.0 s, median 5.0 s | met |" in text
+    assert "| a whole restart of all components takes at most 6 s | worst 6.1 s, median 5.5 s | **missed** |" in text
 
 
 def test_the_readme_has_a_place_for_restarts(restart):

@@ -53,7 +53,7 @@ def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
     done = subprocess.run(["sh", "-c", f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' < {PROGRAM}; exit $?", f"{tmp_path}/venv"],
                           text=True, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), done
+    assert (done.returncode, done.stdout.partition("[")[0]) == (0, "not asked: "), done
 
 
 def test_it_says_not_yet_while_something_is_left(tmp_path, sleeper):
@@ -103,21 +103,59 @@ def test_a_process_of_a_container_is_none_of_airflow(monkeypatch, tmp_path, slee
     assert left.left_processes("no-such-user", str(tmp_path)) == ([], [])
 
 
-@pytest.mark.parametrize(("said", "rows"), [
-    ('connection to server at "127.0.0.1", port 5432 failed: Connection refused', []),
+def gives(directory, url):
+    """A host with this URL of its database."""
+    (directory / "secrets").mkdir()
+    (directory / "secrets/sql_alchemy_conn").write_text(url, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("said", "answer"), [
     ("connection to server failed: FATAL:  the database system is starting up", []),
     ('connection to server failed: FATAL:  database "airflow" does not exist', []),
-    ('connection to server failed: FATAL:  password authentication failed for user "airflow"', "reason"),
-    ("connection to server failed: FATAL:  sorry, too many clients already", "reason"),
+    ('connection to server at "192.0.2.1", port 5432 failed: Connection refused', "connection to server at"),
+    ('connection to server failed: FATAL:  password authentication failed for user "airflow"', "refused: connection"),
+    ("connection to server failed: FATAL:  sorry, too many clients already", "refused: connection"),
 ])
-def test_a_server_that_refuses_to_answer_is_no_proof(monkeypatch, tmp_path, said, rows):
+def test_a_server_that_did_not_answer_is_no_proof(monkeypatch, tmp_path, said, answer):
     """On a host that has no server of its own to ask."""
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://airflow:x@db.example.com/airflow", encoding="utf-8")
+    gives(tmp_path, "postgresql+psycopg2://airflow:x@db.example.com/airflow")
     psycopg2 = pytest.importorskip("psycopg2")
 
     def connect(*_arguments, **_options):
         raise psycopg2.OperationalError(said)
 
     monkeypatch.setattr(psycopg2, "connect", connect)
-    assert left.sessions(tmp_path) == (said if rows == "reason" else [])
+    found = left.sessions(tmp_path)
+    assert found == [] if answer == [] else found.startswith(answer) and said in found
+
+
+def test_a_host_that_cannot_ask_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(left, "left_processes", lambda _user, _directory: ([], []))
+    left.main("airflow", "/opt/airflow", str(tmp_path), "{}")
+    assert capsys.readouterr().out.startswith("not asked: ") and "sql_alchemy_conn" in left.sessions(tmp_path)
+    gives(tmp_path, "postgresql+psycopg2://airflow:hush@db.example.com/airflow")
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    left.main("airflow", "/opt/airflow", str(tmp_path), "{}")
+    said = capsys.readouterr().out
+    assert said.startswith("not asked: ") and "psycopg2" in said and "hush" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become user postgres")
+def test_without_psycopg2_the_superuser_of_this_hosts_server_is_told(monkeypatch, tmp_path, postgresql):
+    """As where the virtualenv is broken."""
+    gives(tmp_path, postgresql)
+    directory = postgresql.partition("host=")[2]
+    as_airflow = ["psql", "--no-psqlrc", "--host", directory, "--username=airflow", "--dbname=postgres", "--command"]
+    subprocess.run([*as_airflow, "CREATE ROLE postgres SUPERUSER LOGIN"], check=True)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.setattr(left, "SOCKETS", directory)
+    assert left.sessions(tmp_path) == []
+    with subprocess.Popen([*as_airflow, "SELECT pg_sleep(60)"]) as client:
+        try:
+            end = time.monotonic() + 30
+            while not left.sessions(tmp_path) and time.monotonic() < end:
+                time.sleep(0.1)
+            ((pid, role, program, address),) = left.sessions(tmp_path)
+        finally:
+            client.kill()
+    assert pid.isdigit() and (role, program, address) == ("airflow", "psql", "")

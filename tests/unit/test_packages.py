@@ -78,6 +78,21 @@ def test_a_host_that_is_gone_is_asked_nothing_more():
     assert result["unreachable"] and len(run) == 1
 
 
+@pytest.mark.parametrize("manager", ["apt", "dnf"])
+def test_needrestart_restarts_nothing(monkeypatch, manager):
+    """Its hook of apt ends at once where the environment has this variable."""
+    environments = []
+
+    def module(self, _name, args, task_vars):
+        environments.append({})
+        self._compute_environment_string(environments[-1])
+        return {"stdout": "[]"} if "argv" in args else OK
+
+    monkeypatch.setattr(packages.ActionModule, "module", module)
+    install([], manager=manager)
+    assert environments and all(environment == {"NEEDRESTART_SUSPEND": "1"} for environment in environments)
+
+
 def test_lists_can_be_asked_for_anew():
     assert install([OK], cache_valid_time=0)[1][0][1]["cache_valid_time"] == 0
 

@@ -3,22 +3,26 @@
 left.py USER INSTALL_DIR CONFIG_DIR ADDRESSES
 
 ADDRESSES is a JSON object: {address: name of the host} of the hosts that stop together. The exit code is 0 if nothing is left. It is 75 ("not yet")
-if something is left; then the last line of standard output names each process and each session. The database has no sessions if it does not answer.
-A host without psycopg2 or without the URL of the database does not ask. The other hosts do. If the server refuses to answer, a host that has the
-server asks as its superuser. Any other host prints "not asked: " and the reason.
+if something is left; then the last line of standard output names each process and each session. A host that has the server asks as its superuser if
+Airflow's role cannot: without psycopg2, as where the virtualenv is broken, or if the server refuses. If nobody told this host who uses the database,
+a line begins with "not asked: " and has the reason. It begins with "not asked: refused: " if there is a server and it refuses to answer.
 """
 
 import json
 import os
 import pwd
+import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 # This program's own sessions, which several hosts have at the same time.
 NAME = "airflow-left"
 # Units of role logrotate. They run as Airflow's user, read the journal and never use the database.
 APART = ("airflow-component-logs.service", "airflow-groom-logs.service")
+# Where the superuser of the server, user postgres of the system, is let in.
+SOCKETS = "/var/run/postgresql"
 # A role that is neither Airflow's own nor a superuser may only look, as a monitoring system does. Its sessions change nothing.
 # PostgreSQL hides the type of another role's session.
 SESSIONS = """
@@ -96,23 +100,27 @@ def left_processes(user, install_dir):
 
 
 def sessions(config_dir):
-    """Return the rows of SESSIONS, or the reason for which the server did not tell them."""
+    """Return the rows of SESSIONS, or the reason for which nobody has told them."""
+    try:
+        url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
+    except OSError as error:
+        return str(error)
     try:
         import psycopg2
 
-        url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
-    except (ImportError, OSError):
-        return []
-    try:
         return ask(psycopg2, url)
+    except ImportError as error:
+        reason = str(error)
     except psycopg2.OperationalError as error:
         reason = str(error).strip()
-    # What a server says for itself begins with FATAL. One that starts, and a database that does not exist, have no sessions.
-    if "FATAL" not in reason or "the database system is" in reason or "does not exist" in reason:
-        return []
+        # A server that starts, and a database that does not exist, have no sessions.
+        if "the database system is" in reason or "does not exist" in reason:
+            return []
+        # What a server says for itself begins with FATAL.
+        reason = f"refused: {reason}" if "FATAL" in reason else reason
     try:
-        return ask_as_superuser(psycopg2, psycopg2.extensions.parse_dsn(url))
-    except (psycopg2.OperationalError, KeyError, OSError, ValueError):
+        return ask_as_superuser(url)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return reason
 
 
@@ -127,25 +135,20 @@ def ask(psycopg2, url):
         connection.close()
 
 
-def ask_as_superuser(psycopg2, address):
-    """The same over the socket of this host's server. Its superuser is let in as the user postgres of the system."""
-    number = pwd.getpwnam("postgres").pw_uid
-    if address.get("host", "") not in ("", "localhost", "127.0.0.1", "::1"):
+def ask_as_superuser(url):
+    """The same by psql, which every server has, over the socket of this host's server."""
+    address = urlsplit(url)
+    host = parse_qs(address.query).get("host", [address.hostname or ""])[0]
+    if host not in ("", "localhost", "127.0.0.1", "::1") and not host.startswith("/"):
         raise ValueError("another host's server")
-    own = os.geteuid()
-    os.seteuid(number)
-    try:
-        connection = psycopg2.connect(
-            host="/var/run/postgresql", port=address.get("port", "5432"), dbname=address["dbname"], user="postgres", connect_timeout=5, application_name=NAME)
-    finally:
-        os.seteuid(own)
-    try:
-        with connection, connection.cursor() as cursor:
-            # Airflow's role is not the current user here.
-            cursor.execute(SESSIONS.replace("current_user", "%s"), (NAME, address["user"]))
-            return cursor.fetchall()
-    finally:
-        connection.close()
+    # Airflow's role is not the current user here.
+    question = SESSIONS.replace("%s", ":'name'").replace("current_user", ":'role'")
+    command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--no-align", "--tuples-only", "--field-separator=\t", "--set=ON_ERROR_STOP=1",
+               f"--set=name={NAME}", f"--set=role={unquote(address.username or '')}", f"--host={SOCKETS}", f"--port={address.port or 5432}",
+               f"--dbname={unquote(address.path[1:])}"]
+    answer = subprocess.run(command, input=question, text=True, capture_output=True, check=True, timeout=10, cwd="/",
+                            env={**os.environ, "PGAPPNAME": NAME, "PGCONNECT_TIMEOUT": "5"})
+    return [line.split("\t") for line in answer.stdout.splitlines()]
 
 
 def left_sessions(rows, addresses):
