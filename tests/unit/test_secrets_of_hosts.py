@@ -293,6 +293,25 @@ def test_no_key_is_made_for_a_database_that_holds_values_of_another_one(fleet, w
     assert fleet.secret("a", "fernet_key") == A
 
 
+@pytest.mark.parametrize(("databases", "answers", "refused"), [
+    (["16384"], 'echo "connection refused" >&2; exit 2', True),
+    # Only what a new cluster has.
+    (["1", "4", "5"], 'echo "connection refused" >&2; exit 2', False),
+    # A server that answers has no database of Airflow.
+    (["16384"], "exit 0", False),
+])
+def test_no_key_is_made_while_a_server_with_databases_is_stopped(fleet, tmp_path, databases, answers, refused):
+    fleet.program("bin/runuser", 'shift 3; exec "$@"')
+    fleet.program("bin/psql", answers)
+    for number in databases:
+        (tmp_path / "data/15/main/base" / number).mkdir(parents=True)
+        (tmp_path / "data/15/main/base" / number / "PG_VERSION").touch()
+    done = fleet.run("a", __airflow_secrets_clusters=[str(tmp_path / "data"), str(tmp_path / "absent")])
+    assert (done.rc != 0) is refused, done.output
+    assert (fleet.secret("a", "fernet_key") is None) is refused
+    assert not refused or "gives no answer: connection refused" in done.text and "systemctl start postgresql" in done.text, done.output
+
+
 def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
     assert fleet.run("a").rc == 0
     names = ("fernet_key", "jwt_secret", "admin_password")
