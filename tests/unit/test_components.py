@@ -465,6 +465,20 @@ def test_started_is_said_of_the_own_row_only(components, metadata, monkeypatch, 
     assert json.loads((tmp_path / "runtime/beats").read_text(encoding="utf-8")) == [0, *own]
 
 
+def test_a_row_that_is_older_than_the_wait_ends_it_if_it_is_of_this_start(components, metadata, monkeypatch, tmp_path):
+    """On a busy host the component may be ready long before the program that waits for it runs."""
+    monkeypatch.setattr(components, "current", lambda *_: ("", ""))
+    monkeypatch.setattr(components, "changed_since", lambda *_: False)
+    monkeypatch.setattr(components.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(components.time, "sleep", lambda _seconds: pytest.fail("it waits"))
+    ten_seconds_ago = time.time() - 10
+    os.utime(tmp_path / "runtime", (ten_seconds_ago, ten_seconds_ago))
+    metadata.beats("one", started=30)
+    own = metadata.beats("one", started=8)
+    components.wait("triggerer")
+    assert json.loads((tmp_path / "runtime/beats").read_text(encoding="utf-8")) == [0, own]
+
+
 def test_a_scheduler_whose_port_answers_has_to_beat_too(components, metadata, monkeypatch):
     """The port answers for the newest row of the host, which after a kill is for half a minute the row of the process before."""
     scheduler = {"unit": "airflow-scheduler", "job_type": "SchedulerJob", "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}}
