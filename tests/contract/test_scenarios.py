@@ -80,11 +80,17 @@ def test_tasks_at_which_runs_are_interrupted_exist():
     script = (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8")
     points = dict(re.findall(r'^    \("(.+)", \d+, (KILL|POWER|CONNECTION)\),$', script, re.MULTILINE))
     assert len(points) > 5 and [point for point in points if not any(point in name for name in names)] == []
-    each_kind = re.findall(r'"(.+?)"', re.search(r"^EACH_KIND = \{\n(.*?)^\}", script, re.MULTILINE | re.DOTALL)[1])
-    assert len(each_kind) < len(points)
     # As the scenario and docs/testing.md say.
-    assert collections.Counter(points[point] for point in each_kind) == {"POWER": 3, "CONNECTION": 2, "KILL": 1}
     assert collections.Counter(points.values()) == {"POWER": 4, "CONNECTION": 2, "KILL": 6}
+
+
+def long_only():
+    """Scenarios that no ordinary run of bin/test contains."""
+    return re.search(r"^LONG_ONLY=\((.*)\)$", (ROOT / "bin/test").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
+
+
+def test_a_scenario_outside_the_ordinary_run_has_a_long_part():
+    assert [name for name in long_only() if not any(part.scenarios == (name,) for part in PARTS.values())] == []
 
 
 def marked():
@@ -104,7 +110,7 @@ def test_each_long_test_belongs_to_a_part_whose_scenario_runs_its_file():
 def test_each_part_has_scenarios_and_marks_tests_or_makes_its_scenario_differ():
     assert not [scenario for part in PARTS.values() for scenario in part.scenarios if not (ROOT / "molecule" / scenario / "molecule.yml").is_file()]
     differ = set(re.findall(r'PART [!=]= "(.+?)"', "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/molecule").glob("*.py"))))
-    differ |= {name for name, part in PARTS.items() if part.environment}
+    differ |= {name for name, part in PARTS.items() if part.environment or set(part.scenarios) <= set(long_only())}
     assert set(PARTS) == differ | set().union(*marked().values())
 
 

@@ -15,8 +15,7 @@ from killed import noticed, run_until, run_without_connection
 HOST = "airflow-interrupted"
 # A task's name, the seconds after its start that the run is interrupted, and how: KILL ends ansible-playbook with SIGKILL, POWER also stops every process
 # of the host, and CONNECTION ends only the SSH sessions, so that ansible-playbook must notice. Ansible opens a lost connection again for the next task: it
-# says UNREACHABLE for a task that runs meanwhile, and these take seconds. An ordinary run has the points of EACH_KIND, the long part "interrupted" all of
-# them.
+# says UNREACHABLE for a task that runs meanwhile, and these take seconds.
 KILL, POWER, CONNECTION = "killed", "without power", "without its connection"
 POINTS = [
     # In the middle of the work of dpkg.
@@ -37,14 +36,6 @@ POINTS = [
     # The start goes on.
     ("Start or restart them together", 3, CONNECTION),
 ]
-EACH_KIND = {
-    # Without power: dpkg, the build in the background, the schema.
-    "Install the system packages", "Begin to build the virtualenv", "Begin to bring the schema up to date",
-    # Without a connection: the build goes on by itself; services start.
-    "Wait for the virtualenv", "Start or restart them together",
-    # Killed: a file is written.
-    "Write the secrets",
-}
 
 
 def lose_connection():
@@ -58,8 +49,6 @@ def main(inventory):
     command = ["ansible-playbook", "-i", inventory, "site.yml"]
     delay_of = long_run.delays(long_run.SEED)
     for point, seconds, how in POINTS:
-        if long_run.PART != "interrupted" and point not in EACH_KIND:
-            continue
         delay = delay_of(seconds)
         begin = time.monotonic()
         if how == CONNECTION:

@@ -66,7 +66,7 @@ def test_the_release_says_where_it_comes_from(project, host):
     assert (release.user, release.mode) == ("root", 0o750)
 
 
-@BOTH
+@ON_3
 def test_a_new_version(project, api):
     assert answer(api, "stays")[0] == 1
     project.write("include/lib.py", "VERSION = 2\n")
@@ -102,7 +102,7 @@ with DAG("turns", start_date=datetime(2024, 1, 1), schedule=None, catchup=False,
 '''
 
 
-@BOTH
+@ON_3
 def test_a_broken_version_is_refused_with_file_and_line(project, tmp_path):
     before = project.current(), project.releases()
     for name, (text, _said) in BROKEN.items():

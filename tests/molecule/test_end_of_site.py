@@ -60,6 +60,7 @@ def test_a_run_that_changed_something_tells_what_comes_next(host, setting, chang
     assert subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout == password
 
 
+@pytest.mark.long("site")
 def test_a_source_that_waits_for_a_deploy_is_named(change, tmp_path):
     (tmp_path / "mine.py").write_text("# A DAG of mine.\n", encoding="utf-8")
     done = play("../site", airflow_dags_source=str(tmp_path))
@@ -68,7 +69,7 @@ def test_a_source_that_waits_for_a_deploy_is_named(change, tmp_path):
     assert f"airflow_dags_source {tmp_path} has other files" in said and "deploy_dags.yml" in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["--check"]])
+@pytest.mark.parametrize("arguments", [[], pytest.param(["--check"], marks=pytest.mark.long("site"))])
 def test_a_run_that_changed_nothing_and_a_dry_run_tell_nothing(host, elsewhere, arguments):
     if arguments:
         host.check_output("rm -f /etc/logrotate.d/airflow")
@@ -79,6 +80,7 @@ def test_a_run_that_changed_nothing_and_a_dry_run_tell_nothing(host, elsewhere, 
         assert not play("observability").failed
 
 
+@pytest.mark.long("site")
 def test_a_virtualenv_that_was_never_built_is_not_switched_to(host, setting):
     """Tag configure leaves out the build. Another package makes another virtualenv necessary."""
     install, changed = setting("airflow_install_dir"), {"airflow_extra_packages": ["six==1.17.0"]}

@@ -68,6 +68,7 @@ def test_a_key_that_does_not_open_the_database_is_refused_before_anything_change
     assert (COPY / "fernet_key").read_text(encoding="utf-8") == copied and other not in done.output
 
 
+@pytest.mark.long("site")
 @pytest.mark.usefixtures("kept_aside")
 def test_the_database_is_asked_where_no_copy_tells_that_the_key_is_another_one(host, key_file):
     host.check_output(f"printf %s {Fernet.generate_key().decode()} > {key_file}")
@@ -84,6 +85,7 @@ def test_no_key_is_made_while_the_database_holds_encrypted_values(host, key_file
     assert not host.file(key_file).exists
 
 
+@pytest.mark.long("site")
 @pytest.mark.usefixtures("key_file")
 def test_a_key_of_the_inventory_that_does_not_open_the_database_is_refused(held):
     before = held()
@@ -92,6 +94,7 @@ def test_a_key_of_the_inventory_that_does_not_open_the_database_is_refused(held)
     assert done.changed == 0 and held() == before
 
 
+@pytest.mark.long("site")
 def test_what_moves_with_the_configuration_directory(host, held, setting):
     moved, drained = ELSEWHERE[0], f"{setting('airflow_config_dir')}/drained"
     before = held()
@@ -110,6 +113,7 @@ def test_what_moves_with_the_configuration_directory(host, held, setting):
     assert play("airflow").changed == 0
 
 
+@pytest.mark.long("site")
 def test_the_dag_release_moves_with_the_installation_directory(host, setting, tmp_path):
     """And is not what the source has by now."""
     moved, here = ELSEWHERE[1], f"{setting('airflow_install_dir')}/dags"

@@ -47,6 +47,7 @@ def test_it_is_shown_and_waited_for(host, holder):
     assert process.returncode == 0 and "waits for apt" in said, said
 
 
+@pytest.mark.long("site")
 @pytest.mark.parametrize("holder", [LISTS], indirect=True)
 def test_it_is_named_where_it_takes_too_long(host, holder):
     with install(host, 10) as process:

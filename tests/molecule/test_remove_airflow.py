@@ -13,9 +13,8 @@ import pytest
 from conftest import host_name
 from playbook import kill, play
 
-# An ordinary run removes Airflow once. Part removal installs again, removes the rest, and clears a half-installed host.
-pytestmark = pytest.mark.long("removal", ordinary=True)
-AFTERWARDS = pytest.mark.long("removal")
+# An ordinary run removes Airflow in scenario new_user.
+pytestmark = pytest.mark.long("removal")
 
 # What packages and the system make for themselves, besides the files that dpkg lists.
 NOT_OURS = re.compile(
@@ -205,13 +204,11 @@ def test_an_airflow_that_was_installed_by_hand_is_refused_whole_and_left_as_it_i
         host.run(f"sh <<'COMMANDS'\n{CLEAR}\nCOMMANDS")
 
 
-@AFTERWARDS
 def test_a_second_run_changes_nothing(confirm):
     done = play("remove_airflow", **confirm)
     assert not done.failed and not done.changed and "There was nothing of Airflow" in done.text, done.output
 
 
-@AFTERWARDS
 def test_it_is_installed_again_and_reads_the_connections_of_before(host):
     done = play("../site")
     assert not done.failed, done.output
@@ -220,7 +217,6 @@ def test_it_is_installed_again_and_reads_the_connections_of_before(host):
     assert "Next:" in done.output.split("PLAY RECAP")[1]
 
 
-@AFTERWARDS
 def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
     backups = host.file("/var/backups/airflow").listdir()
     done = play("remove_airflow", **confirm, remove_database=True)
@@ -234,7 +230,6 @@ def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
         [name for name in backups if name.endswith(".tar")]) + 2
 
 
-@AFTERWARDS
 def test_the_backups_go_last(host, confirm):
     done = play("remove_airflow", **confirm, remove_backups=True)
     assert not done.failed, done.output
@@ -243,7 +238,6 @@ def test_the_backups_go_last(host, confirm):
     assert pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "copy-of-secrets", "backup_key").exists()
 
 
-@AFTERWARDS
 def test_a_half_installed_host_is_cleared_too(host, confirm, strays):
     kill("../site", "wait | Wait for the virtualenv")
     assert host.file("/opt/airflow/installers").exists

@@ -29,6 +29,7 @@ def tasks(host, setting, api):
     made.remove()
 
 
+@pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_running_task_outlives_an_api_server_that_is_away_for_40_seconds(host, tasks):
     run = tasks.start()
@@ -48,6 +49,7 @@ def seconds_of_stop(host, unit):
     return (ended - told) / 1_000_000
 
 
+@pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_an_idle_triggerer_never_waits_for_a_child_that_has_ended(host):
     """Airflow's wait took ten seconds in six of ten stops, so five stops in a row show the fault nearly always."""
@@ -59,6 +61,7 @@ def test_an_idle_triggerer_never_waits_for_a_child_that_has_ended(host):
     assert left == "1"
 
 
+@pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_a_server_that_nobody_asks_does_not_clear_its_memory_before_it_ends(host, setting):
     """Which takes Python two seconds. bench/restart has the times."""
@@ -93,6 +96,7 @@ def test_a_request_that_runs_is_answered_before_the_server_ends(host, setting):
     assert said.startswith("HTTP/1.1 401"), said
 
 
+@pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_a_server_that_is_stopped_while_it_starts_is_waited_for_seconds_only(host, setting):
     """A SIGTERM that Python drops cost 100 s. Which moment drops it is chance; tests/unit/test_components.py has a process that always does."""
@@ -204,6 +208,7 @@ def test_running_tasks_outlive_a_restart_of_every_component(host, major, tasks, 
     assert "gave up" not in lines and "killed" not in lines
 
 
+@pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_a_database_that_is_late_is_waited_for(host, setting):
     """As on a host that boots beside its database: all is asked to start, and the database is there twenty seconds later."""

@@ -374,6 +374,7 @@ def acme(host, name):
     assert not play("proxy").failed
 
 
+@pytest.mark.long("proxy")
 def test_a_certificate_of_an_acme_server_is_put_in_place_and_renewed_by_its_client(host, name, acme):
     variables = {"reverse_proxy_acme_email": "ops@example.com", "reverse_proxy_acme_server": acme}
 

@@ -8,6 +8,7 @@ from playbook import play
 PASSWORD = "marker-of-the-rotation-3e91"
 
 
+@pytest.mark.long("rotations")
 def test_what_the_old_key_encrypted_is_written_anew_and_opens_with_the_new_one_alone(host, setting, major):
     def held():
         key = host.file(f"{setting('airflow_config_dir')}/secrets/fernet_key").content_string

@@ -267,6 +267,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.long("diagnosis")
 @pytest.mark.parametrize("words", ["wrong", pytest.param("none and wrong", marks=pytest.mark.long("diagnosis"))])
 def test_looking_and_a_word_that_is_not_the_right_one_change_nothing(host, quiet, words):
     asking = {path.stem for path in ROOT.glob("playbooks/runbooks/*.yml") if "-e confirm=" in path.read_text(encoding="utf-8")}

@@ -53,6 +53,7 @@ def test_a_backend_that_cant_be_imported_is_refused_before_the_configuration_is_
     assert marker not in host.file(f"{setting('airflow_config_dir')}/secrets/backend_kwargs").content_string
 
 
+@pytest.mark.long("rotations")
 def test_the_keys_of_sessions_and_tokens_rotate_in_aws(aws, host, setting):
     before = held(aws, setting)
     done = play("rotate_api_secrets", "-vvv", "--diff")

@@ -151,23 +151,24 @@ def test_api_secrets_killed_on_the_way(killed, rotated):
 
 
 @killed_at("Run fernet_key.py rotate")
-def test_fernet_key_killed_on_the_way(killed, rotated, read, stored, delay):
+def test_fernet_key_killed_on_the_way(steps, killed, rotated, read, stored, delay):
     killed("rotate_fernet_key", **GENERATED)
     both = read("fernet_key")
     new, old = both.split(",")
-    # From an inventory the old key is dropped by whoever wrote both.
-    kill("rotate_fernet_key", "Run fernet_key.py prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
-    assert all(Fernet(new).decrypt(value.encode()) for value in stored())
-    # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
-    kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
-    assert read("fernet_key") == both
+    if not steps:
+        # From an inventory the old key is dropped by whoever wrote both.
+        kill("rotate_fernet_key", "Run fernet_key.py prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
+        assert all(Fernet(new).decrypt(value.encode()) for value in stored())
+        # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
+        kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
+        assert read("fernet_key") == both
     before, said = rotated("rotate_fernet_key", "fernet_key", **GENERATED)
     assert "which alone reads them" in said
     assert (read("fernet_key"), old) == (new, before["fernet_key"])
     assert all(Fernet(new).decrypt(value.encode()) for value in stored())
 
 
-@killed_at("Run database_password.py change", "Restart what runs no tasks")
+@killed_at("Run database_password.py change")
 def test_database_password_killed_on_the_way(host, setting, killed, rotated):
     variables = {**GENERATED, "airflow_database_password": ""}
     killed("rotate_database_password", **variables)

@@ -78,6 +78,7 @@ def test_recover_scheduler_reports_refuses_and_mends(host, tasks):
     assert host.service("airflow-watchdog").is_running
 
 
+@pytest.mark.long("stops")
 def test_a_drain_has_a_limit_and_names_what_it_gave_up_on(host, setting, tasks):
     settings = f"{setting('airflow_config_dir')}/components.json"
     run = tasks.start()
@@ -93,6 +94,7 @@ def test_a_drain_has_a_limit_and_names_what_it_gave_up_on(host, setting, tasks):
     assert tasks.end(run) == [("success", 2)]
 
 
+@pytest.mark.long("stops")
 def test_restart_airflow_restarts_all_and_waits_for_tasks(host, tasks):
     own = host.check_output("systemctl show airflow.target --property=Wants --value").split()
     before = {unit: host.check_output(f"systemctl show {unit} --property=MainPID --value") for unit in own}
@@ -181,7 +183,7 @@ def test_the_triggerer_of_another_host_does_not_stand_for_this_one(host, psql, r
     assert host.run(f"{TOOL} health triggerer").rc == 0
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(600, "600 s ahead of"), (-600, "600 s behind")])
+@pytest.mark.parametrize(("seconds", "said"), [(600, "600 s ahead of"), pytest.param(-600, "600 s behind", marks=pytest.mark.long("diagnosis"))])
 def test_another_clock_of_the_database_is_reported_and_makes_no_start_endless(host, psql, restarted, seconds, said):
     """Sessions of Airflow see a clock of the database that differs, as on a server whose clock nobody keeps."""
     psql("CREATE SCHEMA skewed")
@@ -222,6 +224,7 @@ def started_anew(host):
     return {one["Id"]: int(one["NRestarts"]) for one in (dict(line.split("=", 1) for line in block.splitlines()) for block in lines)}
 
 
+@pytest.mark.long("diagnosis")
 def test_a_database_that_is_down_is_no_reason_to_restart(host, setting, watchdog):
     before, by_systemd = restarts(host), started_anew(host)
     ended = "systemctl show airflow-scheduler airflow-dag-processor airflow-triggerer --property=SubState --value | grep . | sort -u"

@@ -46,7 +46,7 @@ def test_a_stop_waits_for_units_and_tasks_and_leaves_nothing(host, setting, task
 
 @pytest.mark.parametrize(("who", "command", "named"), [
     ("postgres", "psql -d airflow -c 'SELECT pg_sleep(600)'", "session {} of role postgres (psql)"),
-    ("airflow", "sleep 600", "process {} of user airflow: "),
+    pytest.param("airflow", "sleep 600", "process {} of user airflow: ", marks=pytest.mark.long("stops")),
 ])
 def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, named):
     """With the pid, so that somebody can end it."""
@@ -66,6 +66,7 @@ def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, name
     wait_until_healthy(host, setting)
 
 
+@pytest.mark.long("stops")
 def test_postgresql_is_restarted_only_after_running_tasks_have_ended(host, setting, tasks):
     """As when a host joins: max_connections grows, which needs a restart. The task of this run has no second try."""
     started = "runuser -u postgres -- psql -Atc 'SELECT pg_postmaster_start_time()'"
@@ -112,6 +113,7 @@ def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, set
     wait_until_healthy(host, setting)
 
 
+@pytest.mark.long("stops")
 def test_a_restore_waits_for_running_tasks_and_nobody_sees_a_database_that_changes(host, setting, tasks, watcher, tmp_path):
     """The task of this run has no second try. Its run is in the database that is replaced, and not in the backup."""
 
