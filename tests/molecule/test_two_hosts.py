@@ -12,6 +12,7 @@ import yaml
 from playbook import play
 
 A, B = "airflow-environment-a", "airflow-environment-b"
+ENVIRONMENT = long_run.PART == "environment"
 # Some lie on one host only, which is not the same in each run.
 SECRETS = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "database_password", "admin_password"]
 
@@ -73,7 +74,8 @@ def before(hosts):
     return {**both[A], **both[B]}, release(hosts[A])
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.long("environment", ordinary=True)
+@pytest.mark.parametrize("number", range(20 if ENVIRONMENT else 3))
 def test_an_environment_stays_one(hosts, before, order, tmp_path, number):
     chance = random.Random(f"{long_run.SEED} {number}")
     names = order(chance)
