@@ -226,9 +226,9 @@ def test_a_worker_without_a_row_in_table_job_drains_too(components, process):
 # As Airflow 3's triggerer: if it is told while its child runs, it may wait for ten seconds. 70 stands for that here.
 TRIGGERER_WITH_CHILD = """
 import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), os._exit(0)))
 child = os.fork()
 if child == 0:
-    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), os._exit(0)))
     time.sleep(60)
 def handler(*_):
     ended, status = os.waitpid(child, os.WNOHANG)
@@ -267,9 +267,9 @@ def test_a_child_that_does_not_stop_is_not_waited_for_longer_than_airflow_would(
 SERVER = """
 import os, signal, socket, sys, time
 port = socket.create_server(("127.0.0.1", 0))
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), open({0!r}, "w").close(), os._exit(0)))
 worker = os.fork()
 if worker == 0:
-    signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), open({0!r}, "w").close(), os._exit(0)))
     time.sleep(60)
 def handler(*_):
     port.close()
