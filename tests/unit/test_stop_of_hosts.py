@@ -6,6 +6,8 @@ import sys
 import hosts_of_test
 import pytest
 
+pytestmark = pytest.mark.playbook
+
 TASKS = [{"ansible.builtin.include_role": {"name": "airflow_services", "tasks_from": "stop.yml"}}]
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$HOSTS_OF_TEST/systemctl"
