@@ -125,3 +125,8 @@ def test_documentation_lists_the_long_parts():
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `--long (\w+)` \| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
     assert [(name, tuple(re.findall(r"\w+", scenarios))) for name, scenarios in rows] == [(name, part.scenarios) for name, part in PARTS.items()]
+
+
+def test_what_runs_playbooks_on_stand_ins_is_left_out_of_the_fast_run():
+    texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/unit/test_*.py")}
+    assert [path.name for path, text in texts.items() if "import hosts_of_test" in text and "\npytestmark = pytest.mark.playbook\n" not in text] == []
