@@ -327,12 +327,13 @@ def test_a_configuration_that_nginx_refuses_is_not_put_in_place(host, browser):
 
 @pytest.fixture(scope="module")
 def other_upstream(host, name):
-    """Another server behind nginx, with the site's own certificate before it: (the run, certificate, key). The next run has Airflow there again."""
+    """Another server behind nginx, with the site's own certificate before it: (the run, certificate, key)."""
     certificate, key = pair(name, 90)
     host.check_output(f"systemd-run --quiet --collect --unit websocket python3 -c {_quote(WEBSOCKET)}")
     yield play("proxy", "-vvv", "--diff", reverse_proxy_upstream="127.0.0.1:18080", reverse_proxy_tls_certificate=certificate,
                reverse_proxy_tls_key=key), certificate, key
     host.check_output("systemctl stop websocket")
+    assert not play("proxy").failed
 
 
 def test_a_websocket_is_opened_and_goes_both_ways(host, name, other_upstream):
