@@ -3,12 +3,12 @@ import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
 import pytest
 import yaml
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]
@@ -97,12 +97,6 @@ class Run:
     def changed_nothing(self):
         assert re.findall(r"changed=(\d+)", self.output) == ["0"], self.output
         assert not (self.site.directory / "opt").exists() and not (self.site.directory / "log").exists()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

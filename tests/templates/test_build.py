@@ -119,6 +119,8 @@ def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, install
                         "apache-airflow-providers-amazon[aiobotocore,s3fs]", *constraint, *places]
     assert asked == ([[*begin, "-r", f"{build.inputs}.packages.txt", *constraint, *places]] if extras else [])
     assert build.given["packages"].splitlines()[1:] == (["pandas==2.3.3", "odd name @ https://x/y.whl"] if extras else [])
+    # They may hold the password of an index.
+    assert [path.name for path in build.installers.iterdir() if path.name.endswith((".pin.txt", ".constraints.txt", ".packages.txt"))] == []
     # The proof of it is the last call, after which release.json would be there. Then the installer's cache is flushed.
     flushed = [["sync", "--file-system", "/var/cache/airflow/uv"]] if installer == "uv" else []
     assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
