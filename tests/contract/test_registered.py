@@ -59,3 +59,33 @@ def test_no_condition_takes_a_registered_variable_for_a_task_that_ran():
         if name in names and not re.search(rf"\b{name} is (not )?(skipped|changed)", conditions(task))
     ]
     assert not wrong, "ask `is skipped` or `is changed` too"
+
+
+def set_in(path):
+    """Variables that the tasks of a file set, and those of the files that it imports."""
+    names = set()
+    for task in tasks_of(load(path)):
+        module, arguments = module_of(task)
+        names |= {task["register"]} if "register" in task else set()
+        if module == "ansible.builtin.set_fact":
+            names |= set(arguments)
+        if module == "ansible.builtin.import_tasks":
+            name = arguments if isinstance(arguments, str) else arguments["file"]
+            names |= set_in(path.parent / name) if (path.parent / name).is_file() else set()
+    return names
+
+
+def test_no_import_has_a_condition_that_its_own_tasks_change():
+    """The condition of an import is evaluated anew for each of its tasks; that of an include once."""
+    wrong = []
+    for path in task_files():
+        for task in tasks_of(load(path)):
+            module, arguments = module_of(task)
+            if module in ("ansible.builtin.import_tasks", "ansible.builtin.import_role") and "when" in task:
+                if module == "ansible.builtin.import_tasks":
+                    imported = path.parent / (arguments if isinstance(arguments, str) else arguments["file"])
+                else:
+                    imported = ROOT / "roles" / arguments["name"] / "tasks" / arguments.get("tasks_from", "main.yml")
+                changed = set_in(imported) & set(re.findall(r"\w+", conditions(task))) if imported.is_file() else set()
+                wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}: {name}" for name in sorted(changed)]
+    assert not wrong, "include the tasks, or ask for something that they do not set"

@@ -10,6 +10,8 @@ pytestmark = pytest.mark.playbook
 
 OPT = "/etc/airflow-of-test/opt"
 TASKS = [{"ansible.builtin.include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
+# Before it switched, this run has asked whether its Airflow knows the database.
+ASKED = {"__airflow_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
 # It says what the test has written, notes what it was asked, and answers left.py with "nothing is left".
 PYTHON = """#!/bin/sh
 [ "$1" != -c ] || shift
@@ -87,11 +89,25 @@ def test_all_hosts_go_back_and_start_again(hosts):
     assert "The Airflow of before knows the database, and runs" in done.text
 
 
+def test_an_older_airflow_is_refused_also_if_the_run_has_not_switched(hosts):
+    (hosts / "one/unknown").write_text("revision-of-a-newer-airflow\n", encoding="utf-8")
+    done, links, _started = migrate(hosts)
+    assert done.rc != 0 and "has revision revision-of-a-newer-airflow, which Airflow 3.3.2 does not know" in done.text, done.output
+    assert links == {"one": "3.3.1", "two": "3.3.1"} and "wait" not in asked(hosts, "one") + asked(hosts, "two")
+
+
+def test_a_run_that_has_asked_before_it_switched_migrates(hosts):
+    done, _links, _started = migrate(hosts, **ASKED)
+    assert done.rc != 0 and "the migration went wrong" in done.text, done.output
+    # The only question is that of the way back.
+    assert "unknown" not in asked(hosts, "one")[:asked(hosts, "one").index("wait")]
+
+
 def test_a_host_that_lost_the_one_that_migrates_waits_for_its_end(hosts):
     """Its network is gone, and the migration goes on: no scheduler may start on a schema that changes, or on the new one."""
     for name, text in (("one/cuts", ""), ("two/migrates", ""), ("two/unknown", "revision-of-the-new-airflow\n")):
         (hosts / name).write_text(text, encoding="utf-8")
-    done, links, started = migrate(hosts)
+    done, links, started = migrate(hosts, **ASKED)
     assert done.rc != 0
     assert asked(hosts, "two").count("idle") == 2, done.output
     assert started == [] and links["two"] == "3.3.1"
