@@ -219,7 +219,6 @@ def newer(path, directory):
     return str(directory / path.name)
 
 
-@pytest.mark.long("stops")
 def test_a_restore_refuses_what_is_not_meant_or_not_whole(drill, tmp_path, api, host):
     bad = damaged(drill["path"], tmp_path)
     cases = [
