@@ -33,8 +33,14 @@ STAND_INS = {
         def connect(*_args, **_options):
             return Connection()
         """,
+    "airflow/exceptions.py": """
+        class AirflowOptionalProviderFeatureException(Exception):
+            pass
+        """,
     "alembic/script.py": """
         import os, types
+        # As Airflow 2 does.
+        print("INFO - setup plugin alembic.autogenerate.schemas")
         class ScriptDirectory:
             @staticmethod
             def from_config(_config):
@@ -47,8 +53,13 @@ STAND_INS = {
                 return [types.SimpleNamespace(revision=name) for name in self.names]
         """,
 }
-# Airflow 2 has no such schema.
-OF_USERS = {
+# The schema of users of Airflow 3; the provider on Airflow 2; none.
+OF_USERS = {"none": {}, "of 2": {
+    "airflow/providers/fab/auth_manager/models/db.py": """
+        from airflow.exceptions import AirflowOptionalProviderFeatureException
+        raise AirflowOptionalProviderFeatureException()
+        """,
+}, "of 3": {
     "airflow/providers/fab/auth_manager/models/db.py": """
         from alembic.script import ScriptDirectory
         class FABDBManager:
@@ -58,16 +69,17 @@ OF_USERS = {
             def get_script_object(self):
                 return ScriptDirectory("of-users")
         """,
-}
+}}
 
 
 @pytest.mark.parametrize(("revision", "of_users", "provider", "said"), [
-    ("older", "", True, ""), ("newest", "of-users", True, ""), ("of-a-newer-airflow", "", True, "of-a-newer-airflow"), ("", "", True, ""),
+    ("older", "", "of 3", ""), ("newest", "of-users", "of 3", ""), ("of-a-newer-airflow", "", "of 3", "of-a-newer-airflow"), ("", "", "of 3", ""),
     # The migration has changed the users, and the rest not yet.
-    ("older", "of-newer-users", True, "of-newer-users"), ("older", "of-users", False, "of-users"),
+    ("older", "of-newer-users", "of 3", "of-newer-users"), ("older", "of-users", "none", "of-users"), ("older", "of-users", "of 2", "of-users"),
+    ("older", "", "of 2", ""),
 ])
 def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revision, of_users, provider, said):
-    for name, text in {**STAND_INS, **(OF_USERS if provider else {})}.items():
+    for name, text in {**STAND_INS, **OF_USERS[provider]}.items():
         path = tmp_path / "lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), encoding="utf-8")

@@ -167,18 +167,24 @@ def unknown():
     if not found:
         return
     os.environ["AIRFLOW_CONFIG"] = os.devnull
-    from airflow.utils import db
-    from alembic.script import ScriptDirectory
+    # Airflow 2 logs to standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        from airflow.exceptions import AirflowOptionalProviderFeatureException
+        from airflow.utils import db
+        from alembic.script import ScriptDirectory
 
-    scripts = {"alembic_version": ScriptDirectory.from_config(db._get_alembic_config())}
-    # Users and roles have a schema of their own since Airflow 3.0. Which of them Airflow asks for is in its configuration.
-    with contextlib.suppress(ImportError):
-        from airflow.providers.fab.auth_manager.models.db import FABDBManager
+        scripts = {"alembic_version": ScriptDirectory.from_config(db._get_alembic_config())}
+        # Users and roles have a schema of their own since Airflow 3.0. Which of them Airflow asks for is in its configuration.
+        # The provider of an Airflow 2 refuses the import.
+        with contextlib.suppress(ImportError, AirflowOptionalProviderFeatureException):
+            from airflow.providers.fab.auth_manager.models.db import FABDBManager
 
-        scripts[FABDBManager.version_table_name] = FABDBManager(session=None).get_script_object()
-    for table, revisions in found.items():
-        known = {revision.revision for revision in scripts[table].walk_revisions()} if table in scripts else set()
-        print(*(revision for revision in revisions if revision not in known), sep="\n")
+            scripts[FABDBManager.version_table_name] = FABDBManager(session=None).get_script_object()
+        strange = []
+        for table, revisions in found.items():
+            known = {revision.revision for revision in scripts[table].walk_revisions()} if table in scripts else set()
+            strange += [revision for revision in revisions if revision not in known]
+    print(*strange, sep="\n")
 
 
 def keep_idle_transactions():
