@@ -42,7 +42,7 @@ PARTS = {
     "interrupted": Part(("interrupted",), "site.yml interrupted at twelve tasks, each after a delay from the seed, then run to its end"),
     "power": Part(("deploy_dags",), "power is lost ten times after a build of the virtualenv and ten times after a DAG release, at moments of the seed"),
     "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired, one of an ACME server"),
-    "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has; a shared server"),
+    "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),
     "restarts": Part(("default", "airflow2"), "twenty running tasks outlive a restart of every component, in the order of the seed; stops, starts"),
     "rotations": Part(("secrets", "airflow2", "alternative"),
                       "rotations of secrets, killed at each of fifteen steps after a delay from the seed; on Airflow 2; in AWS"),

@@ -102,7 +102,6 @@ def test_a_shared_server_keeps_the_rules_of_others_and_a_copy(host, setting, hba
     assert copies(host, hba) - before == {copy}
 
 
-@pytest.mark.long("removal")
 def test_removal_leaves_the_rules_of_others_and_does_not_restart_the_server(host, setting, hba, tmp_path):
     """The role's own removal, of a database that is not there: Airflow's goes on."""
     gone = {
