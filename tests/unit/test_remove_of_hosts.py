@@ -178,6 +178,12 @@ def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_p
     assert f"what others have among the backups: {host}/dumps/shop.dump" in done.text
 
 
+def test_where_nothing_is_nothing_is_said_to_change(tmp_path):
+    (tmp_path / "a/units").mkdir(parents=True)
+    done = remove(tmp_path, *(task(*of) for of in (("airflow_backup", "remove.yml"), ("reverse_proxy", "remove.yml"))))
+    assert done.rc == 0 and "changed=0" in done.output, done.output
+
+
 @pytest.mark.parametrize(("given", "used", "named"), [
     (f"{PLACE}/home/backups", "", "home"), (PLACE, "", "install_dir"), (f"{PLACE}/dumps", f"{PLACE}/log_dir/dumps", "log_dir"),
     (f"{PLACE}/dumps", "", ""),
