@@ -7,7 +7,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import urllib.request
 import boto3
 import pytest
 import yaml
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REGION = "eu-central-1"
@@ -182,12 +182,6 @@ class Account:
             "subscriptions": (sns.list_subscriptions()["Subscriptions"], "SubscriptionArn"),
         }
         return {kind: sorted(item[key] for item in items) for kind, (items, key) in lists.items()}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import time
 
 import pytest
 from ansible.errors import AnsibleError
+from ports import free_port
 
 pytestmark = pytest.mark.playbook
 
@@ -46,12 +47,6 @@ SSM = ("[airflow_webserver]\nmain ansible_connection=amazon.aws.aws_ssm ansible_
        " airflow_api_port=8081\n")
 SERVER = "[airflow_webserver]\nmain ansible_host=192.0.2.7 ansible_user=ops\n"
 TAIL = "-S none -N -o ExitOnForwardFailure=yes -L localhost:{}:127.0.0.1:{} {}"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def listens(port):
