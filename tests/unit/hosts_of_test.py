@@ -18,7 +18,25 @@ PATHS = {
     "/usr/local/sbin": "sbin",
     "/var/www": "www",
 }
+# One for all hosts: a stop or a start of any unit counts for all of them. File "systemctl" has the calls.
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> "$HOSTS_OF_TEST/systemctl"
+case "$1" in
+    is-active) if [ -e "$HOSTS_OF_TEST/stopped" ]; then echo inactive; exit 3; else echo active; fi ;;
+    stop) touch "$HOSTS_OF_TEST/stopped" ;;
+    start) rm -f "$HOSTS_OF_TEST/stopped" ;;
+    show) echo LoadState=loaded; echo ActiveState=inactive ;;
+esac
+"""
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+def systemctl(directory):
+    """Give the hosts in this directory a systemctl."""
+    path = directory / "bin/systemctl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SYSTEMCTL, encoding="utf-8")
+    path.chmod(0o755)
 
 
 def play(directory, hosts, tasks, variables, limit="", **groups):
