@@ -19,7 +19,7 @@ ALL, NONE = {"all": True}, {"all": False}
 
 
 def with_number(rule):
-    """Return the rule with the number of its user in place of the name. Nothing belongs to a user that does not exist."""
+    """Return the rule with the number of its user instead of the name. Nothing belongs to a user that does not exist."""
     try:
         return {"uid": pwd.getpwnam(rule["user"]).pw_uid} if "user" in rule else rule
     except KeyError:
