@@ -97,6 +97,8 @@ MIGRATE = [{"include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
 MIGRATES = {
     "__airflow_found": {"stdout_lines": ["virtualenv"]},
     "__airflow_switches": False,
+    # Asked before the migration. Airflow's answer after it is that of the test.
+    "__airflow_unknown": {"rc": 0, "stdout": ""},
     "__airflow_release": "of-test",
     "__airflow_release_dir": "/etc/airflow-of-test/install/venv",
     "__airflow_services_follow": True,

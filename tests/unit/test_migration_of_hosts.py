@@ -14,6 +14,8 @@ TASKS = [{"ansible.builtin.include_role": {"name": "airflow", "tasks_from": "mig
 ASKED = {"__airflow_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
 # It says what the test has written, notes what it was asked, and answers left.py with "nothing is left".
 PYTHON = """#!/bin/sh
+# The program, or its password, is on standard input: who writes it must not find it closed.
+cat > /dev/null
 [ "$1" != -c ] || shift
 echo "$2" >> HOST/asked
 case $2 in
@@ -99,7 +101,7 @@ def test_a_host_that_lost_the_one_that_migrates_waits_for_its_end(hosts):
     done, links, started = migrate(hosts, **ASKED)
     assert done.rc != 0
     assert asked(hosts, "two").count("idle") == 2, done.output
-    assert started == [] and links["two"] == "3.3.1"
+    assert started == [] and links["two"] == "3.3.1", done.output
     assert "cannot use it: it is stopped" in done.text
 
 
