@@ -14,7 +14,8 @@ spec = importlib.util.spec_from_file_location("neighbours", PROGRAM)
 neighbours = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(neighbours)
 
-AIRFLOW = {"airflow": "airflow"}
+AIRFLOW = [{"name": "airflow", "owner": "airflow"}]
+SHOP = [*AIRFLOW, {"name": "shop", "owner": "shop"}]
 PACKAGE = "local  all  postgres  peer\nlocal all all peer\nhost all all 127.0.0.1/32 scram-sha-256\nlocal replication all peer\n"
 OWN = """#
 # Managed by Ansible
@@ -23,8 +24,8 @@ OWN = """#
 local  all  postgres  peer
 
 # Database airflow: its declared roles, with a password.
-local  "airflow"  "airflow"  scram-sha-256
-host  "airflow"  "airflow"  127.0.0.1/32  scram-sha-256
+local  "airflow"  "airflow","reporting"  scram-sha-256
+host  "airflow"  "airflow","reporting"  127.0.0.1/32  scram-sha-256
 hostssl  "airflow"  "airflow","reporting"  10.20.0.0/24  scram-sha-256
 """
 BLOCK = '# BEGIN role postgresql\nlocal  "airflow"  "airflow"  scram-sha-256\n# END role postgresql\n'
@@ -61,9 +62,10 @@ def test_the_writer_of_the_rules_is_known_by_marks(server, rules, who):
 @pytest.mark.parametrize(
     ("declared", "rules"),
     [
+        # A role and a database that are no longer declared lose the rules that this role wrote.
         (AIRFLOW, OWN),
-        # A database that is no longer declared loses its rules, as before.
-        ({"flow": "flow"}, OWN),
+        ([{"name": "flow", "owner": "flow"}], OWN),
+        ([{"name": "airflow", "owner": "airflow", "users": ["reporting", "bi"]}], OWN + 'host "airflow" "bi" 10.0.0.7/32 md5\n'),
         # Damage that the role mends.
         (AIRFLOW, OWN.replace("scram-sha-256", "reject")),
         (AIRFLOW, OWN.replace("scram-sha-256", "trust") + "nonsense\n"),
@@ -87,11 +89,28 @@ def test_a_host_that_this_role_installed_passes_and_is_not_asked(server, monkeyp
         "host replication standby 10.0.0.9/32 scram-sha-256",
         'host "airflow",shop all 10.0.0.7/32 md5',
         "host all postgres 127.0.0.1/32 md5",
+        'host "airflow" "bi" 10.0.0.7/32 md5',
+        'host "airflow" "airflow","bi" 10.0.0.7/32 md5',
+        'host "airflow" airflow,bi 10.0.0.7/32 md5',
+        'hostssl "airflow" all 10.0.0.0/8 cert',
+        'host "airflow" +readers 10.0.0.7/32 md5',
+        "include shop.conf",
+        "include_if_exists shop.conf",
+        "include_dir hba.d # of the shop",
+        # A name may be any word.
+        "include_dir reject",
     ],
 )
 def test_a_rule_that_somebody_added_to_ours_is_another_application(server, line):
     answer = server(OWN + line + "\n")()
-    assert answer["others"] == [f"rule `{line}`"] and answer["kept"] == [line]
+    assert answer["others"] == [f"line `{line}`"] and answer["kept"] == [line]
+
+
+def test_a_rule_on_two_lines_is_kept_as_a_whole(server):
+    assert server(OWN + "host shop shop \\\n10.0.0.7/32 md5\ninclude_\\\ndir hba.d\n")()["kept"] == [
+        "host shop shop 10.0.0.7/32 md5",
+        "include_dir hba.d",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,10 +140,10 @@ ANSWER = {
     ("change", "declared", "others", "taken"),
     [
         ({}, AIRFLOW, ["database shop"], []),
-        ({}, {**AIRFLOW, "shop": "shop"}, [], []),
+        ({}, SHOP, [], []),
         (
             {"tables": True, "standbys": ["blue"]},
-            {**AIRFLOW, "shop": "shop"},
+            SHOP,
             ["tables in database postgres", "replication to blue"],
             [],
         ),
@@ -139,7 +158,7 @@ ANSWER = {
     ],
 )
 def test_what_is_not_declared_belongs_to_another_application(change, declared, others, taken):
-    assert neighbours.judge({**ANSWER, **change}, declared) == (others, taken)
+    assert neighbours.judge({**ANSWER, **change}, neighbours.owners(declared)) == (others, taken)
 
 
 @pytest.fixture
