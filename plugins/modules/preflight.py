@@ -234,8 +234,9 @@ def index_problem(url, page, bundle, timeout):
 
 # ---- an Airflow that this project did not install
 
+# A unit may start it through a shell, so quotes and separators of commands may stand around it.
 COMMAND = re.compile(
-    r"(^|[/ ])airflow (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone|celery|kerberos)( |$)"
+    r"""(^|[/ "'])airflow["']? (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone|celery|kerberos)([ "';&|)]|$)"""
     r"|\[airflow-webserver\]"
 )
 # Names that units of this project have, or had, or that Airflow's own examples have.

@@ -40,6 +40,7 @@ def test_a_bare_host_has_none(module, root, wanted):
 def test_units_that_are_not_ours_are_named(module, root):
     write(root / "etc/systemd/system/airflow-scheduler.service", HAND_MADE)
     write(root / "etc/systemd/system/etl.service", HAND_MADE)
+    write(root / "etc/systemd/system/hand-made.service", "[Service]\nExecStart=/bin/bash -c \". /srv/venv/bin/activate && airflow scheduler\"\n")
     write(root / "usr/lib/systemd/system/airflow.target", "[Unit]\n")
     # Neither of these is an Airflow.
     write(root / "etc/systemd/system/airflow-exporter.service", "[Service]\nExecStart=/usr/bin/exporter --url http://airflow\n")
@@ -47,7 +48,8 @@ def test_units_that_are_not_ours_are_named(module, root):
     (root / "etc/systemd/system/airflow-webserver.service").symlink_to("/dev/null")
     found = [text for kind, text in module.foreign_units(str(root)) if kind == "unit"]
     assert found == [f"unit {root}/{path}" for path in (
-        "etc/systemd/system/airflow-scheduler.service", "etc/systemd/system/etl.service", "usr/lib/systemd/system/airflow.target")]
+        "etc/systemd/system/airflow-scheduler.service", "etc/systemd/system/etl.service", "etc/systemd/system/hand-made.service",
+        "usr/lib/systemd/system/airflow.target")]
 
 
 def test_virtualenvs_and_configurations_are_named(module, root, wanted):
@@ -115,7 +117,9 @@ def test_processes_are_named_without_their_children(module, tmp_path):
 
 @pytest.mark.parametrize(("command", "is_one"), [
     ("/srv/venv/bin/python /srv/venv/bin/airflow webserver -p 8080", True), ("airflow api-server", True), ("gunicorn: master [airflow-webserver]", True),
-    ("airflow standalone", True), ("tail -f /var/log/airflow/scheduler.log", False), ("vi airflow-scheduler.service", False), ("ssh airflow", False),
+    ("airflow standalone", True), ('/bin/bash -c ". /srv/venv/bin/activate && airflow scheduler"', True), ("sh -c 'exec airflow triggerer'", True),
+    ("sh -c '\"/srv/venv/bin/airflow\" scheduler'", True), ("sh -c 'airflow scheduler; true'", True), ("airflow schedulers", False),
+    ("'airflow standalone'", True), ("tail -f /var/log/airflow/scheduler.log", False), ("vi airflow-scheduler.service", False), ("ssh airflow", False),
 ])
 def test_what_is_a_process_of_airflow(module, command, is_one):
     assert bool(module.COMMAND.search(command)) is is_one
