@@ -1009,6 +1009,7 @@ def check_host(found, facts, get, where, rules, locks, ports, will_install, now)
                     ", unit {0}".format(entry["unit"]) if entry.get("unit", "").endswith(".service") else "", key)
                 break
     yield from check_foreign(found.get("foreign") or [], where, rules)
+    yield from check_left(found.get("left") or [])
     yield from check_python(get, where, rules, locks, found["python"], will_install)
     for name in rules["times"]:
         if get(name) in found["unknown_times"]:
@@ -1053,6 +1054,17 @@ def check_foreign(found, where, rules):
         advice.append("Units and processes must go in any case: systemctl disable --now, then remove the file of the unit.")
     yield "foreign", "It has an Airflow that this project did not install: {0}. {1}".format(
         "; ".join(text for _kind, text in found), " ".join(advice))
+
+
+def check_left(units):
+    """Units of Airflow on a host that is no longer in group airflow, such as the database's host after Airflow has moved to another one."""
+    if units:
+        yield "left", (
+            "It is not in group airflow, and these units of Airflow still run there, or start with the host: {0}. With those of the hosts in group airflow, "
+            "two schedulers would work on one database. List the host under airflow: hosts: of the inventory again, in no group of a component, "
+            "and run playbooks/services.yml, which stops and removes these units. Then remove the host from group airflow, and run this again "
+            "(docs/remove.md)."
+        ).format(", ".join(units))
 
 
 def index_text(problem, get, where):
@@ -1431,7 +1443,8 @@ class ActionModule(ActionBase):
             "times": sorted({get(name) for name in rules["times"]}),
             "database": {"host": address[0], "port": address[1], "timeout": get("preflight_database_timeout")} if address else {},
         }
-        if host in task_vars["groups"].get("airflow", []):
+        probe["left"] = host not in task_vars["groups"].get("airflow", [])
+        if not probe["left"]:
             probe["airflow"] = {name: get("airflow_" + name) for name in ("user", "home", "install_dir", "config_dir")}
         if host in task_vars["groups"].get("airflow_postgres", []) and not address:
             probe["server"] = {name: get("airflow_database_" + name) for name in ("name", "user", "port")}

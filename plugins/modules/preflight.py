@@ -364,6 +364,19 @@ def foreign(module, wanted, server, url):
     return [list(entry) for entry in found]
 
 
+def left_units(module, root="/"):
+    """Units of this project that run or are enabled. They are found by what they are, as a stop finds them: a host that left has no variables of Airflow."""
+    systemctl, found = module.get_bin_path("systemctl"), []
+    for path in sorted(glob.glob(os.path.join(root, "etc/systemd/system/airflow*"))):
+        unit_name = os.path.basename(path)
+        ours = unit_name.endswith((".service", ".target", ".timer")) and not os.path.islink(path) and written_by("(airflow_services|airflow_backup) ", path)
+        if ours and systemctl:
+            active, enabled = (module.run_command([systemctl, question, unit_name])[1].strip() for question in ("is-active", "is-enabled"))
+            if active not in ("inactive", "failed") or enabled == "enabled":
+                found.append(unit_name)
+    return found
+
+
 def ask_index(url, probe):
     """The index is asked only where a virtualenv is to be built, and where nothing of the host's own names another one."""
     named = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX"))
@@ -403,6 +416,7 @@ def main():
             "unknown_times": unknown_times(module, probe.get("times", [])),
             "database": reach(probe["database"]) if probe.get("database") else "",
             "index": ask_index(module.params["index_url"], probe.get("index", {})),
+            "left": left_units(module) if probe.get("left") else [],
             "foreign": foreign(module, probe.get("airflow"), probe.get("server"), module.params["database_url"]),
             # Last, so that no other answer's time is in it.
             "time": time.time(),

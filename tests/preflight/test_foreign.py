@@ -151,6 +151,38 @@ def test_a_server_that_this_project_configured_is_not_asked(module, root, text):
     assert module.own_server(str(root))
 
 
+def systemctl(**answers):
+    """A module on a host whose units have these states: {unit: (is-active, is-enabled)}."""
+    def run_command(argv):
+        (_program, question, unit) = argv
+        said = answers[unit.replace("-", "_").split(".")[0]][question == "is-enabled"]
+        return (0 if said in ("active", "enabled") else 3), f"{said}\n", ""
+
+    return types.SimpleNamespace(get_bin_path=lambda name: f"/usr/bin/{name}", run_command=run_command)
+
+
+def test_units_of_a_host_that_left_are_found_by_what_they_are(module, root):
+    for name in ("airflow.target", "airflow-scheduler.service", "airflow-triggerer.service"):
+        write(root / "etc/systemd/system" / name, HEADER.format("airflow_services"))
+    write(root / "etc/systemd/system/airflow-backup.timer", HEADER.format("airflow_backup"))
+    write(root / "etc/systemd/system/airflow-clean-database.timer", HEADER.format("airflow_backup"))
+    # None of these is a component or a timer of Airflow.
+    write(root / "etc/systemd/system/airflow-groom-logs.timer", HEADER.format("logrotate"))
+    write(root / "etc/systemd/system/airflow-exporter.service", HAND_MADE)
+    (root / "etc/systemd/system/airflow-webserver.service").symlink_to("airflow-scheduler.service")
+    (root / "etc/systemd/system/airflow.target.wants").mkdir()
+    host = systemctl(airflow=("inactive", "enabled"), airflow_scheduler=("deactivating", "static"), airflow_triggerer=("failed", "static"),
+                     airflow_backup=("active", "enabled"), airflow_clean_database=("inactive", "disabled"))
+    assert module.left_units(host, str(root)) == ["airflow-backup.timer", "airflow-scheduler.service", "airflow.target"]
+
+
+def test_a_host_that_left_is_refused_with_its_units_and_the_order_of_steps(action):
+    ((_name, text),) = action.check_left(["airflow-backup.timer", "airflow-scheduler.service"])
+    assert "airflow-backup.timer, airflow-scheduler.service" in text
+    steps = [text.index(step) for step in ("airflow: hosts:", "playbooks/services.yml", "remove the host from group airflow", "run this again")]
+    assert steps == sorted(steps) and list(action.check_left([])) == []
+
+
 def test_the_message_names_all_and_says_what_to_do(action, rules):
     found = [["user", "user airflow with home /home/airflow and shell /bin/bash"], ["unit", "unit /etc/systemd/system/airflow-scheduler.service"],
              ["path", "/opt/airflow/bin/airflow"], ["elsewhere", "/home/ann/airflow/airflow.cfg"],
