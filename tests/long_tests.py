@@ -38,7 +38,7 @@ PARTS = {
     "debian12": Part(("new_user",), "the README's road, from setup to removal, on a fresh Debian 12 server", {"AIRFLOW_TEST_SYSTEM": "debian12"}),
     "deploys": Part(("deploy_dags", "airflow2"), "twenty deploys under forty tasks, deploys killed in each of seven phases, in the order of the seed"),
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),
-    "environment": Part(("environment",), "site.yml twenty times on two hosts, in orders, with limits and from controllers of the seed"),
+    "environment": Part(("environment",), "site.yml twenty times on two hosts, in orders, with limits and from controllers of the seed; a refused stop"),
     "interrupted": Part(("interrupted",), "site.yml interrupted at twelve tasks, each after a delay from the seed, then run to its end"),
     "power": Part(("deploy_dags",), "power is lost ten times after a build of the virtualenv and ten times after a DAG release, at moments of the seed"),
     "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired, one of an ACME server"),

@@ -10,6 +10,7 @@ import pytest
 import testinfra
 import yaml
 from playbook import play
+from slow_tasks import wait_until_healthy
 
 A, B = "airflow-environment-a", "airflow-environment-b"
 ENVIRONMENT = long_run.PART == "environment"
@@ -53,14 +54,22 @@ def shuffled(inventory, chance):
     return inventory
 
 
-@pytest.fixture
-def order(monkeypatch):
-    """order(chance): use the inventory in another order. It lies beside the first one, which has the variables."""
-    path = pathlib.Path(os.environ["MOLECULE_INVENTORY_FILE"])
-    other = path.with_name("shuffled.yml")
+def without(inventory, host):
+    """The inventory without a host."""
+    for group in inventory.values():
+        (group.get("hosts") or {}).pop(host, None)
+        without(group.get("children") or {}, host)
+    return inventory
 
-    def use(chance):
-        inventory = shuffled(yaml.safe_load(path.read_text(encoding="utf-8")), chance)
+
+@pytest.fixture
+def changed(monkeypatch):
+    """changed(change, argument): use the inventory that change(inventory, argument) returns. It lies beside the first one, which has the variables."""
+    path = pathlib.Path(os.environ["MOLECULE_INVENTORY_FILE"])
+    other = path.with_name("changed.yml")
+
+    def use(change, argument):
+        inventory = change(yaml.safe_load(path.read_text(encoding="utf-8")), argument)
         other.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
         monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(other))
         return list(inventory["airflow"]["hosts"])
@@ -79,9 +88,9 @@ def before(hosts):
 
 @pytest.mark.long("environment", ordinary=True)
 @pytest.mark.parametrize("number", range(20 if ENVIRONMENT else len(ORDINARY)))
-def test_an_environment_stays_one(hosts, before, order, tmp_path, number):
+def test_an_environment_stays_one(hosts, before, changed, tmp_path, number):
     chance = random.Random(f"{long_run.SEED} {number}")
-    names = order(chance)
+    names = changed(shuffled, chance)
     limit = chance.choice([None, None, A, B])
     # A colleague's controller has no copy of the secrets.
     colleague = chance.choice([True, False])
@@ -114,3 +123,17 @@ def test_an_environment_stays_one(hosts, before, order, tmp_path, number):
         assert json.loads(connection[connection.index("["):])[0]["password"] == "opened-by-both", (story, name)
     timers = [name for name, host in hosts.items() if host.run("systemctl is-enabled airflow-backup.timer").stdout.strip() == "enabled"]
     assert len(timers) == 1, (story, timers)
+
+
+@pytest.mark.long("environment")
+def test_a_stop_names_a_session_from_outside_of_the_inventory(hosts, changed):
+    """As that of a host that somebody took out of the inventory, and on which Airflow still runs."""
+    changed(without, B)
+    done = play("../tests/molecule/stop", __airflow_services_left_wait=3)
+    assert done.failed and "All units of Airflow have stopped, and these still use it" in done.text, done.output
+    addresses = hosts[B].check_output("hostname -I").split()
+    assert [address for address in addresses if f"from {address}, which is no host of this run" in done.text], (addresses, done.output)
+    assert "add the host to the inventory, or stop its Airflow yourself" in done.text
+    # What was stopped runs again, and nothing was stopped on the other host.
+    wait_until_healthy(hosts[A], {"airflow_install_dir": "/opt/airflow"}.__getitem__)
+    assert hosts[B].check_output("systemctl is-active airflow-scheduler airflow-api-server").split() == ["active"] * 2
