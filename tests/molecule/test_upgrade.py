@@ -1,4 +1,4 @@
-"""An upgrade from Airflow 2 to 3 with running tasks: first with a migration that fails, then to its end. bin/test --long upgrade."""
+"""An upgrade from Airflow 2 to 3 with running tasks: first with a migration and a backup that fail, then to its end. bin/test --long upgrade."""
 
 import json
 
@@ -57,6 +57,23 @@ def test_a_migration_that_fails_leaves_the_airflow_of_before_at_work(host, setti
     assert host.check_output("systemctl is-active airflow-scheduler airflow-webserver").split() == ["active"] * 2
 
 
+def test_a_backup_that_fails_stops_a_migration_before_the_database_changes(host, setting, newer):
+    """Airflow has stopped by then, because the backup is that of a schema which nobody uses. It starts again."""
+    before, backups = picture(host), set(host.file("/var/backups/airflow").listdir())
+    config = f"{setting('airflow_config_dir')}/backup.json"
+    host.check_output(f"cp -a {config} /root/backup.json && sed -i 's/\"min_free_mb\": [0-9]*/\"min_free_mb\": 100000000/' {config}")
+    try:
+        done = newer("airflow", __airflow_services_follow=True)
+    finally:
+        host.check_output(f"mv /root/backup.json {config} && systemctl reset-failed airflow-backup")
+    assert done.failed and "The database was not migrated" in done.text, done.output
+    assert "No backup was made" in done.text and "airflow_backup_min_free_mb" in done.text, done.output
+    assert "The Airflow of before knows the database, and runs" in done.text, done.output
+    assert picture(host) == before and set(host.file("/var/backups/airflow").listdir()) == backups
+    wait_until_healthy(host, setting)
+    assert host.check_output("systemctl is-active airflow-scheduler airflow-webserver").split() == ["active"] * 2
+
+
 def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_changes(host, setting, major, newer):
     tasks = SlowTasks(host, setting, Api(host, setting, major))
     run = tasks.start()
@@ -75,6 +92,12 @@ def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_change
     assert not done.failed, done.output
     again = newer("../site")
     assert not again.failed and again.changed == 0, again.output
+    # Airflow 2's own unit is gone. Its name is a second one of the API server's unit, and nothing starts by it.
+    assert host.check_output("readlink /etc/systemd/system/airflow-webserver.service") == "airflow-api-server.service"
+    assert host.check_output("systemctl show --property Id --value airflow-webserver") == "airflow-api-server.service"
+    assert host.check_output("find /etc/systemd/system -mindepth 2 -name 'airflow-webserver*'") == ""
+    assert host.run("pgrep -f 'bin/airflow[ ]webserver|gunicorn: master [[]airflow-webserver'").stdout == ""
+    assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor").split() == ["active"] * 3
 
 
 def test_an_older_version_is_refused_before_the_switch(host):
