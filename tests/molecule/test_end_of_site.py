@@ -1,4 +1,7 @@
-"""The end of site.yml: a run that changed something tells what comes next, from any directory and with any ansible.cfg; other runs tell nothing."""
+"""The end of site.yml: a run that changed something tells what comes next, from any directory and with any ansible.cfg; other runs tell nothing.
+
+Also runs of site.yml that are refused, and builds by a login that keeps its files to itself.
+"""
 
 import configparser
 import os
@@ -7,8 +10,8 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import ROOT
-from playbook import play
+from conftest import ROOT, host_name
+from playbook import SETTINGS, play
 
 
 def screen(output):
@@ -101,3 +104,48 @@ def test_a_virtualenv_that_was_never_built_is_not_switched_to(host, setting):
         host.check_output(f"rm -r {release}")
     assert closed.failed and closed.changed == 0 and f"{release} is not built" in closed.text, closed.output
     assert host.check_output(f"readlink {install}/venv") == linked
+
+
+@pytest.mark.long("site")
+def test_an_executor_whose_tasks_nothing_runs_is_refused(host, setting):
+    picture = (f"sha256sum {setting('airflow_config_dir')}/airflow.cfg; readlink {setting('airflow_install_dir')}/venv; "
+               "systemctl show --property MainPID airflow-scheduler")
+    before = host.check_output(picture)
+    done = play("../site", airflow_executor="CeleryExecutor")
+    assert (done.failed, done.changed) == (True, 0), done.output
+    assert "Nothing was changed and no host was contacted" in done.text
+    assert "airflow_executor" in done.text and "no role installs Celery workers yet" in done.text and "Use LocalExecutor" in done.text
+    assert host.check_output(picture) == before
+
+
+@pytest.fixture
+def umask(host, request):
+    """The umask of what the login does as root."""
+    file = "/etc/sudoers.d/umask-of-test"
+    host.check_output(f"echo 'Defaults umask={request.param}, umask_override' > {file} && chmod 0440 {file} && visudo --check --quiet")
+    yield request.param
+    host.check_output(f"rm {file}")
+
+
+@pytest.mark.long("site")
+@pytest.mark.parametrize("umask", ["0077", "0027"], indirect=True)
+def test_the_service_user_can_run_what_a_login_with_this_umask_builds(host, setting, umask):
+    """Tag install builds and does not switch."""
+    command = ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", "ansible.builtin.command", "-a", "sh -c umask"]
+    asked = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
+    assert asked.returncode == 0 and asked.stdout.split()[-1] == umask, "the login has this umask: " + asked.stdout + asked.stderr
+    venvs, user = f"{setting('airflow_install_dir')}/venvs", setting("airflow_user")
+    there, linked = set(host.file(venvs).listdir()), host.check_output(f"readlink {venvs}/../venv")
+    new = set()
+    try:
+        done = play("../site", "--tags", "install", airflow_extra_packages=["cowsay==6.1"])
+        assert not done.failed, done.output
+        new = set(host.file(venvs).listdir()) - there
+        (name,) = new
+        assert host.file(f"{venvs}/{name}/release.json").exists and host.check_output(f"readlink {venvs}/../venv") == linked
+        said = host.check_output(f"cd / && runuser -u {user} -- {venvs}/{name}/bin/python -c 'import airflow, cowsay; print(airflow.__version__)'")
+        assert said.splitlines()[-1] == setting("airflow_version")
+        assert host.check_output(f"runuser -u {user} -- find {venvs}/{name} ! -readable -print -quit") == ""
+    finally:
+        for name in new or set(host.file(venvs).listdir()) - there:
+            host.check_output(f"rm -r {venvs}/{name}")
