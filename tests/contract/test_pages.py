@@ -72,6 +72,18 @@ def test_one_page_says_how_long_the_tests_take():
         assert not re.search(r"bin/test.*\d (min|s)", (ROOT / page).read_text(encoding="utf-8")), page
 
 
+def test_the_package_to_look_for_is_in_the_lock():
+    """A reader who sees no output of the example would take the command for wrong."""
+    pattern, lock = re.search(r"`grep -i '(\S+)' (locks/\S+)`", (ROOT / "docs/dag_requirements.md").read_text(encoding="utf-8")).groups()
+    assert re.search(pattern, (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE | re.IGNORECASE), pattern
+
+
+def test_pages_reach_a_bastion_in_one_form():
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("docs/install.md", "files/site/hosts.yml")}
+    forms = {name: re.findall(r"(-J |-o ProxyJump=)(?=\S+@bastion)", text) for name, text in texts.items()}
+    assert forms == {"docs/install.md": ["-o ProxyJump="] * 2, "files/site/hosts.yml": ["-o ProxyJump="]}
+
+
 @pytest.mark.parametrize("page", PLAIN)
 def test_lines_are_short(page):
     """Outside of tables and blocks."""

@@ -61,18 +61,22 @@ def test_hosts_have_the_name_of_their_scenario_and_an_image_that_can_be_built(pa
         assert "privileged" not in platform
 
 
-# How each scenario reaches its hosts: as a login whose sudo asks for a password, as root, or past SSH through Docker. A server of a user has only SSH,
-# and bin/sandbox only Docker: so one scenario uses Docker, and no more.
-LOGINS = {"airflow2": "ops", "alternative": "docker", "debian13": "ops", "default": "ops", "deploy_dags": "ops", "environment": "ops", "interrupted": "root",
-          "new_user": "ops", "runbooks": "ops", "secrets": "ops"}
+# How each scenario reaches its hosts: as a login whose sudo asks for a password, as root, or past SSH through Docker; and the mode of the login's home,
+# where "" is the default of the system. A server of a user has only SSH, and bin/sandbox only Docker: so one scenario uses Docker, and no more. Root
+# with a closed home is in a scenario of the ordinary run.
+USUAL = ("ops", "0700")
+LOGINS = {"airflow2": ("root", "0700"), "alternative": ("docker", "0700"), "debian13": ("ops", ""), "default": USUAL, "deploy_dags": USUAL,
+          "environment": USUAL, "interrupted": ("root", "0700"), "new_user": USUAL, "runbooks": USUAL, "secrets": USUAL}
 
 
 def test_one_scenario_reaches_its_hosts_through_docker():
     create = (ROOT / "molecule/shared/create.yml").read_text(encoding="utf-8")
-    usual = re.search(r"""default_login: \{name: "\{\{ '(\w+)' if ephemeral else 'docker' \}\}", home_mode: "0700"\}""", create)[1]
-    found = {path.parent.name: {platform.get("login", {}).get("name", usual) for platform in load(path)["platforms"]} for path in SCENARIOS}
+    name, mode = re.search(r"""default_login: \{name: "\{\{ '(\w+)' if ephemeral else 'docker' \}\}", home_mode: "(\d+)"\}""", create).groups()
+    usual = {"name": name, "home_mode": mode}
+    found = {path.parent.name: {tuple({**usual, **platform.get("login", {})}.values()) for platform in load(path)["platforms"]} for path in SCENARIOS}
     assert found == {scenario: {login} for scenario, login in LOGINS.items()}
-    assert list(LOGINS.values()).count("docker") == 1
+    assert [login for login, _mode in LOGINS.values()].count("docker") == 1
+    assert any(login == ("root", "0700") for scenario, login in LOGINS.items() if scenario not in long_only())
 
 
 def test_tasks_at_which_runs_are_interrupted_exist():

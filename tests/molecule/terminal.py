@@ -7,6 +7,8 @@ import select
 import signal
 import time
 
+# What this machine needs to reach a package index. Empty on most machines.
+NEEDED_HERE = ("SSL_CERT_FILE", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
 # What colours a terminal.
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -43,3 +45,21 @@ def type_in(command, answers, environment, cwd, timeout=1200):
     os.close(terminal)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return code, CODES.sub("", shown).replace("\r\n", "\n")
+
+
+def recap(shown):
+    """Numbers of the last recap of ansible-playbook."""
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", shown[shown.rindex("PLAY RECAP"):])}
+
+
+def changed_tasks(shown):
+    """Names of the tasks that changed something, each with its role before it."""
+    found, task = [], ""
+    for line in shown.splitlines():
+        if header := re.match(r"(?:TASK|RUNNING HANDLER) \[(.+)\] \*", line):
+            task = header[1]
+        elif task and line.startswith("changed: ["):
+            # A loop has a line for each item.
+            found.append(task)
+            task = ""
+    return found

@@ -1,10 +1,13 @@
 """A host that site.yml installed: asked through the API, systemd, the kernel and the database, not through its files."""
 
+import os
+import pathlib
 import re
 
 import pytest
+import yaml
 from airflow_api import Api
-from conftest import ROOT
+from conftest import ROOT, host_name
 
 UNITS = {
     3: ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer", "airflow-watchdog"],
@@ -21,6 +24,19 @@ def listeners(host):
     """Return {(address, port)} of TCP sockets that listen."""
     lines = host.check_output("ss -Htln").splitlines()
     return {tuple(line.split()[3].rsplit(":", 1)) for line in lines}
+
+
+def test_the_home_of_the_login_has_the_mode_that_the_scenario_promises(host):
+    """Closed, as usual, or as the system makes it. Role airflow begins commands in this home that user airflow goes on with."""
+    scenario = yaml.safe_load(pathlib.Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
+    (login,) = [platform.get("login", {}) for platform in scenario["platforms"] if platform["name"] == host_name(host)]
+    if login.get("name") == "docker":
+        pytest.skip("the playbooks reach this host through Docker")
+    promised = login.get("home_mode", "0700")
+    if not promised:
+        defaults = dict(re.findall(r"^(HOME_MODE|UMASK)\s+(\d+)", host.file("/etc/login.defs").content_string, re.MULTILINE))
+        promised = defaults.get("HOME_MODE") or oct(0o777 & ~int(defaults["UMASK"], 8))[2:]
+    assert int(host.check_output(f"stat -c %a ~{host.ansible.get_variables()['ansible_user']}"), 8) == int(promised, 8)
 
 
 def test_api_answers_with_the_version_asked_for(api, airflow_version):

@@ -39,12 +39,10 @@ def test_units_can_be_sandboxed(host):
 
 
 def test_playbooks_arrive_as_they_do_at_a_server_of_somebody(host):
-    """Over SSH, as a login whose home nobody else may enter and whose sudo asks for a password."""
+    """Over SSH, as a login whose sudo asks for a password. test_airflow.py asks for the mode of the login's home."""
     variables = host.ansible.get_variables()
-    login = variables["ansible_user"]
     assert "ansible_connection" not in variables
-    assert host.check_output(f"stat -c %a ~{login}") == "700"
-    assert host.run(f"runuser -u {login} -- sudo --non-interactive true").rc != 0
+    assert host.run(f"runuser -u {variables['ansible_user']} -- sudo --non-interactive true").rc != 0
 
 
 def test_system_gets_security_updates(host):

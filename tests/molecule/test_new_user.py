@@ -15,16 +15,15 @@ import types
 import pytest
 import yaml
 from conftest import ROOT
+from pages import blocks, inline, script
 from playwright.sync_api import Error, expect, sync_playwright
-from terminal import type_in
+from terminal import NEEDED_HERE, recap, type_in
 
 # Tests that ask the host and tests that do not would otherwise run in two groups, and those after the removal.
 pytestmark = pytest.mark.usefixtures("host")
 # The words of the README that every reader replaces.
 REPOSITORY, ADDRESS, LOGIN = "https://git.example.com/airflow.git", "203.0.113.7", "admin"
 VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}
-# What this machine needs to reach a package index. Empty on most machines.
-NEEDED_HERE = ("SSL_CERT_FILE", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "no_proxy")
 
 DAG = """
 from datetime import datetime
@@ -50,23 +49,18 @@ class MyPlugin(AirflowPlugin):
 """
 
 
-def blocks(heading):
-    """Commands of the README below a heading, one list for each block."""
-    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [re.findall(r"^\$ (.*?)(?:\s+#.*)?$", block, re.MULTILINE) for block in re.findall(r"```console\n(.*?)```", section[1], re.DOTALL)]
-
-
 def road():
-    """All commands of the README's road. Each of them is typed below."""
-    setup, install, use = blocks("On your own server")
+    """All commands of the README's road, and two of docs/install.md. Each of them is typed below."""
+    setup, install, use = blocks("README.md", "On your own server")
     deploy, run_dag, open_ui = use
-    return types.SimpleNamespace(setup=setup, install=install, deploy=deploy, run_dag=run_dag, open_ui=open_ui)
+    (preflight,) = [command for command in script("docs/install.md", "The commands") if "preflight.yml" in command]
+    health = inline("docs/install.md", "The commands", "check_health")
+    return types.SimpleNamespace(setup=setup, preflight=preflight, install=install, health=health, deploy=deploy, run_dag=run_dag, open_ui=open_ui)
 
 
 def removal():
     """Commands of docs/remove.md: a dry run, the question for the confirmation, the removal."""
-    block = re.search(r"```sh\n(.*?)```", (ROOT / "docs/remove.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    _look, ask, remove = [line for line in block.splitlines() if not line.startswith("#")]
+    _look, ask, remove = script("docs/remove.md")
     return ask, remove
 
 
@@ -117,11 +111,6 @@ def typed(user, *commands):
     return user.run(["cd ~/airflow", ". .venv/bin/activate", *commands])
 
 
-def recap(shown):
-    """Numbers of the last recap."""
-    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", shown[shown.rindex("PLAY RECAP"):])}
-
-
 def add(user, variables):
     """Append to the file of the site that its README names."""
     path = user.site / "group_vars/all/main.yml"
@@ -136,7 +125,8 @@ def installed(user):
     here = {"airflow_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
             "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
     add(user, {key: value for key, value in here.items() if value})
-    return types.SimpleNamespace(setup=made, site=typed(user, *road().install))
+    checked = typed(user, road().preflight)
+    return types.SimpleNamespace(setup=made, checked=checked, site=typed(user, *road().install))
 
 
 def test_the_key_of_the_server_was_accepted(user, installed):
@@ -151,22 +141,31 @@ def test_the_home_of_the_login_is_closed(host, login):
     assert host.run(f"runuser -u {login.user} -- sudo -n true").rc != 0
 
 
+def test_the_check_before_the_installation_changes_nothing(installed):
+    assert (recap(installed.checked)["failed"], recap(installed.checked)["changed"]) == (0, 0)
+
+
 def test_the_readme_installs(host, user, installed):
     assert recap(installed.site)["failed"] == 0
     assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor airflow-triggerer").split() == ["active"] * 4
 
 
 def test_the_last_screen_says_what_comes_next(installed):
-    last = installed.site[installed.site.rindex("PLAY RECAP"):]
+    """On a terminal of 24 lines, without the recap above."""
+    _recap, last = installed.site[installed.site.rindex("PLAY RECAP"):].split("\n\n", 1)
     for words in ("open_ui.yml", "admin", "deploy_dags.yml", "check_health.yml"):
         assert words in last, last
-    assert len(last.splitlines()) <= 40, last
+    assert len(last.splitlines()) <= 24, last
 
 
 def test_the_site_is_complete_and_holds_no_open_secret(user, installed):
     assert {"hosts.yml", "ansible.cfg", ".gitignore", "README.md", "group_vars"} <= {path.name for path in user.site.iterdir()}
     values = yaml.safe_load((user.site / "group_vars/all/main.yml").read_text(encoding="utf-8"))
     assert values["airflow_version"] and values["airflow_site_id"]
+
+
+def test_the_health_is_checked_as_the_page_says(user, installed):
+    assert recap(typed(user, road().health))["failed"] == 0
 
 
 def test_again_nothing_changes_and_nothing_is_told(user, installed):

@@ -3,49 +3,80 @@
 import json
 import os
 import pathlib
-import re
+import shutil
 import subprocess
 import types
 
 import pytest
 import yaml
 from conftest import ROOT
+from pages import inline, script, section
+from terminal import NEEDED_HERE, changed_tasks, recap, type_in
 
 pytestmark = pytest.mark.long("update")
 
 # The last commit whose sites had their inventory in the clone, in a file beside the directory that this project uses now.
 OLD = "588c70d"
 PASSWORD = "warehouse-Pass-41"
+# The words of the pages that every reader replaces.
+ADDRESS, LOGIN = "203.0.113.7", "admin"
+MOVE = "A site from before `bin/new-site`"
+
+
+def update():
+    """Commands of docs/update.md: those that update the clone, then the one for the site's ansible.cfg, the dry run, the run, the check."""
+    pull, setup, activate, settings, _changelog, look, run, health = script("docs/update.md", "Update this project")
+    return types.SimpleNamespace(clone=[pull, setup, activate], settings=settings, look=look, run=run, health=health)
+
+
+def steps():
+    """Commands in the steps with which a site moves: a copy of the secrets and of the inventory, and a new site. The dry run is the one above."""
+    copy, clean, new = inline("docs/update.md", MOVE, "old-site$"), inline("docs/update.md", MOVE, "^git -C"), inline("docs/update.md", MOVE, "^bin/new-site ~")
+    assert f"`{update().look}`" in section("docs/update.md", MOVE)
+    return types.SimpleNamespace(save=inline("docs/update.md", MOVE, "saved$"), copy=copy, clean=clean, new=new)
 
 
 @pytest.fixture(scope="module")
 def site(host, login, tmp_path_factory):
-    """run(clone, inventory, playbook, argument...): a playbook of a clone against the host, with a home of its own for the copy of the secrets."""
+    """A home with a clone at the old commit, and run(command, ...): type commands there, into one shell."""
     home = tmp_path_factory.mktemp("home")
-    old = home / "airflow"
-    subprocess.run(["git", "clone", "--quiet", ROOT, old], check=True)
-    subprocess.run(["git", "checkout", "--quiet", OLD], cwd=old, check=True)
+    project, clone = home / "project.git", home / "airflow"
+    subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, project], check=True)
+    # A checkout without a branch has none to pull.
+    subprocess.run(["git", "update-ref", "refs/heads/update", "HEAD"], cwd=project, check=True)
+    subprocess.run(["git", "symbolic-ref", "HEAD", "refs/heads/update"], cwd=project, check=True)
+    subprocess.run(["git", "clone", "--quiet", project, clone], check=True)
+    subprocess.run(["git", "reset", "--quiet", "--hard", OLD], cwd=clone, check=True)
     known = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "known_hosts")
-    connection = {"ansible_host": "127.0.0.1", "ansible_port": login.port, "ansible_user": login.user, "ansible_become_password": login.become_pass,
+    connection = {"ansible_host": "127.0.0.1", "ansible_port": login.port, "ansible_user": login.user,
                   "ansible_ssh_private_key_file": login.identity_file, "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}"}
-    hosts = yaml.safe_load((old / "inventories/single_node/hosts.yml").read_text(encoding="utf-8"))
+    hosts = yaml.safe_load((clone / "inventories/single_node/hosts.yml").read_text(encoding="utf-8"))
     hosts["all"]["hosts"] = {"airflow-1": connection}
     here = {"airflow_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
             "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
     variables = {"airflow_version": "3.3.2", **{key: value for key, value in here.items() if value},
                  "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com", "password": PASSWORD}}}
 
-    def run(clone, inventory, playbook, *arguments):
-        environment = {**os.environ, "HOME": str(home), "ANSIBLE_CONFIG": str(clone / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        for name in ("ANSIBLE_ROLES_PATH", "ANSIBLE_LIBRARY", "ANSIBLE_ACTION_PLUGINS", "ANSIBLE_MODULE_UTILS"):
-            environment.pop(name, None)
-        done = subprocess.run(["ansible-playbook", "-i", inventory, playbook, *arguments], cwd=clone, env=environment, text=True, capture_output=True,
-                              check=False)
-        output = done.stdout + done.stderr
-        numbers = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.rsplit("PLAY RECAP", 1)[-1])}
-        return types.SimpleNamespace(code=done.returncode, output=output, **{"changed": -1, **numbers})
+    def run(*commands, fails=False, path=""):
+        environment = {"HOME": str(home), "PATH": f"{path}/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm",
+                       **{key: os.environ[key] for key in NEEDED_HERE if key in os.environ}}
+        text = "\n".join(["set -e", "cd ~/airflow", *commands]).replace(f"--host {ADDRESS} --user {LOGIN}", f"--host 127.0.0.1 --user {login.user}")
+        code, shown = type_in(["bash", "-c", text], {"BECOME password:": login.become_pass}, environment, home)
+        assert (code != 0) is fails, f"exit {code}\n{text}\n{shown[-8000:]}"
+        return shown
 
-    return types.SimpleNamespace(home=home, old=old, run=run, hosts=hosts, variables=variables, login=login)
+    yield types.SimpleNamespace(home=home, clone=clone, run=run, hosts=hosts, variables=variables, login=login)
+    # pytest keeps the directories of some runs, and this one has 500 MB.
+    shutil.rmtree(clone / ".venv", ignore_errors=True)
+
+
+def typed(site, *commands, **options):
+    return site.run(". .venv/bin/activate", *commands, **options)
+
+
+def playbook(name, *arguments):
+    """The command for a playbook, in the form of the pages."""
+    return " ".join(["ansible-playbook -i ~/airflow-site/hosts.yml", name, "-K", *arguments])
 
 
 def picture(host):
@@ -63,15 +94,16 @@ def picture(host):
 @pytest.fixture(scope="module")
 def before(host, site):
     """The old commit installs, from an inventory in its clone."""
-    inventory = site.old / "inventories/single_node"
+    inventory = site.clone / "inventories/single_node"
     (inventory / "hosts.yml").write_text(yaml.safe_dump(site.hosts), encoding="utf-8")
     (inventory / "group_vars").mkdir()
     (inventory / "group_vars/all.yml").write_text(yaml.safe_dump(site.variables), encoding="utf-8")
     # The old commit needed a home that others may enter.
     host.check_output(f"chmod 0755 ~{site.login.user}")
-    for playbook, arguments in (("site.yml", ()), ("playbooks/run_dag.yml", ("-e", "dag_id=example_dag"))):
-        done = site.run(site.old, inventory / "hosts.yml", playbook, *arguments)
-        assert done.code == 0, done.output
+    # With the Ansible of this checkout: an environment of the old commit would only cost time.
+    site.run("ansible-playbook -i inventories/single_node/hosts.yml site.yml -K",
+             "ansible-playbook -i inventories/single_node/hosts.yml playbooks/run_dag.yml -K -e dag_id=example_dag",
+             path=f"{pathlib.Path(shutil.which('ansible-playbook')).parent}:")
     host.check_output(f"chmod 0700 ~{site.login.user}")
     return picture(host)
 
@@ -79,47 +111,50 @@ def before(host, site):
 @pytest.fixture(scope="module")
 def moved(site, before):
     """The steps of docs/update.md: a site of its own with the variables of the old one. site.yml finds the copy of the secrets itself."""
+    site.run(steps().save, steps().copy, steps().clean, *update().clone, steps().new)
+    assert (site.clone / "bin/new-site").exists(), "git pull has brought this commit"
+    # What the page leaves to an editor.
     path = site.home / "airflow-site"
-    subprocess.run([ROOT / "bin/new-site", path, "--host", "127.0.0.1", "--user", site.login.user], check=True, env={**os.environ, "HOME": str(site.home)})
-    (path / "hosts.yml").write_text(yaml.safe_dump(site.hosts), encoding="utf-8")
+    shutil.copy(site.home / "old-site/hosts.yml", path / "hosts.yml")
     main = path / "group_vars/all/main.yml"
     identity = yaml.safe_load(main.read_text(encoding="utf-8"))["airflow_site_id"]
-    main.write_text(yaml.safe_dump({**site.variables, "airflow_site_id": identity}), encoding="utf-8")
+    old = yaml.safe_load((site.home / "old-site/group_vars/all.yml").read_text(encoding="utf-8"))
+    main.write_text(yaml.safe_dump({**old, "airflow_site_id": identity}), encoding="utf-8")
     return path
 
 
 def test_a_file_of_variables_that_ansible_would_ignore_is_refused(site, moved):
     beside = moved / "group_vars/all.yml"
     beside.write_text("airflow_api_port: 8081\n", encoding="utf-8")
-    done = site.run(ROOT, moved / "hosts.yml", "playbooks/preflight.yml")
+    shown = typed(site, playbook("playbooks/preflight.yml"), fails=True)
     beside.unlink()
-    assert done.code != 0 and "group_vars/all.yml" in done.output
+    assert "group_vars/all.yml" in shown
 
 
 def test_the_dry_run_builds_no_other_airflow_and_touches_no_key(host, site, before, moved):
-    done = site.run(ROOT, moved / "hosts.yml", "site.yml", "--check", "--diff")
-    assert done.code == 0, done.output
-    assert "Install PostgreSQL" not in [line for line in done.output.splitlines() if line.startswith("changed:")]
+    shown = typed(site, update().settings, update().look)
+    changed = changed_tasks(shown)
+    assert recap(shown)["failed"] == 0 and len(changed) == recap(shown)["changed"], (changed, shown[-6000:])
+    # A dry run skips the installation itself. The tasks before it in the same file say what it would install.
+    assert [task for task in changed if task.startswith(("postgresql : packages |", "airflow : begin |"))] == []
     assert picture(host) == before
 
 
 def test_the_update_keeps_all_that_was_there(host, site, before, moved):
     (old_copy,) = (site.home / ".airflow-secrets").iterdir()
     backup_key = (old_copy / "backup_key").read_text(encoding="utf-8")
-    done = site.run(ROOT, moved / "hosts.yml", "site.yml")
-    assert done.code == 0, done.output
+    typed(site, update().run, update().health)
     assert picture(host) == before and before["password"] == PASSWORD
     identity = yaml.safe_load((moved / "group_vars/all/main.yml").read_text(encoding="utf-8"))["airflow_site_id"]
     (new_copy,) = (site.home / ".airflow-secrets").iterdir()
     assert (new_copy.name, (new_copy / "backup_key").read_text(encoding="utf-8")) == (identity, backup_key)
-    again = site.run(ROOT, moved / "hosts.yml", "site.yml")
-    assert again.code == 0 and again.changed == 0, again.output
-    ran = site.run(ROOT, moved / "hosts.yml", "playbooks/run_dag.yml", "-e", "dag_id=example_dag")
-    assert ran.code == 0, ran.output
+    again = typed(site, update().run)
+    assert recap(again)["changed"] == 0, again[-6000:]
+    typed(site, inline("docs/install.md", "The commands", "dag_id=example_dag"))
 
 
 def test_it_is_removed(host, site, moved):
-    done = site.run(ROOT, moved / "hosts.yml", "playbooks/remove_airflow.yml", "-e", "confirm=airflow-1")
-    assert done.code == 0, done.output
+    """With the last command of docs/remove.md."""
+    typed(site, script("docs/remove.md")[-1])
     assert host.run("id airflow").rc != 0 and host.run("pgrep -af '[/]opt/airflow'").stdout == ""
     assert not host.file("/opt/airflow").exists and host.check_output("ls /var/backups/airflow")

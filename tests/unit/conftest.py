@@ -5,10 +5,12 @@ import glob
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
 import tempfile
+import time
 import types
 
 import pytest
@@ -92,12 +94,16 @@ def waits_for_lock():
             fcntl.flock(file, fcntl.LOCK_SH)
             process = multiprocessing.get_context("fork").Process(target=function)
             process.start()
+            waiter = re.compile(rf"-> FLOCK +ADVISORY +WRITE {process.pid} \S+:{os.fstat(file.fileno()).st_ino} ")
+            end = time.monotonic() + 60
             try:
-                process.join(0.5)
-                assert process.is_alive(), f"nothing waited for the lock of {path}"
+                # On a slow machine, a process that is alive may not have begun.
+                while not waiter.search(pathlib.Path("/proc/locks").read_text(encoding="utf-8")):
+                    assert process.is_alive() and time.monotonic() < end, f"nothing waited for the lock of {path}"
+                    time.sleep(0.02)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
-                process.join(20)
+                process.join(60)
         assert process.exitcode == 0
 
     return prove

@@ -1,0 +1,74 @@
+"""Pages show the last screen of two playbooks as the code prints it, for the data below."""
+
+import base64
+import importlib.util
+import json
+import re
+import sys
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader, lookup_loader
+from ansible.template import Templar
+from repository import ROOT
+
+init_plugin_loader()
+HOME = "/home/ann"
+COPY = f"{HOME}/.airflow-secrets/0b7e6c1e-5d0a-4f0f-9d0e-6a4f3c2b1a09"
+INSTALLED = {"version": "3.3.2", "hosts": "airflow-1", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "",
+             "example": "example_dag", "pending": "", "password": {"command": ["cat", f"{COPY}/admin_password"]}}
+BACKUP = "/var/backups/airflow/airflow-20261130T155300Z.tar"
+# What the modules have removed from a host with the variables of bin/new-site.
+REMOVED = [
+    "/etc/airflow", "/etc/logrotate.d/airflow", "/etc/rsyslog.d/10-airflow.conf", "/etc/rsyslog.d/airflow-component-logs.rsyslog",
+    *(f"/etc/systemd/system/{name}" for name in (
+        "airflow-api-server.service", "airflow-backup.service", "airflow-backup.timer", "airflow-clean-database.service", "airflow-clean-database.timer",
+        "airflow-component-logs.service", "airflow-dag-processor.service", "airflow-groom-logs.service", "airflow-groom-logs.timer",
+        "airflow-scheduler.service", "airflow-triggerer.service", "airflow-watchdog.service", "airflow.target")),
+    "/opt/airflow", "/usr/local/bin/airflow", "/usr/local/sbin/airflow-groom-logs", "/var/cache/airflow", "/var/lib/airflow",
+    "/var/lib/airflow-component-logs", "/var/lib/airflow-watchdog", "/var/lib/systemd/timers/stamp-airflow-backup.timer",
+    "/var/lib/systemd/timers/stamp-airflow-clean-database.timer", "/var/lib/systemd/timers/stamp-airflow-groom-logs.timer", "/var/log/airflow"]
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """typed(word, ...): the command that began the run, after the shell has replaced ~."""
+    monkeypatch.chdir(ROOT)
+    return lambda *words: monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", f"{HOME}/airflow-site/hosts.yml", *words])
+
+
+def shown(page):
+    """The text that a page shows: its only block of this language."""
+    (block,) = re.findall(r"^```text\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return block
+
+
+def test_the_page_shows_the_end_of_an_installation(typed):
+    typed("site.yml", "-K")
+    spec = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")
+    next_steps = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(next_steps)
+    printed = "\n".join(next_steps.screen(INSTALLED)).strip("\n") + "\n"
+    assert shown("docs/install.md") == printed, f"put this into the block of docs/install.md:\n{printed}"
+
+
+def test_the_page_shows_the_end_of_a_removal(typed):
+    typed("playbooks/remove_airflow.yml", "-K", "-e", "confirm=airflow-1")
+    loader = DataLoader()
+    lookup_loader.add_directory(str(ROOT / "playbooks/lookup_plugins"))
+
+    def variables(name):
+        return loader.load_from_file(str(ROOT / name), trusted_as_template=True)
+
+    plays = variables("playbooks/remove_airflow.yml")
+    (report,) = [task for task in plays[-1]["tasks"] if task["name"] == "Report what was removed, and what is left"]
+    host = {"__remove_there": {"stdout_lines": ["path /opt/airflow", "can-back-up", "database", "tables"]}, "__airflow_removed": {"changed_paths": REMOVED},
+            "__airflow_user_removed": {"changed": True},
+            "__airflow_backup_success": {"content": base64.b64encode(json.dumps({"file": BACKUP}).encode()).decode()}}
+    templar = Templar(loader=loader, variables={
+        **variables("roles/airflow_common/defaults/main.yml"), **variables("roles/airflow_backup/defaults/main.yml"),
+        **variables("roles/postgresql/defaults/main.yml"), **variables("roles/airflow_common/vars/Debian.yml"), **plays[0]["vars"], **report["vars"],
+        "groups": {"airflow": ["airflow-1"], "airflow_scheduler": ["airflow-1"], "airflow_postgres": ["airflow-1"]}, "hostvars": {"airflow-1": host},
+        "__airflow_database_external": False, "__airflow_secrets_left": COPY, "ansible_check_mode": False})
+    printed = templar.template(report["ansible.builtin.debug"]["msg"]) + "\n"
+    assert shown("docs/remove.md") == printed, f"put this into the block of docs/remove.md:\n{printed}"
