@@ -1,6 +1,7 @@
 """The first DAG release of a host is that of the environment: not what the source of the DAGs has by now."""
 
 import os
+import re
 
 import hosts_of_test
 import pytest
@@ -71,6 +72,28 @@ def test_a_moved_installation_directory_keeps_its_release(fleet):
     )
     done = fleet("old", dag="'2'", airflow_install_dir="/etc/airflow-of-test/moved")
     assert (done.rc, fleet.placed("old", "moved"), fleet.placed("old")) == (0, "'1'", "'1'"), done.output
+
+
+def test_the_source_waits_for_a_deploy_if_its_files_differ_from_the_release(fleet):
+    """One run: the release is put in place, the source is compared, changes, and is compared again."""
+    compare = {"include_role": {"name": "airflow_dags", "tasks_from": "pending.yml"}}
+    done = fleet(
+        "old",
+        dag="'1'",
+        tasks=[
+            {"include_role": {"name": "airflow_dags"}},
+            compare,
+            {"debug": {"msg": "same files: [{{ __airflow_dags_pending }}]"}},
+            {"copy": {"content": "'2'", "dest": "{{ airflow_dags_source }}/one.py", "mode": "0644"}},
+            compare,
+            {"debug": {"msg": "other files: [{{ __airflow_dags_pending }}]"}},
+        ],
+    )
+    assert (done.rc, fleet.placed("old")) == (0, "'1'"), done.output
+    assert "same files: []" in done.text, done.output
+    release = (fleet.directory / "old/dags/current").readlink().name
+    found = re.search(rf"other files: \[airflow_dags_source {fleet.directory}/source has other files \((\w+)\) than release {release}, ", done.text)
+    assert found and found[1] != release, done.output
 
 
 def test_a_source_that_cannot_be_read_ends_no_run_of_several_hosts(fleet):
