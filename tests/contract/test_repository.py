@@ -209,6 +209,8 @@ def texts():
 def commands():
     """(file:line, roughly, command) of each ansible-playbook and ansible command in these texts."""
     for path, text in texts():
+        # A block of text shows what a command prints.
+        text = re.sub(r"^```text\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         # A command may go on behind a backslash.
         for number, line in enumerate(re.sub(r"\\\n#? *", "", text).splitlines(), 1):
             for command in re.findall(r"\b(?:ansible-playbook (?=[^`]*\.yml)|ansible (?=[^`]* -m ))[^`]*", line):
