@@ -1,7 +1,7 @@
-"""Lets modules be imported as they are: their module_utils lie in this repository."""
+"""Lets plugins be imported by their full names, and found by them in templates: this clone is the collection."""
 
 import pathlib
 
-import ansible.module_utils
+from ansible.plugins.loader import init_plugin_loader
 
-ansible.module_utils.__path__.append(str(pathlib.Path(__file__).resolve().parents[1] / "plugins/module_utils"))
+init_plugin_loader([str(pathlib.Path(__file__).resolve().parents[1] / "collections")])

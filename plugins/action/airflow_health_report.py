@@ -6,25 +6,18 @@ What is judged is in module_utils/airflow_diagnosis; here is how it looks.
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import os
 import shlex
 import textwrap
 import time
 
-import ansible.module_utils
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
-
-ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
-diagnosis = importlib.import_module("ansible.module_utils.airflow_diagnosis")
-SPEC = importlib.util.spec_from_file_location("typed_command", os.path.join(
-    os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), "playbooks/lookup_plugins/typed_command.py"))
-typed_command = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(typed_command)
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
+from ansible_collections.windsock.airflow.plugins.plugin_utils import typed_command
 
 # Columns and lines of a terminal that nobody has had time to make larger.
 WIDTH, HEIGHT = 100, 50

@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
         """Run the module with contents in place of templates."""
         result = super().run(tmp, task_vars)
         files = [self.with_content(item, task_vars) if isinstance(item, dict) else item for item in self._task.args.get("files") or []]
-        result.update(self._execute_module("files", {**self._task.args, "files": files}, task_vars=task_vars))
+        result.update(self._execute_module("windsock.airflow.files", {**self._task.args, "files": files}, task_vars=task_vars))
         return result
 
     def with_content(self, item, task_vars):

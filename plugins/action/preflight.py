@@ -7,8 +7,6 @@ Messages never hold the value of a secret.
 from __future__ import annotations
 
 import collections
-import configparser
-import functools
 import glob
 import importlib.util
 import json
@@ -20,13 +18,14 @@ import sys
 import time
 import urllib.parse
 
-import ansible.module_utils
 import yaml
 from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects, airflow_secret_kinds, spelling
+from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
 
 # A variable, where it stands (file:line), for which host or group, and whether that is beside the playbook, the inventory, or on the command line.
 Setting = collections.namedtuple("Setting", "name where entity level")
@@ -34,13 +33,6 @@ SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PYPI = "https://pypi.org/simple"
 SECRET_NAME = re.compile(r"password|secret|key|url|token")
 NOT_YET = re.compile(r"ansible_|__|role_path")
-
-
-@functools.cache
-def module_util(name):
-    """The code that the modules judge with."""
-    ansible.module_utils.__path__.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils"))
-    return importlib.import_module("ansible.module_utils." + name)
 
 
 class NotYet(Exception):
@@ -79,7 +71,7 @@ def range_text(limits):
 
 
 def nearest(name, known, share=3):
-    return module_util("spelling").nearest(name, known, share)
+    return spelling.nearest(name, known, share)
 
 
 def did_you_mean(name, known):
@@ -256,7 +248,7 @@ def secret_problem(rule, value, pattern):
     if value != value.strip():
         return "begins or ends with a blank or a new line."
     if rule.get("kind") == "fernet":
-        return module_util("airflow_secret_kinds").fernet_problem(value)
+        return airflow_secret_kinds.fernet_problem(value)
     if len(value) < rule.get("shortest", 0):
         return "is too short: {0} characters or more.".format(rule["shortest"])
     return None
@@ -613,7 +605,7 @@ def check_config_options(get, where, rules, known, all_sections=dict):
         there = {**of_providers.get(section, {}), **own.get(section, {})}
         near = nearest(str(section), [*own, *of_providers]) if not there else ""
         # Two letters at most: a provider that is not in the lock may have a section that is called alike.
-        if near and module_util("spelling").distance(str(section).lower(), near, 2) <= 2:
+        if near and spelling.distance(str(section).lower(), near, 2) <= 2:
             yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
         judged = there and (section in own or locked)
         other = all_sections().get(section) if not there and not near else None
@@ -938,30 +930,6 @@ def check_controller(rules, repository, version=ansible_version, python=sys.vers
             "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml").format(", ".join(missing), repository)
 
 
-# Options of ansible.cfg without which the playbooks work as well. A site may have its own.
-CONVENIENCE = ("inventory", "forks", "display_skipped_hosts", "callback_result_format", "retry_files_enabled", "ssh_args")
-
-
-def check_config(repository, path):
-    """path: the ansible.cfg in use. That of a site is a copy, which an update of the repository leaves behind."""
-    wanted, found = configparser.RawConfigParser(), configparser.RawConfigParser()
-    main = os.path.join(repository, "ansible.cfg")
-    if not path or os.path.realpath(path) == os.path.realpath(main):
-        return
-    wanted.read(main, encoding="utf-8")
-    found.read(path, encoding="utf-8")
-    wrong = []
-    for section in wanted.sections():
-        for name, value in wanted.items(section):
-            below, mine = os.path.join(repository, value), found.get(section, name, fallback=None)
-            if name not in CONVENIENCE and (mine is None or os.path.exists(below) and os.path.realpath(
-                    os.path.join(os.path.dirname(path), os.path.expanduser(mine))) != os.path.realpath(below)):
-                wrong.append(name)
-    if wrong:
-        yield "ansible.cfg", "{0}: lacks, or has with another path, what {1} has: {2}. Run: {3}/bin/new-site --ansible-cfg {4}".format(
-            path, main, ", ".join(wrong), repository, os.path.dirname(path))
-
-
 def has_collection(name):
     try:
         return importlib.util.find_spec("ansible_collections." + name) is not None
@@ -1253,18 +1221,18 @@ class Scope:
 class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("stage", "repository", "rules", "deferred"))
+    _VALID_ARGS = frozenset(("stage", "rules", "deferred"))
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         self.rules = self._task.args["rules"]
         if not in_range(ansible_version, self.rules["ansible_core"]):
             # The rest calls functions that another Ansible may not have.
-            problems = list(check_controller(self.rules, self._task.args["repository"]))
+            problems = list(check_controller(self.rules, collection.ROOT))
             result.update(failed=True, msg=message(problems, "Nothing was changed and no host was contacted"))
             return result
-        self.scope = Scope(self._loader, self._task.get_variable_manager(), self._task.args["repository"])
-        self.locks = find_locks(self._task.args["repository"])
+        self.scope = Scope(self._loader, self._task.get_variable_manager(), collection.ROOT)
+        self.locks = find_locks(collection.ROOT)
         self.lookups = {}
         if self._task.args["stage"] == "host":
             result.update(self.host_stage(task_vars))
@@ -1329,7 +1297,7 @@ class ActionModule(ActionBase):
             if problem:
                 problems.append((name, "{0} ({1}): {2}".format(name, where(name), problem[len(name) + 1:] if problem.startswith(name + " ") else problem)))
                 continue
-            objects, kind = module_util("airflow_objects"), name[len("airflow_"):]
+            objects, kind = airflow_objects, name[len("airflow_"):]
             if kind in objects.KINDS:
                 problems += [(name, "{0} ({1}): {2}".format(name, where(name), text)) for text in objects.check({kind: value})[1]]
             secrets = [(name, value, self.rules["secrets"].get(name, {}))] if name in self.rules["secrets"] else []
@@ -1350,7 +1318,6 @@ class ActionModule(ActionBase):
         needed = scope.read(os.path.join(scope.repository, "requirements.yml")).get("collections", []) if os.path.exists(
             os.path.join(scope.repository, "requirements.yml")) else []
         problems = list(check_controller(rules, scope.repository, collections_needed=[c["name"] if isinstance(c, dict) else c for c in needed]))
-        problems += check_config(scope.repository, C.CONFIG_FILE)
 
         allowed = set(scope.manager.extra_vars.get("preflight_allowed_variables") or [])
         for setting in scope.settings:
@@ -1454,7 +1421,7 @@ class ActionModule(ActionBase):
                 "built": os.path.join(get("airflow_install_dir"), "venvs", "{0}-py*".format(get("airflow_version")), "release.json"),
                 "page": get("airflow_installer"), "bundle": self.text(get("airflow_ca_bundle")), "timeout": get("preflight_index_timeout"),
                 "given": bool(get("airflow_index_url"))}
-        result = self._execute_module(module_name="preflight", module_args={
+        result = self._execute_module(module_name="windsock.airflow.preflight", module_args={
             "stage": "host", "probe": probe, "index_url": index,
             "database_url": self.database_url(get) if "server" in probe else ""}, task_vars=task_vars)
         if result.get("failed") or "found" not in result:

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """What the documentation of the modules for Airflow's objects has in common."""
@@ -31,9 +31,9 @@ attributes:
 notes:
   - Runs as root, or as O(user).
   - Needs a metadata database in PostgreSQL. Users and roles are kept there by the FAB auth manager only.
-  - Each use starts one process of O(python). For many objects, M(airflow_state) takes them all at once.
+  - Each use starts one process of O(python). For many objects, M(windsock.airflow.airflow_state) takes them all at once.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
     STATE = r"""

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """What the documentation of the modules that ask the REST API has in common."""
@@ -28,5 +28,5 @@ options:
     type: str
     required: true
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """What the documentation of the modules that make secrets has in common."""
@@ -40,5 +40,5 @@ attributes:
 notes:
   - Returns the secrets of O(generate), so use C(no_log) on the task.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """

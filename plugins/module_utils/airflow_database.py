@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """The part that runs in the host's virtualenv, as the components' user: it reads the declared objects, plans, and writes what differs.
@@ -23,7 +23,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ansible.module_utils import airflow_objects as objects
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects as objects
 
 
 class Refused(Exception):

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """What observations mean: plain functions from what module airflow_health saw on all hosts to results, and from results to causes.
@@ -15,7 +15,7 @@ import json
 import os
 import re
 
-from ansible.module_utils.spelling import nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import nearest
 
 OK, WARN, CRITICAL = "OK", "WARN", "CRITICAL"
 

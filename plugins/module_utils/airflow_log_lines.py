@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Log lines of Airflow 2 and 3, of components and of tasks, as text or as JSON: made readable, and chosen by level."""

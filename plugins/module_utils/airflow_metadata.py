@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """The part of module airflow_health that runs in the host's virtualenv: it asks the metadata database, read-only, and never waits long.

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Airflow's objects as plain data: what is wrong with a declaration, how it differs from what is there, and how to tell that without secrets.
@@ -13,7 +13,7 @@ import json
 import re
 from urllib.parse import urlsplit
 
-from ansible.module_utils.spelling import nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import nearest
 
 # In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
 KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Takes secrets out of text that leaves the host: by the values that the host holds, in every encoding that they come in, and by the names of settings."""

@@ -1,4 +1,4 @@
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """What the modules for Airflow's objects have in common: their options, and the one process in the host's virtualenv that does the work."""
@@ -12,8 +12,8 @@ import os
 import pwd
 import subprocess
 
-from ansible.module_utils import airflow_database, airflow_objects, spelling
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, spelling
 
 OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
@@ -30,7 +30,8 @@ for name, source in json.loads(sys.stdin.readline()):
     exec(compile(source, name, "exec"), module.__dict__)
 module.main()
 """
-PARENTS = ("ansible", "ansible.module_utils")
+PACKAGES = __name__.split(".")[:-1]
+PARENTS = [".".join(PACKAGES[:length]) for length in range(1, len(PACKAGES) + 1)]
 
 
 def program():

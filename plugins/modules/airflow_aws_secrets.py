@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep the secrets of an Airflow environment in AWS: in one secret of Secrets Manager, or in parameters of Systems Manager."""
@@ -44,14 +44,14 @@ requirements: [boto3]
 notes:
   - Runs on the controller. Credentials, region and endpoint are those that boto3 finds there.
 seealso:
-  - module: airflow_secrets
+  - module: windsock.airflow.airflow_secrets
 extends_documentation_fragment:
-  - airflow_secret_kinds
+  - windsock.airflow.airflow_secret_kinds
 """
 
 EXAMPLES = r"""
 - name: Read the secrets, and make what is absent
-  airflow_aws_secrets:
+  windsock.airflow.airflow_aws_secrets:
     store: aws_secrets_manager
     name: airflow/prod
     region: eu-central-1
@@ -63,7 +63,7 @@ EXAMPLES = r"""
   no_log: true
 
 - name: Make another one in its place
-  airflow_aws_secrets:
+  windsock.airflow.airflow_aws_secrets:
     store: aws_ssm
     name: /airflow/prod
     generate:
@@ -89,8 +89,8 @@ written:
 
 import json
 
-from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, plan, problem, refuse
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import ARGUMENTS, plan, problem, refuse
 
 try:
     import boto3

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep one connection of Airflow as declared."""
@@ -52,16 +52,16 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - airflow_objects
-  - airflow_objects.state
+  - windsock.airflow.airflow_objects
+  - windsock.airflow.airflow_objects.state
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: A connection to the warehouse
-  airflow_connection:
+  windsock.airflow.airflow_connection:
     name: warehouse
     conn_type: postgres
     host: db.example.com
@@ -71,12 +71,12 @@ EXAMPLES = r"""
     extra: {sslmode: require}
 
 - name: The same as a URI
-  airflow_connection:
+  windsock.airflow.airflow_connection:
     name: warehouse
     uri: "postgres://etl:{{ vault_warehouse_password | urlencode | replace('/', '%2F') }}@db.example.com/warehouse?sslmode=require"
 
 - name: None
-  airflow_connection:
+  windsock.airflow.airflow_connection:
     name: warehouse
     state: absent
 """
@@ -90,7 +90,7 @@ changes:
   sample: [{kind: connection, name: warehouse, action: update, fields: [password]}]
 """
 
-from ansible.module_utils.airflow_state import CONNECTION_TYPES, one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import CONNECTION_TYPES, one_object
 
 
 def main():

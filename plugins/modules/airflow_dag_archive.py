@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Collect the DAGs of a directory, a git repository or an S3 prefix in one archive that is named after its content."""
@@ -49,21 +49,21 @@ attributes:
   diff_mode:
     support: none
 notes:
-  - An archive that is already there is not written again, and those of other days are removed. Neither counts as a change: it is the hosts that matter.
+  - An archive that is already there is not written again, and those of other days are removed. Neither counts as a change, because only the hosts matter.
   - S3 needs boto3 in the Python that runs the module, and the credentials that boto3 finds by itself.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Pack a directory
-  airflow_dag_archive:
+  windsock.airflow.airflow_dag_archive:
     source: /srv/checkout
     dest: /tmp/archives
   delegate_to: localhost
 
 - name: Pack a tag of a repository
-  airflow_dag_archive:
+  windsock.airflow.airflow_dag_archive:
     source: git@github.com:example/pipelines.git
     ref: v1.4.0
     dest: /tmp/archives

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Pause many DAGs, and later unpause those that were paused by it."""
@@ -43,20 +43,20 @@ options:
     type: path
     default: /var/lib/airflow-runbooks/paused.json
 extends_documentation_fragment:
-  - airflow_objects
+  - windsock.airflow.airflow_objects
 seealso:
-  - module: airflow_dag_state
+  - module: windsock.airflow.airflow_dag_state
     description: One DAG, declared.
 """
 
 EXAMPLES = r"""
 - name: Pause all DAGs, and wait up to an hour for their running tasks
-  airflow_dag_pause:
+  windsock.airflow.airflow_dag_pause:
     state: paused
     wait: 3600
 
 - name: Unpause those again
-  airflow_dag_pause:
+  windsock.airflow.airflow_dag_pause:
     state: resumed
 """
 
@@ -87,10 +87,10 @@ import json
 import os
 import time
 
-from ansible.module_utils.airflow_objects import did_you_mean
-from ansible.module_utils.airflow_state import OPTIONS, ask
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import did_you_mean
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import OPTIONS, ask
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
 
 
 def chosen(dags: list, args: dict) -> list:

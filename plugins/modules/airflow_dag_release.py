@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep the DAG releases of a host: unpack, switch, remember, prune."""
@@ -90,17 +90,17 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: See what is there
-  airflow_dag_release:
+  windsock.airflow.airflow_dag_release:
     root: /opt/airflow/dags
   register: result
 
 - name: Put a release in place
-  airflow_dag_release:
+  windsock.airflow.airflow_dag_release:
     root: /opt/airflow/dags
     state: current
     id: 1f0c5b0a93de

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Start a run of a DAG, and wait for its end."""
@@ -41,7 +41,7 @@ options:
     type: int
     default: 30
 extends_documentation_fragment:
-  - airflow_rest_api
+  - windsock.airflow.airflow_rest_api
 attributes:
   check_mode:
     support: full
@@ -52,7 +52,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Run a report, and wait up to ten minutes
-  airflow_dag_run:
+  windsock.airflow.airflow_dag_run:
     url: http://127.0.0.1:8080
     prefix: /api/v2
     token_path: /auth/token
@@ -87,10 +87,10 @@ log:
 import time
 import urllib.error
 
-from ansible.module_utils.airflow_api import OPTIONS, Api, Refused, said, unreachable
-from ansible.module_utils.airflow_log_lines import readable
-from ansible.module_utils.airflow_objects import did_you_mean
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_api import OPTIONS, Api, Refused, said, unreachable
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import readable
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import did_you_mean
 
 # Failed tasks whose log is shown.
 SHOWN = 3

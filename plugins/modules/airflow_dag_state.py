@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Pause or unpause one DAG."""
@@ -27,15 +27,15 @@ options:
     type: int
     default: 0
 extends_documentation_fragment:
-  - airflow_objects
+  - windsock.airflow.airflow_objects
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: Let it run
-  airflow_dag_state:
+  windsock.airflow.airflow_dag_state:
     name: daily_report
     paused: false
     timeout: 60
@@ -50,7 +50,7 @@ changes:
   sample: [{kind: DAG, name: daily_report, action: update, fields: [paused]}]
 """
 
-from ansible.module_utils.airflow_state import one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import one_object
 
 
 def main():

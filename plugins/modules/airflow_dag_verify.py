@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Ask Airflow's REST API whether a DAG release has arrived, and which releases are still in use."""
@@ -46,12 +46,12 @@ attributes:
   diff_mode:
     support: none
 extends_documentation_fragment:
-  - airflow_rest_api
+  - windsock.airflow.airflow_rest_api
 """
 
 EXAMPLES = r"""
 - name: Wait for a release
-  airflow_dag_verify:
+  windsock.airflow.airflow_dag_verify:
     question: arrived
     url: http://127.0.0.1:8080
     prefix: /api/v2
@@ -79,8 +79,8 @@ in_use:
 import datetime
 import time
 
-from ansible.module_utils.airflow_api import OPTIONS, Api, Refused, unreachable
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_api import OPTIONS, Api, Refused, unreachable
 
 SHOWN = 20
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Say what could be removed from a full disk, and remove it."""
@@ -49,12 +49,12 @@ attributes:
 notes:
   - Writes no file. With C(TMPDIR) in memory and pipelining, Ansible doesn't either, so it works where nothing can be written any more.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Say what could be had
-  airflow_disk_space:
+  windsock.airflow.airflow_disk_space:
   environment: {TMPDIR: /run}
 """
 
@@ -87,9 +87,9 @@ import re
 import shutil
 import subprocess
 
-from ansible.module_utils.airflow_virtualenvs import MARKER, in_use, way_back
-from ansible.module_utils.airflow_virtualenvs import remove as remove_virtualenv
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_virtualenvs import MARKER, in_use, way_back
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_virtualenvs import remove as remove_virtualenv
 
 MB = 1000000
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Documentation of action airflow_environment_lock. On the host it runs plugins/module_utils/airflow_environment_lock.py."""
@@ -25,12 +25,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Take the lock
-  airflow_environment_lock:
+  windsock.airflow.airflow_environment_lock:
   delegate_to: "{{ groups['airflow'] | sort | first }}"
   run_once: true
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Look at all of a host that Airflow's health depends on, in one round trip."""
@@ -79,12 +79,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Look
-  airflow_health:
+  windsock.airflow.airflow_health:
     components: "{{ __airflow_components_here }}"
     paths: {config: /etc/airflow, home: /var/lib/airflow, install: /opt/airflow, logs: /var/log/airflow}
   register: result
@@ -124,8 +124,8 @@ import time
 import urllib.error
 import urllib.request
 
-from ansible.module_utils import airflow_metadata
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
 
 # Seconds for a command or an HTTP request.
 SOON = 4

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Show the logs of components and of tasks."""
@@ -60,18 +60,18 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: What went wrong in the scheduler
-  airflow_logs:
+  windsock.airflow.airflow_logs:
     units: [airflow-scheduler]
     since: -1h
     level: error
 
 - name: The last run of a task
-  airflow_logs:
+  windsock.airflow.airflow_logs:
     dag_id: daily_report
     task_id: load
 """
@@ -96,9 +96,9 @@ import re
 import subprocess
 import time
 
-from ansible.module_utils.airflow_log_lines import LEVELS, readable
-from ansible.module_utils.airflow_redact import Redaction, values_of
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import LEVELS, readable
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import Redaction, values_of
 
 # Lines of the journal that are looked through for those of a level.
 LOOKED_THROUGH = 200000

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep one pool of Airflow as declared."""
@@ -29,21 +29,21 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
-  - airflow_objects
-  - airflow_objects.state
+  - windsock.airflow.airflow_objects
+  - windsock.airflow.airflow_objects.state
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: Four tasks at once on the warehouse
-  airflow_pool:
+  windsock.airflow.airflow_pool:
     name: warehouse
     slots: 4
 
 - name: No such pool
-  airflow_pool:
+  windsock.airflow.airflow_pool:
     name: warehouse
     state: absent
 """
@@ -57,7 +57,7 @@ changes:
   sample: [{kind: pool, name: warehouse, action: update, fields: [slots]}]
 """
 
-from ansible.module_utils.airflow_state import one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import one_object
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep one role of Airflow's FAB auth manager as declared."""
@@ -23,16 +23,16 @@ options:
     description: Resource to actions, with Airflow's names. Needed unless O(state=absent).
     type: dict
 extends_documentation_fragment:
-  - airflow_objects
-  - airflow_objects.state
+  - windsock.airflow.airflow_objects
+  - windsock.airflow.airflow_objects.state
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: May look at DAGs and start runs
-  airflow_role:
+  windsock.airflow.airflow_role:
     name: Analyst
     permissions:
       DAGs: [can_read]
@@ -49,7 +49,7 @@ changes:
   sample: [{kind: role, name: Analyst, action: update, fields: [permissions]}]
 """
 
-from ansible.module_utils.airflow_state import one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import one_object
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep the secrets of an Airflow environment in files: one file each, without a trailing newline."""
@@ -41,12 +41,12 @@ options:
 notes:
   - Needs root, or the owner of the directory.
 extends_documentation_fragment:
-  - airflow_secret_kinds
+  - windsock.airflow.airflow_secret_kinds
 """
 
 EXAMPLES = r"""
 - name: Make what is absent
-  airflow_secrets:
+  windsock.airflow.airflow_secrets:
     directory: /etc/airflow/secrets
     group: airflow
     generate:
@@ -56,7 +56,7 @@ EXAMPLES = r"""
   no_log: true
 
 - name: Make another one in its place
-  airflow_secrets:
+  windsock.airflow.airflow_secrets:
     directory: /etc/airflow/secrets
     generate:
       jwt_secret: token
@@ -64,7 +64,7 @@ EXAMPLES = r"""
   no_log: true
 
 - name: Write a secret from a vault
-  airflow_secrets:
+  windsock.airflow.airflow_secrets:
     directory: /etc/airflow/secrets
     group: airflow
     values:
@@ -91,11 +91,11 @@ import os
 import re
 import time
 
-from ansible.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
-from ansible.module_utils.airflow_secret_kinds import plan as plan_secrets
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-from ansible.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import plan as plan_secrets
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
 
 
 def read(path: str) -> str | None:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Find the controller's copy of the secrets by the id of a site."""
@@ -44,14 +44,14 @@ attributes:
 
 EXAMPLES = r"""
 - name: Find the copy
-  airflow_secrets_copy:
+  windsock.airflow.airflow_secrets_copy:
     directory: ~/.airflow-secrets/0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
     former: ~/.airflow-secrets/home-ops-airflow-inventories-production
     site_id: 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
   delegate_to: localhost
 
 - name: Find the copy of a site whose inventory has another path now
-  airflow_secrets_copy:
+  windsock.airflow.airflow_secrets_copy:
     directory: ~/.airflow-secrets/0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11
     fernet_key: "{{ host_secrets.fernet_key }}"
     site_id: 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Bring all declared objects of an Airflow about, with one start of Python."""
@@ -37,25 +37,25 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - airflow_objects
+  - windsock.airflow.airflow_objects
 seealso:
-  - module: airflow_connection
+  - module: windsock.airflow.airflow_connection
     description: One connection.
-  - module: airflow_variable
+  - module: windsock.airflow.airflow_variable
     description: One variable.
-  - module: airflow_pool
+  - module: windsock.airflow.airflow_pool
     description: One pool.
-  - module: airflow_role
+  - module: windsock.airflow.airflow_role
     description: One role.
-  - module: airflow_user
+  - module: windsock.airflow.airflow_user
     description: One user.
-  - module: airflow_dag_state
+  - module: windsock.airflow.airflow_dag_state
     description: One DAG.
 """
 
 EXAMPLES = r"""
 - name: Bring about what the inventory declares
-  airflow_state:
+  windsock.airflow.airflow_state:
     objects: "{{ {'connections': airflow_connections, 'pools': airflow_pools} | to_json }}"
     purge: true
 """
@@ -71,9 +71,9 @@ changes:
 
 import json
 
-from ansible.module_utils.airflow_objects import KINDS
-from ansible.module_utils.airflow_state import CONNECTION_TYPES, OPTIONS, bring_about
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import KINDS
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import CONNECTION_TYPES, OPTIONS, bring_about
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Find tasks that wait for something that won't come, say why, and clear them."""
@@ -41,7 +41,7 @@ options:
     type: dict
     default: {AIRFLOW_HOME: /var/lib/airflow, AIRFLOW_CONFIG: /etc/airflow/airflow.cfg}
 extends_documentation_fragment:
-  - airflow_rest_api
+  - windsock.airflow.airflow_rest_api
 attributes:
   check_mode:
     support: full
@@ -51,7 +51,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Say which tasks are stuck
-  airflow_stuck_tasks:
+  windsock.airflow.airflow_stuck_tasks:
     url: http://127.0.0.1:8080
     prefix: /api/v2
     token_path: /auth/token
@@ -74,9 +74,9 @@ cleared:
 
 import urllib.error
 
-from ansible.module_utils import airflow_api as api_utils
-from ansible.module_utils.airflow_state import OPTIONS, ask
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_api as api_utils
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import OPTIONS, ask
 
 # Seconds after which a scheduler that gives no sign of life counts as dead (Airflow's own limit is 30).
 SCHEDULER_DEAD = 60

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Collect what somebody needs who is to help from afar, without a secret."""
@@ -48,12 +48,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Collect
-  airflow_support_bundle:
+  windsock.airflow.airflow_support_bundle:
     lines: 500
   register: result
 """
@@ -85,8 +85,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible.module_utils.airflow_redact import Redaction, read, values_in_database, values_of
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import Redaction, read, values_in_database, values_of
 
 # Runs in the virtualenv, which has the driver. One statement after the other, each of which may fail alone.
 DATABASE = r"""

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep one user of Airflow's FAB auth manager as declared."""
@@ -44,16 +44,16 @@ options:
     type: bool
     default: true
 extends_documentation_fragment:
-  - airflow_objects
-  - airflow_objects.state
+  - windsock.airflow.airflow_objects
+  - windsock.airflow.airflow_objects.state
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: Ann may look at everything
-  airflow_user:
+  windsock.airflow.airflow_user:
     name: ann
     email: ann@example.com
     roles: [Viewer]
@@ -70,7 +70,7 @@ changes:
   sample: [{kind: user, name: ann, action: update, fields: [email]}]
 """
 
-from ansible.module_utils.airflow_state import one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import one_object
 
 
 def main():

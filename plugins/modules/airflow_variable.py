@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Keep one variable of Airflow as declared."""
@@ -29,26 +29,26 @@ options:
     description: What it is for.
     type: str
 extends_documentation_fragment:
-  - airflow_objects
-  - airflow_objects.state
+  - windsock.airflow.airflow_objects
+  - windsock.airflow.airflow_objects.state
 seealso:
-  - module: airflow_state
+  - module: windsock.airflow.airflow_state
     description: All objects at once.
 """
 
 EXAMPLES = r"""
 - name: A number
-  airflow_variable:
+  windsock.airflow.airflow_variable:
     name: data_retention_days
     value: 30
 
 - name: A structure
-  airflow_variable:
+  windsock.airflow.airflow_variable:
     name: regions
     value: [eu-central-1, eu-west-1]
 
 - name: No template of Ansible's
-  airflow_variable:
+  windsock.airflow.airflow_variable:
     name: greeting
     value: !unsafe "Hello {{ ds }}"
 """
@@ -62,7 +62,7 @@ changes:
   sample: [{kind: variable, name: data_retention_days, action: update, fields: [value]}]
 """
 
-from ansible.module_utils.airflow_state import one_object
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import one_object
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Remove the oldest virtualenvs of a host, but none that a process uses."""
@@ -30,12 +30,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Remove the oldest virtualenvs
-  airflow_virtualenv_prune:
+  windsock.airflow.airflow_virtualenv_prune:
     install_dir: /opt/airflow
     keep: 1
 """
@@ -56,8 +56,8 @@ in_use:
 
 import os
 
-from ansible.module_utils.airflow_virtualenvs import in_use, remove, way_back
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_virtualenvs import in_use, remove, way_back
 
 
 def surplus(install_dir: str, keep: int, used: set) -> list:

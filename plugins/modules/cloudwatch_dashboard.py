@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Make, change or remove a CloudWatch dashboard."""
@@ -43,12 +43,12 @@ extends_documentation_fragment:
   - amazon.aws.region.modules
   - amazon.aws.boto3
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Make a dashboard
-  cloudwatch_dashboard:
+  windsock.airflow.cloudwatch_dashboard:
     name: airflow-production
     region: eu-central-1
     body:
@@ -56,7 +56,7 @@ EXAMPLES = r"""
         - {type: text, x: 0, y: 0, width: 24, height: 2, properties: {markdown: "# Airflow"}}
 
 - name: Remove it
-  cloudwatch_dashboard:
+  windsock.airflow.cloudwatch_dashboard:
     name: airflow-production
     region: eu-central-1
     state: absent

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Make, change or remove a replication group of ElastiCache."""
@@ -87,12 +87,12 @@ extends_documentation_fragment:
   - amazon.aws.region.modules
   - amazon.aws.boto3
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Make a cache with a replica in another zone
-  elasticache_replication_group:
+  windsock.airflow.elasticache_replication_group:
     name: airflow-production
     description: Cache of production
     region: eu-central-1
@@ -105,7 +105,7 @@ EXAMPLES = r"""
     auth_token: "{{ vault_cache_token }}"
 
 - name: Remove it
-  elasticache_replication_group:
+  windsock.airflow.elasticache_replication_group:
     name: airflow-production
     region: eu-central-1
     state: absent

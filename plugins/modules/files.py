@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Bring many files, directories and links of a host into their state in one round trip."""
@@ -80,12 +80,12 @@ attributes:
 notes:
   - Contents are neither logged on the host nor returned.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Make the directory, the configuration and the link to it
-  files:
+  windsock.airflow.files:
     files:
       - {path: /etc/example, state: directory, mode: "0750"}
       - path: /etc/example/main.conf
@@ -114,7 +114,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-from ansible.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
 
 KIND_OPTIONS = {"file": "content", "link": "target"}
 

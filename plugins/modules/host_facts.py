@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Gather the facts that roles here read."""
@@ -23,12 +23,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Gather facts anew
-  host_facts:
+  windsock.airflow.host_facts:
 """
 
 RETURN = r"""
@@ -39,7 +39,7 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_facts import facts
+from ansible_collections.windsock.airflow.plugins.module_utils.host_facts import facts
 
 
 def main() -> None:

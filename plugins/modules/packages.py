@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Documentation of action packages, which runs ansible.builtin.apt or ansible.builtin.dnf."""
@@ -45,12 +45,12 @@ attributes:
   diff_mode:
     support: none
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Install nginx
-  packages:
+  windsock.airflow.packages:
     name: [nginx]
     manager: apt
 """

@@ -19,9 +19,6 @@ options:
     type: str
     required: true
     choices: [input, host]
-  repository:
-    description: Directory of this repository on the controller. Used by the action plugin.
-    type: path
   rules:
     description: Data that the input is judged by, see C(roles/preflight/vars/main.yml). Used by the action plugin.
     type: dict
@@ -57,16 +54,14 @@ notes:
 
 EXAMPLES = r"""
 - name: Check the controller, the inventory and the variables
-  preflight:
+  windsock.airflow.preflight:
     stage: input
-    repository: "{{ role_path | dirname | dirname }}"
     rules: "{{ __preflight_rules }}"
   run_once: true
 
 - name: Check the host
-  preflight:
+  windsock.airflow.preflight:
     stage: host
-    repository: "{{ role_path | dirname | dirname }}"
     rules: "{{ __preflight_rules }}"
 """
 
@@ -97,7 +92,7 @@ import urllib.parse
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_facts import facts
+from ansible_collections.windsock.airflow.plugins.module_utils.host_facts import facts
 
 
 def filesystem(path):
@@ -389,7 +384,6 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             stage=dict(type="str", required=True, choices=["input", "host"]),
-            repository=dict(type="path"),
             rules=dict(type="dict"),
             deferred=dict(type="list", elements="str", default=[]),
             probe=dict(type="dict", default={}),

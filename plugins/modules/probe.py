@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright the Airflow installer's contributors
+# Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
 """Documentation of action probe, which does all of the work on the controller."""
@@ -45,12 +45,12 @@ notes:
   - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be
     reached. Neither arguments nor input are written to the host's log.
 author:
-  - The Airflow installer's contributors
+  - The Windsock contributors
 """
 
 EXAMPLES = r"""
 - name: Ask what is there
-  probe:
+  windsock.airflow.probe:
     stdin: |
       [ ! -e /etc/example ] || echo example
       systemctl is-active example.service || true

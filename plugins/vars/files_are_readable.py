@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: files_are_readable
 short_description: Name the file of variables that cannot be read
 version_added: 0.1.0
-author: The Airflow installer's contributors
+author: The Windsock contributors
 description:
   - Reads the files in C(group_vars) and C(host_vars) before Ansible's own plugin P(ansible.builtin.host_group_vars#vars) does, and brings no variables.
   - A file that is not valid YAML, that no vault password opens, or that does not hold variables stops the run. The message names file, line and column.

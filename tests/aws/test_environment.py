@@ -20,7 +20,7 @@ def empty(account):
 @pytest.fixture(scope="module")
 def provisioned(account, empty):
     """An environment whose first run was killed. Returns what that run and the next one said."""
-    killed = account.play_and_kill("provision", "TASK [aws_iam : provision | Make the role of the hosts")
+    killed = account.play_and_kill("provision", "TASK [windsock.airflow.aws_iam : provision | Make the role of the hosts")
     # With all that Ansible tells, so that a secret would be seen.
     return killed, account.play("provision", "-vvv")
 
@@ -292,7 +292,7 @@ def test_site_accepts_the_inventory(account, instance):
     """Preflight takes groups and variables, and goes on to the host, which the emulator does not have."""
     process = account.command("ansible-playbook", ROOT / "playbooks/preflight.yml", inventory="inventories/aws")
     text = process.communicate(timeout=120)[0]
-    assert "TASK [preflight : host | Check the host]" in text, text
+    assert "TASK [windsock.airflow.preflight : host | Check the host]" in text, text
     assert "UNREACHABLE!" in text, text
 
 
@@ -339,7 +339,7 @@ def test_teardown_asks_first(account, provisioned):
 
 def test_a_killed_teardown_is_completed_by_the_next(account, empty, provisioned):
     before = account.content()
-    account.play_and_kill("teardown", "TASK [aws_network : teardown_vpc | Remove the endpoints", "-e", "confirm=test")
+    account.play_and_kill("teardown", "TASK [windsock.airflow.aws_network : teardown_vpc | Remove the endpoints", "-e", "confirm=test")
     between = account.content()
     assert between != before and between != empty
     result = account.play("teardown", "-e", "confirm=test")

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/aws_observability"
-SPEC = importlib.util.spec_from_file_location("aws_observability_filter", ROLE / "filter_plugins/aws_observability.py")
+SPEC = importlib.util.spec_from_file_location("aws_observability_filter", ROOT / "plugins/filter/aws_observability.py")
 PLUGIN = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(PLUGIN)
 due = PLUGIN.FilterModule().filters()["aws_alarms_due"]
@@ -82,7 +82,7 @@ def plugin(path):
 def test_every_metric_is_one_that_somebody_sends():
     """The agent, our timer, or Airflow. What Airflow sends is captured on running hosts: tests/molecule/test_statsd.py."""
     asked = plugin(ROOT / "tests/molecule/metrics.py")
-    agent = plugin(ROOT / "roles/cloudwatch_agent/filter_plugins/cloudwatch_agent.py")
+    agent = plugin(ROOT / "plugins/filter/cloudwatch_agent.py")
     sent = {f"{section}_{name}" for section, entry in agent.MEASUREMENTS.items() for name in entry["measurement"]}
     sent |= {f"procstat_{name}" for name in agent.PROCESS_MEASUREMENTS}
     of_timer = asked.of_timer()
@@ -95,7 +95,7 @@ def test_every_metric_is_one_that_somebody_sends():
 def test_lines_are_by_a_dimension_that_the_metric_has():
     """The agent adds it to the processes that it measures."""
     by = {chart["by"]: chart["metrics"] for chart in VARS["__aws_observability_dashboard"] if "by" in chart}
-    agent = plugin(ROOT / "roles/cloudwatch_agent/filter_plugins/cloudwatch_agent.py")
+    agent = plugin(ROOT / "plugins/filter/cloudwatch_agent.py")
     (entry,) = agent.metrics({"host_metrics": [], "disk_paths": [], "net_interfaces": [], "metrics_interval": 60, "statsd_address": "",
                               "processes": {"scheduler": "x"}})["procstat"]
     assert set(by) <= set(entry["append_dimensions"])

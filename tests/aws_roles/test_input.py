@@ -11,7 +11,7 @@ ROLES = sorted(ROOT.glob("roles/aws_*"))
 
 
 def plugin(role, name):
-    spec = importlib.util.spec_from_file_location(f"{role}_filter", ROOT / f"roles/{role}/filter_plugins/{role}.py")
+    spec = importlib.util.spec_from_file_location(f"{role}_filter", ROOT / f"plugins/filter/{role}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.FilterModule().filters()[name]

@@ -9,7 +9,7 @@ import parliament
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("aws_iam_filter", ROOT / "roles/aws_iam/filter_plugins/aws_iam.py")
+SPEC = importlib.util.spec_from_file_location("aws_iam_filter", ROOT / "plugins/filter/aws_iam.py")
 PLUGIN = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(PLUGIN)
 build = PLUGIN.FilterModule().filters()["aws_policy"]

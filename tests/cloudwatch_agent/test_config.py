@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/cloudwatch_agent"
 SCHEMA = pathlib.Path(os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
 
-SPEC = importlib.util.spec_from_file_location("cloudwatch_agent_filter", ROLE / "filter_plugins/cloudwatch_agent.py")
+SPEC = importlib.util.spec_from_file_location("cloudwatch_agent_filter", ROOT / "plugins/filter/cloudwatch_agent.py")
 PLUGIN = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(PLUGIN)
 build = PLUGIN.FilterModule().filters()["cloudwatch_agent_config"]

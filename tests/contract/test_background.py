@@ -6,7 +6,7 @@ import re
 import pytest
 from repository import ROOT, source_files
 
-DIRECTORIES = ("roles", "plugins", "callback_plugins", "vars_plugins", "playbooks", "molecule", "bin")
+DIRECTORIES = ("roles", "plugins", "playbooks", "molecule", "bin")
 # A process of `with Popen` ends with its block.
 ANYWHERE = r"\bos\.fork\(|start_new_session=True|^(?!\s*with ).*\bPopen\("
 IN_PYTHON = re.compile(ANYWHERE + r"|[\"'](?:setsid|nohup|systemd-run)\b")

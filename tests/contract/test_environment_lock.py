@@ -27,7 +27,7 @@ WITHOUT = {
     "remove_expired": WITHOUT_HOSTS,
     "teardown": WITHOUT_HOSTS,
 }
-PLAYBOOKS = sorted(ROOT.glob("playbooks/**/*.yml"))
+PLAYBOOKS = sorted(path for path in ROOT.glob("playbooks/**/*.yml") if not path.is_symlink())
 
 
 def plays(path):

@@ -37,17 +37,10 @@ def test_a_message_never_prints_half_of_a_command():
     for path in FILES:
         for document in yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
             wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for text in strings(document) for match in half.finditer(text)]
-    for path in sorted(path for pattern in ("plugins/*/*.py", "roles/*/files/*.py", "callback_plugins/*.py") for path in ROOT.glob(pattern)):
+    for path in sorted(path for pattern in ("plugins/*/*.py", "roles/*/files/*.py") for path in ROOT.glob(pattern)):
         texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)]
         wrong += [f"{path.relative_to(ROOT)}: {match[0]}" for text in texts if isinstance(text, str) for match in half.finditer(text)]
     assert not wrong
-
-
-def test_a_playbook_finds_the_plugin_that_prints_commands():
-    """Ansible looks for it beside the playbook that was typed."""
-    used = {path.parent for path in ROOT.glob("playbooks/**/*.yml") if "typed_command" in path.read_text(encoding="utf-8")}
-    assert ROOT / "playbooks/runbooks" in used
-    assert not [directory for directory in used if not (directory / "lookup_plugins/typed_command.py").is_file()]
 
 
 def test_the_refusal_of_a_release_has_a_line_for_each_problem():

@@ -46,7 +46,7 @@ def test_no_key_is_in_the_root_and_in_an_inventory(inventory):
 
 def test_group_vars_hold_wiring_only():
     """What an operator may set has its default in a role; the root only derives values of generic roles."""
-    constants = [key for key, path in keys(ROOT / "group_vars/all").items() if "{{" not in str((load(path) or {})[key]) and key != "ansible_managed"]
+    constants = [key for key, path in keys(ROOT / "group_vars/all").items() if "{{" not in str((load(path) or {})[key]) and not key.startswith("ansible_")]
     assert not constants
 
 
@@ -62,14 +62,14 @@ def test_playbooks_see_the_group_vars(directory):
 def test_site_only_imports():
     for play in load(ROOT / "site.yml"):
         assert set(play) - {"vars"} == {"name", "import_playbook"}
-        # The first path is a template that refuses another Ansible or directory.
-        (path,) = re.findall(r"playbooks/\w+\.yml", play["import_playbook"])
-        assert (ROOT / path).exists()
+        assert (ROOT / "playbooks" / (play["import_playbook"].removeprefix("windsock.airflow.") + ".yml")).exists()
+    # The collection has the same list under its own name.
+    assert (ROOT / "playbooks/site.yml").samefile(ROOT / "site.yml")
 
 
 def test_every_playbook_refuses_the_ansible_that_preflight_refuses():
     rules = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
-    limits = re.findall(r"^(?:OLDEST|TOO_NEW) = \((\d+), (\d+)\)", (ROOT / "vars_plugins/command_can_work.py").read_text(encoding="utf-8"), re.MULTILINE)
+    limits = re.findall(r"^(?:OLDEST|TOO_NEW) = \((\d+), (\d+)\)", (ROOT / "plugins/vars/command_can_work.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert [".".join(limit) for limit in limits] == [rules["ansible_core"]["at_least"], rules["ansible_core"]["below"]]
 
 
@@ -132,10 +132,10 @@ def test_ansible_selects_by_tag():
 def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(tasks):
     """A run with tag configure asks first, before the secrets and the database."""
     chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
-    refusal = chosen.index("airflow : ask | Refuse to configure a virtualenv that was never built")
+    refusal = chosen.index("windsock.airflow.airflow : ask | Refuse to configure a virtualenv that was never built")
     # Preflight asks the server with role postgresql, and changes nothing.
-    asks = ("postgresql : set_vars |", "postgresql : neighbours |")
-    roles = {name.split(" : ")[0] for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
+    asks = ("windsock.airflow.postgresql : set_vars |", "windsock.airflow.postgresql : neighbours |")
+    roles = {name.split(" : ")[0].removeprefix("windsock.airflow.") for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
     assert roles <= {"preflight", "airflow_common", "airflow"}, chosen[:refusal]
 
 
@@ -194,7 +194,7 @@ def test_locks_are_whole():
 
 
 # Files with commands and with paths of variables that people read: pages, comments, messages.
-TEXTS = ["*.md", "*.yml", "bin/*", "callback_plugins/*.py", "docs/**/*.md", "files/site/**/*", "inventories/**/*.yml",
+TEXTS = ["*.md", "*.yml", "bin/*", "docs/**/*.md", "files/site/**/*", "inventories/**/*.yml",
          "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/README.md", "roles/*/*/**/*.yml",
          "roles/*/*/**/*.py"]
 
@@ -265,9 +265,11 @@ def test_a_dead_connection_is_noticed():
 
 def test_what_removal_forgets_is_in_a_directory_of_airflow():
     """Each role that writes files elsewhere on a host removes them: its remove.yml is part of playbooks/remove_airflow.yml."""
-    imported = set(re.findall(r"name: (\w+)\n\s+tasks_from: (?:remove|stop)\.yml", (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")))
+    playbook = (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")
+    imported = set(re.findall(r"name: windsock\.airflow\.(\w+)\n\s+tasks_from: (?:remove|stop)\.yml", playbook))
     with_tasks = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/remove.yml")}
     writing = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/*.yml")
-               if re.search(r"^ +(files|ansible\.builtin\.(template|copy|lineinfile|get_url)):", path.read_text(encoding="utf-8"), re.MULTILINE)}
+               if re.search(r"^ +(windsock\.airflow\.files|ansible\.builtin\.(template|copy|lineinfile|get_url)):",
+                            path.read_text(encoding="utf-8"), re.MULTILINE)}
     # airflow_dags writes below airflow_install_dir only; the AWS roles write on no host.
     assert {name for name in writing if not name.startswith("aws_")} - {"airflow_dags"} <= with_tasks == imported

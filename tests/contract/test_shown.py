@@ -1,18 +1,16 @@
 """Pages show the last screen of two playbooks as the code prints it, for the data below."""
 
 import base64
-import importlib.util
 import json
 import re
 import sys
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader, lookup_loader
 from ansible.template import Templar
+from ansible_collections.windsock.airflow.plugins.callback import next_steps
 from repository import ROOT
 
-init_plugin_loader()
 HOME = "/home/ann"
 COPY = f"{HOME}/.airflow-secrets/0b7e6c1e-5d0a-4f0f-9d0e-6a4f3c2b1a09"
 INSTALLED = {"version": "3.3.2", "hosts": "airflow-1", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "",
@@ -45,9 +43,6 @@ def shown(page):
 
 def test_the_page_shows_the_end_of_an_installation(typed):
     typed("site.yml", "-K")
-    spec = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")
-    next_steps = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(next_steps)
     printed = "\n".join(next_steps.screen(INSTALLED)).strip("\n") + "\n"
     assert shown("docs/install.md") == printed, f"put this into the block of docs/install.md:\n{printed}"
 
@@ -55,7 +50,6 @@ def test_the_page_shows_the_end_of_an_installation(typed):
 def test_the_page_shows_the_end_of_a_removal(typed):
     typed("playbooks/remove_airflow.yml", "-K", "-e", "confirm=airflow-1")
     loader = DataLoader()
-    lookup_loader.add_directory(str(ROOT / "playbooks/lookup_plugins"))
 
     def variables(name):
         return loader.load_from_file(str(ROOT / name), trusted_as_template=True)

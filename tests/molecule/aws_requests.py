@@ -44,7 +44,7 @@ def asked():
 
 def refused(requests, **declared):
     """Return those requests that hosts may not make."""
-    spec = importlib.util.spec_from_file_location("aws_iam_filter", ROOT / "roles/aws_iam/filter_plugins/aws_iam.py")
+    spec = importlib.util.spec_from_file_location("aws_iam_filter", ROOT / "plugins/filter/aws_iam.py")
     plugin = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plugin)
     region, account = PLACE.split(":")

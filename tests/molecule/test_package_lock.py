@@ -30,7 +30,7 @@ def holder(host, request):
 def install(host, seconds):
     """Begin to see with the roles' module that a package is there, which it is."""
     return subprocess.Popen(
-        ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", "packages", "-a",
+        ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", "windsock.airflow.packages", "-a",
          json.dumps({"name": ["python3"], "manager": "apt"}), "-e", f"airflow_package_lock_timeout={seconds}"],
         cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

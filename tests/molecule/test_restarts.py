@@ -123,7 +123,7 @@ def module(name, host, *arguments, **options):
 def test_the_prune_sees_which_virtualenv_the_components_use(host, setting):
     install = setting("airflow_install_dir")
     linked = host.check_output(f"basename $(readlink -f {install}/venv)")
-    found = module("airflow_virtualenv_prune", host, "--check", install_dir=install, keep=100)
+    found = module("windsock.airflow.airflow_virtualenv_prune", host, "--check", install_dir=install, keep=100)
     for unit in ("airflow-scheduler", "airflow-triggerer"):
         assert int(host.check_output(f"systemctl show {unit} --property=MainPID --value")) in found["in_use"][linked]
     assert found["removed"] == []
@@ -144,11 +144,11 @@ def test_a_virtualenv_that_a_sandboxed_service_uses_outlives_two_switches(host):
     try:
         pid = host.check_output("systemctl show prune-test --property=MainPID --value")
         host.check_output(f"timeout 20 sh -c 'until grep -q venvs/used /proc/{pid}/maps; do sleep 0.1; done'")
-        found = module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)
+        found = module("windsock.airflow.airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)
         assert (found["removed"], found["in_use"]) == (["unused"], {"used": [int(pid)]})
         assert host.file("/opt/prune-test/venvs/used/library").exists
         host.check_output("systemctl stop prune-test")
-        assert module("airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
+        assert module("windsock.airflow.airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
     finally:
         host.run("systemctl stop prune-test; rm -r /opt/prune-test")
 

@@ -136,7 +136,7 @@ def test_the_dry_run_builds_no_other_airflow_and_touches_no_key(host, site, befo
     changed = changed_tasks(shown)
     assert recap(shown)["failed"] == 0 and len(changed) == recap(shown)["changed"], (changed, shown[-6000:])
     # A dry run skips the installation itself. The tasks before it in the same file say what it would install.
-    assert [task for task in changed if task.startswith(("postgresql : packages |", "airflow : begin |"))] == []
+    assert [task for task in changed if task.startswith(("windsock.airflow.postgresql : packages |", "windsock.airflow.airflow : begin |"))] == []
     assert picture(host) == before
 
 

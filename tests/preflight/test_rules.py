@@ -464,25 +464,6 @@ def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
     assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
 
 
-def test_the_ansible_cfg_of_a_site_is_compared_with_that_of_the_repository(action, tmp_path):
-    repository, site = tmp_path / "repository", tmp_path / "site"
-    for directory in (repository / "roles", repository / "plugins", site):
-        directory.mkdir(parents=True)
-    main = "[defaults]\ninventory = x\nroles_path = roles\nforks = 20\n[connection]\npipelining = True\n"
-    (repository / "ansible.cfg").write_text(main, encoding="utf-8")
-
-    def problems(text, path=site / "ansible.cfg"):
-        (site / "ansible.cfg").write_text(text, encoding="utf-8")
-        return [text for _name, text in action.check_config(str(repository), path and str(path))]
-
-    good = f"[defaults]\nroles_path = {repository}/roles\nforks = 50\n[connection]\npipelining = True\n"
-    assert problems(good) == problems("", path=None) == problems("", path=repository / "ansible.cfg") == []
-    (text,) = problems(good.replace("[connection]\npipelining = True\n", "vars_plugins = x\n"))
-    assert "ansible.cfg has: pipelining." in text and f"Run: {repository}/bin/new-site --ansible-cfg {site}" in text
-    (text,) = problems(good.replace(f"{repository}/roles", "/elsewhere/roles"))
-    assert "has: roles_path." in text
-
-
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
         "preflight_database_timeout": 5, "airflow_install_dir": "/opt/airflow", "airflow_log_dir": "/var/log/airflow",
         "airflow_backup_schedule": "*-*-* 02:00", "airflow_clean_database_schedule": "*-*-* 03:30", "logrotate_schedule": "hourly"}

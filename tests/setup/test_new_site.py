@@ -53,7 +53,7 @@ def uncommented(path):
 
 def test_it_creates_a_site_for_its_owner_alone(site):
     files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
-    assert files == {"hosts.yml", "group_vars/all/main.yml", "group_vars/all/vault.yml", "ansible.cfg", ".gitignore", "README.md"}
+    assert files == {"hosts.yml", "group_vars/all/main.yml", "group_vars/all/vault.yml", "requirements.yml", "ansible.cfg", ".gitignore", "README.md"}
     assert stat.S_IMODE(site.stat().st_mode) == 0o700
     assert {stat.S_IMODE((site / name).stat().st_mode) for name in files} == {0o600}
     assert [path.name for path in site.parent.iterdir()] == [site.name], "nothing else is left"
@@ -119,13 +119,11 @@ def test_its_ansible_cfg_has_the_settings_of_the_repository(site):
     for key, value in main.items():
         if key[1] == "inventory":
             assert mine[key] == "hosts.yml"
-        elif (ROOT / value).exists():
+        elif key[1] == "collections_path":
             assert mine[key] == str(ROOT / value)
         else:
             assert mine[key] == value
-    # Every setting that names a directory of plugins is such a path.
-    assert {name for _section, name in main if re.search(r"plugins|_path$|library|module_utils", name)} == {
-        name for (_section, name), value in mine.items() if value.startswith(str(ROOT))}
+    assert mine["defaults", "collections_path"].split(":")[0] == str(ROOT / "collections")
 
 
 def test_its_ansible_cfg_is_written_anew_and_keeps_what_was_added(site):
@@ -261,7 +259,7 @@ def test_an_empty_directory_is_filled_in_place(tmp_path):
     parent = tmp_path.stat().st_mtime_ns
     done = subprocess.run(["bash", "-c", f"{ROOT}/bin/new-site . >&2 && ls -A"], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == {".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml"}
+    assert set(done.stdout.split()) == {".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml", "requirements.yml"}
     assert tmp_path.stat().st_mtime_ns == parent and stat.S_IMODE(directory.stat().st_mode) == 0o700
     code, output = new_site(directory)
     assert code == 1 and "exists and is not empty" in output

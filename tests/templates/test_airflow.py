@@ -27,12 +27,12 @@ PLAY = """
     group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres, airflow_proxy]
     ansible_managed: Managed by Ansible
     role_path: ROOT/roles/airflow
-  roles: [airflow_common]
+  roles: [windsock.airflow.airflow_common]
   tasks:
     - include_vars: "{{ item }}"
       loop: ["ROOT/roles/airflow_services/defaults/main.yml", "ROOT/roles/airflow_services/vars/main.yml",
              "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
-    - files:
+    - windsock.airflow.files:
         files: >-
           {%- set files = [] -%}
           {%- for item in __airflow_files + __airflow_services_files if item.content is defined or item.template is defined -%}

@@ -269,7 +269,7 @@ def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, buil
         if closed:
             (release / closed).chmod(0o700)
         (ask, _refuse) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/ask.yml"), trusted_as_template=True)
-        question = build.templar.template(ask["probe"]["stdin"])
+        question = build.templar.template(ask["windsock.airflow.probe"]["stdin"])
         done = subprocess.run(["sh", "-s"], input=question, text=True, capture_output=True, check=True)
         assert ("virtualenv" in done.stdout.split()) is built
         # A build that finds it complete has nothing to do.
@@ -343,6 +343,7 @@ def test_a_build_that_failed_names_where_the_packages_come_from(tmp_path, given,
     build.templar.available_variables |= given
     (wait,) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/wait.yml"), trusted_as_template=True)
     (build.installers / "build.log").write_text("no route to host\n", encoding="utf-8")
-    done = subprocess.run(["sh", "-c", build.templar.template(trust_as_template(wait["probe"]["stdin"]))], capture_output=True, text=True, check=False)
+    script = build.templar.template(trust_as_template(wait["windsock.airflow.probe"]["stdin"]))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("no route to host\n")
     assert told in done.stderr and "horse" not in done.stderr

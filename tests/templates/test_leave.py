@@ -63,7 +63,7 @@ class Host:
         return subprocess.run(["sh", "-s"], input=script, env=environment, capture_output=True, text=True, check=True).stdout
 
     def leaving(self):
-        said = self.run(self.script("ask", lambda task: task.get("probe", {}).get("stdin")))
+        said = self.run(self.script("ask", lambda task: task.get("windsock.airflow.probe", {}).get("stdin")))
         self.templar.available_variables |= {"__airflow_services_pending": {"stdout": said, "stdout_lines": said.splitlines()}}
         return sorted(self.templar.template(trust_as_template("{{ __airflow_services_leaving }}")))
 
@@ -129,7 +129,7 @@ def test_the_procedure_for_a_host_that_leaves_names_a_playbook_that_accepts_the_
     (named,) = re.findall(r"Run `([\w/]+\.yml)`", steps)
     plays = yaml.safe_load((root / named).read_text(encoding="utf-8"))
     assert [play["hosts"] for play in plays] == ["airflow"]
-    assert "airflow_services" in [role["role"] for role in plays[0]["roles"]]
+    assert "windsock.airflow.airflow_services" in [role["role"] for role in plays[0]["roles"]]
 
 
 def test_they_are_stopped_disabled_and_removed_and_a_second_name_that_was_left_goes_too(host):

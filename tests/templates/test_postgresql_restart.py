@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from collection_of_test import collection
 
 pytestmark = pytest.mark.playbook
 
@@ -54,6 +55,7 @@ def project(tmp_path):
     for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
+    collection(tmp_path, tmp_path / "roles")
     return tmp_path
 
 
@@ -62,7 +64,8 @@ def run(project, due, *arguments):
     said = project / "said"
     done = subprocess.run(
         ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgres.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project, text=True,
-        capture_output=True, check=False, env={**os.environ, "ANSIBLE_ROLES_PATH": str(project / "roles"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
+        capture_output=True, check=False,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
     return (said.read_text(encoding="utf-8").splitlines() if said.exists() else []), done
 
 

@@ -95,8 +95,8 @@ def play(directory, hosts, tasks, variables, limit="", **groups):
             "HOSTS_OF_TEST": str(directory),
             "PATHS_OF_TEST": json.dumps(PATHS),
             "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
-            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
             "ANSIBLE_SSH_ARGS": "",
         },
     )

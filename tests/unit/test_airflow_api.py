@@ -7,7 +7,7 @@ import urllib.error
 import urllib.parse
 
 import pytest
-from ansible.module_utils import airflow_api
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_api
 
 ARGS = {"url": "http://127.0.0.1:8080", "prefix": "/api/v2", "token_path": "/auth/token", "user": "jane", "password": "geheim"}
 

@@ -7,8 +7,8 @@ import pathlib
 import boto3
 import botocore.client
 import pytest
-from ansible.module_utils.airflow_secret_kinds import GENERATORS
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import GENERATORS
 from botocore.exceptions import ClientError
 from moto import mock_aws
 

@@ -4,7 +4,7 @@ import sys
 import types
 
 import pytest
-from ansible.module_utils import airflow_database, airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_metadata
 from cryptography.fernet import Fernet
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 import yaml
-from ansible.module_utils import airflow_diagnosis as diagnosis
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
 
 NOW = 1_800_000_000.0
 UNIT = {

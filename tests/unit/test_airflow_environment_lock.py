@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ import pytest
 from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.collections import ImmutableDict
+from collection_of_test import collection
 
 pytestmark = pytest.mark.playbook
 
@@ -238,7 +238,7 @@ PLAYBOOK = """
 - hosts: all
   gather_facts: false
   tasks:
-    - airflow_environment_lock:
+    - windsock.airflow.airflow_environment_lock:
       register: __airflow_environment_lock
     - command: touch begun-{{ who }}
     - command: sleep {{ seconds }}
@@ -251,23 +251,20 @@ class Controller:
 
     def __init__(self, directory):
         self.directory, self.path = directory, directory / "environment.lock"
-        names = [f"{kind}/{name}.py" for kind in ("action", "modules") for name in ("airflow_environment_lock", "probe")]
-        for name in [*names, "module_utils/airflow_environment_lock.py"]:
-            (directory / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / "plugins" / name, directory / "plugins" / name)
+        self.plugins = collection(directory) / "plugins"
         self.change("action", "RENEW, ANSWER, RETRY, LOOK = 240, 30, 30, 5, 0.125", "RENEW, ANSWER, RETRY, LOOK = 240, 0.3, 30, 0.1, 0.1")
         self.change("module_utils", f'PATH = "{program.PATH}"', f'PATH = "{self.path}"')
         (directory / "site.yml").write_text(PLAYBOOK)
 
     def change(self, kind, old, new):
-        path = self.directory / f"plugins/{kind}/airflow_environment_lock.py"
+        path = self.plugins / kind / "airflow_environment_lock.py"
         text = path.read_text(encoding="utf-8")
         assert old in text
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def start(self, name, seconds=0, *more):
         command = ["ansible-playbook", "-i", "here,", "-c", "local", "site.yml", "-e", f"who={name}", "-e", f"seconds={seconds}", *more]
-        environment = {**os.environ, "ANSIBLE_ACTION_PLUGINS": "plugins/action", "ANSIBLE_LIBRARY": "plugins/modules", "ANSIBLE_PIPELINING": "1",
+        environment = {**os.environ, "ANSIBLE_PIPELINING": "1",
                        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}
         return subprocess.Popen(command, cwd=self.directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -352,7 +349,7 @@ def test_a_run_that_cannot_renew_it_ends(controller, program_on_host):
     first = controller.start("first", 60)
     controller.begun("first")
     held = controller.path.read_text()
-    path = controller.directory / "plugins/module_utils/airflow_environment_lock.py"
+    path = controller.plugins / "module_utils/airflow_environment_lock.py"
     path.unlink() if program_on_host is None else path.write_text(program_on_host, encoding="utf-8")
     output = first.communicate(timeout=50)[0]
     assert first.returncode != 0

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from ansible.module_utils import airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

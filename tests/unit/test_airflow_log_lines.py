@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from ansible.module_utils.airflow_log_lines import readable
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import readable
 
 TASK_OF_3 = [
     json.dumps({"timestamp": "2026-01-31T12:00:00.123456Z", "level": "info", "event": "begins", "logger": "task", "dag_id": "a", "size": 3}),

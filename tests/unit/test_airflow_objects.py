@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from ansible.module_utils import airflow_objects as objects
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects as objects
 
 MARKER = "horse-battery"
 

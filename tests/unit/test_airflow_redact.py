@@ -5,7 +5,7 @@ import json
 import urllib.parse
 
 import pytest
-from ansible.module_utils.airflow_redact import HIDDEN, Redaction, parts, values_in_database, values_of
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import HIDDEN, Redaction, parts, values_in_database, values_of
 
 SECRET = "p@ss/wörd+with \"quotes\"=&%"
 WRITTEN = {

@@ -144,14 +144,14 @@ class Controller:
         play = [{
             "hosts": "all", "gather_facts": False,
             "vars_files": [str(ROOT / "roles/airflow_common" / name) for name in ("defaults/main.yml", "vars/main.yml", "vars/airflow_3.yml")],
-            "tasks": [{"ansible.builtin.include_role": {"name": "airflow_secrets", "tasks_from": "configure.yml"}}],
+            "tasks": [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "configure.yml"}}],
         }]
         (self.directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")
         done = subprocess.run(
             ["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e", json.dumps(given), *arguments], cwd=ROOT, text=True,
             capture_output=True, check=False,
-            env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+            env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1",
+                 "ANSIBLE_PIPELINING": "true", "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
                  # The command airflow of this machine, if it has one, is not that of the host.
                  "HOSTS_OF_TEST": str(self.directory), "PATHS_OF_TEST": json.dumps({"/usr/local/bin/airflow": "command"})})
         output = done.stdout + done.stderr

@@ -8,8 +8,8 @@ import types
 
 import pytest
 import yaml
-from ansible.module_utils import airflow_database, airflow_objects, airflow_state
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, airflow_state
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MARKER = "horse-battery"
@@ -267,7 +267,8 @@ def test_documentation_names_the_options_and_examples_are_playbooks(name, monkey
     # The filter leaves a /, which ends the password of an address.
     assert "urlencode }}" not in MODULES[name].EXAMPLES
     for task in yaml.safe_load(MODULES[name].EXAMPLES.replace("!unsafe ", "")):
-        assert set(task) == {"name", name} and set(task[name]) <= set(options)
+        module = f"windsock.airflow.{name}"
+        assert set(task) == {"name", module} and set(task[module]) <= set(options)
 
 
 def load_fragments():
@@ -276,4 +277,4 @@ def load_fragments():
     spec.loader.exec_module(module)
     fragment = module.ModuleDocFragment
     return {name: yaml.safe_load(text)["options"] for name, text in
-            (("airflow_objects", fragment.DOCUMENTATION), ("airflow_objects.state", fragment.STATE))}
+            (("windsock.airflow.airflow_objects", fragment.DOCUMENTATION), ("windsock.airflow.airflow_objects.state", fragment.STATE))}

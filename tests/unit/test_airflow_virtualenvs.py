@@ -11,8 +11,8 @@ import sys
 import tarfile
 
 import pytest
-from ansible.module_utils import airflow_virtualenvs
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_virtualenvs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -92,7 +92,7 @@ def fleet(tmp_path):
 
 # ---- before a migration -----------------------------------------------------------------------------------------------
 
-MIGRATE = [{"include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
+MIGRATE = [{"include_role": {"name": "windsock.airflow.airflow", "tasks_from": "migrate.yml"}}]
 # What role airflow knows by then.
 MIGRATES = {
     "__airflow_found": {"stdout_lines": ["virtualenv"]},
@@ -193,7 +193,7 @@ def backup(fleet, *hosts, limit="", **given):
     ):
         fleet.program(f"bin/{name}", text)
     given = {"airflow_backup_dir": "/etc/airflow-of-test/dumps", **given}
-    return fleet.run(*hosts, tasks=[{"include_role": {"name": "airflow_backup"}}], limit=limit or hosts[0], **given)
+    return fleet.run(*hosts, tasks=[{"include_role": {"name": "windsock.airflow.airflow_backup"}}], limit=limit or hosts[0], **given)
 
 
 def recipients(fleet, host):

@@ -212,7 +212,7 @@ def play(tmp_path, item):
     """Run the action on this machine, with one file."""
     path = tmp_path / "made"
     what = f"{{files: [{{path: {path}, owner: {ME['owner']}, group: {ME['group']}, {item}}}]}}"
-    text = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - files: {what}\n"
+    text = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - windsock.airflow.files: {what}\n"
     (tmp_path / "play.yml").write_text(text, encoding="utf-8")
     return path, subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
 

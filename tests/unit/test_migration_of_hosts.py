@@ -10,7 +10,7 @@ import yaml
 pytestmark = pytest.mark.playbook
 
 OPT = "/etc/airflow-of-test/opt"
-TASKS = [{"ansible.builtin.include_role": {"name": "airflow", "tasks_from": "migrate.yml"}}]
+TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": "migrate.yml"}}]
 # Before it switched, this run has asked whether its Airflow knows the database.
 ASKED = {"__airflow_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
 # It says what the test has written, notes what it was asked, and answers left.py with "nothing is left".
@@ -163,7 +163,7 @@ def test_the_run_after_a_killed_one_does_not_go_back_behind_a_finished_migration
 def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(hosts, slow):
     (play,) = yaml.safe_load((hosts_of_test.ROOT / "playbooks/state.yml").read_text(encoding="utf-8"))
     (wait,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "migrated.yml"]
-    note = {name: {"probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True} for name in ("meanwhile", "next")}
+    note = {name: {"windsock.airflow.probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True} for name in ("meanwhile", "next")}
     (hosts / "one/status").write_text(NEW, encoding="utf-8")
     if slow:
         (hosts / "one/slow").touch()
@@ -177,7 +177,7 @@ def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(
 # ---- what a run finds, and keeps for the way back ---------------------------------------------------------------------
 
 
-LOOK = [{"ansible.builtin.include_role": {"name": "airflow", "tasks_from": name, "public": True}} for name in ("ask.yml", "previous.yml")]
+LOOK = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": name, "public": True}} for name in ("ask.yml", "previous.yml")]
 
 
 @pytest.mark.parametrize("moved", ["", "airflow_config_dir", "airflow_install_dir"])

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.playbook
 
 init_plugin_loader()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "callback_plugins/next_steps.py")
+SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "plugins/callback/next_steps.py")
 next_steps = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(next_steps)
 STEPS = {"version": "3.3.2", "hosts": "one", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "", "example": "", "pending": "",
@@ -117,7 +117,8 @@ PLAYS = [
 def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration(tmp_path, arguments, shown):
     (tmp_path / "project").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "project/callback_plugins").symlink_to(ROOT / "callback_plugins")
+    (tmp_path / "project/callback_plugins").symlink_to(ROOT / "plugins/callback")
+    (tmp_path / "project/collections").symlink_to(ROOT / "collections")
     (tmp_path / "project/site.yml").write_text(yaml.safe_dump(PLAYS), encoding="utf-8")
     (tmp_path / "elsewhere/ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="utf-8")
     done = subprocess.run(
@@ -131,4 +132,4 @@ def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration
 
 
 def test_site_yml_ends_with_it():
-    assert yaml.safe_load((ROOT / "site.yml").read_text(encoding="utf-8"))[-1]["import_playbook"] == "playbooks/next_steps.yml"
+    assert yaml.safe_load((ROOT / "site.yml").read_text(encoding="utf-8"))[-1]["import_playbook"] == "windsock.airflow.next_steps"

@@ -18,21 +18,22 @@ pytestmark = pytest.mark.playbook
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-SCRIPT = {"probe": {"stdin": "echo \"one 'two'  ü\"\necho\necho three\necho aside >&2\n"}}
+SCRIPT = {"windsock.airflow.probe": {"stdin": "echo \"one 'two'  ü\"\necho\necho three\necho aside >&2\n"}}
 TASKS = {
     "script": SCRIPT,
     "script in a dry run": {**SCRIPT, "check_mode": True},
-    "program": {"probe": {"argv": ["sh", "-c", 'cat; printf "%s|" "$VALUE" "$@"', "sh", "a b", "", "$HOME", "it's"], "stdin": "no line break"},
+    "program": {"windsock.airflow.probe": {"argv": ["sh", "-c", 'cat; printf "%s|" "$VALUE" "$@"', "sh", "a b", "", "$HOME", "it's"], "stdin": "no line break"},
                 "environment": {"VALUE": "x y"}},
-    "there": {"probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is"}},
-    "away": {"probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is not"}},
-    "exit code": {"probe": {"stdin": "echo because >&2; exit 3"}},
-    "exit code that is allowed": {"probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"},
-    "not yet done": {"probe": {"stdin": 'echo x >> {{ playbook_dir }}/asked; [ "$(wc -l < {{ playbook_dir }}/asked)" -ge 3 ] && echo done && exit 0; '
-                                        "echo waiting; exit 75", "wait": 60}},
-    "never done": {"probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}},
-    "not done, and nobody waits": {"probe": {"stdin": "exit 75"}},
-    "no such option": {"probe": {"cmd": "true"}},
+    "there": {"windsock.airflow.probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is"}},
+    "away": {"windsock.airflow.probe": {"argv": ["echo", "asked"], "removes": "{{ playbook_dir }}/it is not"}},
+    "exit code": {"windsock.airflow.probe": {"stdin": "echo because >&2; exit 3"}},
+    "exit code that is allowed": {"windsock.airflow.probe": {"stdin": "exit 1"}, "failed_when": "answer.rc not in [0, 1]"},
+    "not yet done": {"windsock.airflow.probe": {
+        "stdin": 'echo x >> {{ playbook_dir }}/asked; [ "$(wc -l < {{ playbook_dir }}/asked)" -ge 3 ] && echo done && exit 0; '
+                 "echo waiting; exit 75", "wait": 60}},
+    "never done": {"windsock.airflow.probe": {"stdin": "echo waiting; sleep 1; exit 75", "wait": 1}},
+    "not done, and nobody waits": {"windsock.airflow.probe": {"stdin": "exit 75"}},
+    "no such option": {"windsock.airflow.probe": {"cmd": "true"}},
 }
 
 
@@ -47,7 +48,7 @@ def answers(request, tmp_path_factory):
     (path / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
     # Files that are kept have to be written first, so nothing is piped.
     env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_KEEP_REMOTE_FILES": str(request.param == "module"),
-           "ANSIBLE_REMOTE_TMP": str(path / "remote"), "ANSIBLE_NOCOLOR": "1",
+           "ANSIBLE_REMOTE_TMP": str(path / "remote"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_NOCOLOR": "1",
            # Otherwise a task is named after what it has said.
            "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
     run = subprocess.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", str(path / "playbook.yml")], capture_output=True, text=True,
@@ -142,4 +143,4 @@ def test_the_environment_of_a_validation_is_no_argument_of_a_module_that_logs():
     """ansible.builtin.command writes its standard input into the host's journal."""
     tasks = yaml.safe_load((ROOT / "roles/airflow_dags/tasks/validate.yml").read_text(encoding="utf-8"))
     (task,) = [task for task in tasks if "airflow_dags_validation_environment" in str(task)]
-    assert "__airflow_dags_question" in task["probe"]["stdin"]
+    assert "__airflow_dags_question" in task["windsock.airflow.probe"]["stdin"]

@@ -10,6 +10,7 @@ import types
 
 import hosts_of_test
 import pytest
+from collection_of_test import collection
 
 pytestmark = pytest.mark.playbook
 
@@ -66,13 +67,14 @@ def server(postgresql, tmp_path):
             ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e", json.dumps(arguments)], cwd=tmp_path, text=True,
             capture_output=True, check=False, env={
                 "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_ROLES_PATH": str(tmp_path / "roles"), "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+                "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_PIPELINING": "true",
+                "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
                 "HOSTS_OF_TEST": str(tmp_path), "PATHS_OF_TEST": json.dumps({**{place: place[1:] for place in PLACES}, "/var/run/postgresql": "socket"})})
         return types.SimpleNamespace(rc=done.returncode, output=done.stdout + done.stderr, text=" ".join((done.stdout + done.stderr).split()))
 
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "bin").mkdir()
-    for path in ("group_vars", "playbooks/lookup_plugins", "roles/postgresql"):
+    for path in ("group_vars", "roles/postgresql"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).symlink_to(ROOT / path)
     text = (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")
@@ -82,6 +84,7 @@ def server(postgresql, tmp_path):
         (tmp_path / "roles" / role / "tasks").mkdir(parents=True)
         for name in names:
             (tmp_path / "roles" / role / "tasks" / f"{name}.yml").write_text("[]", encoding="utf-8")
+    collection(tmp_path, tmp_path / "roles")
     (tmp_path / "bin/systemctl").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "bin/systemctl").chmod(0o755)
     (tmp_path / "db").mkdir()
@@ -139,7 +142,7 @@ KEPT = {"ansible.builtin.debug": {"msg": "{{ __airflow_kept | join(' and ') }}"}
 
 
 def task(role, name):
-    return {"ansible.builtin.include_role": {"name": role, "tasks_from": name}}
+    return {"ansible.builtin.include_role": {"name": f"windsock.airflow.{role}", "tasks_from": name}}
 
 
 def remove(path, *tasks, **variables):

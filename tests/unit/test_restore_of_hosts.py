@@ -44,7 +44,8 @@ def hosts(tmp_path):
         (host / "opt/venv").symlink_to("venvs/1")
 
     def run():
-        tasks = [{"ansible.builtin.include_role": {"name": "airflow_backup", "tasks_from": name}} for name in ("restore_secrets.yml", "restore.yml")]
+        tasks = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_backup", "tasks_from": name}}
+                 for name in ("restore_secrets.yml", "restore.yml")]
         tasks.append({"ansible.builtin.debug": {"msg": "kept in {{ __airflow_backup_replaced | basename }}"}})
         # What role airflow changes on the way.
         tasks.insert(1, {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.playbook
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location(
-    "of_hosts", ROOT / "roles/airflow_secrets/filter_plugins/airflow_secrets.py"
+    "of_hosts", ROOT / "plugins/filter/airflow_secrets.py"
 )
 of_hosts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(of_hosts)
@@ -137,7 +137,7 @@ def fleet(tmp_path):
             (tmp_path / host / "secrets" / name).write_text(text, encoding="utf-8")
 
     def run(*hosts, limit="", reads=False, tasks=None, **given):
-        role = {"name": "airflow_secrets"}
+        role = {"name": "windsock.airflow.airflow_secrets"}
         write = {"include_role": {**role, "tasks_from": "write.yml"}}
         show = {"debug": {"msg": "admin_password is {{ __airflow_secrets.secrets.admin_password }}"}}
         read = {"include_role": role, "vars": {"__airflow_secrets_reads": True}}
@@ -357,7 +357,7 @@ esac"""
     ],
 )
 def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet, tmp_path, due, strangers, refused):
-    tasks = [{"include_role": {"name": "airflow_secrets", "tasks_from": "both.yml"}}]
+    tasks = [{"include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "both.yml"}}]
     for host, address, here in (("a", "10.0.0.1", "[]"), ("b", "10.0.0.2", due)):
         (tmp_path / host).mkdir()
         (tmp_path / host / "environment").touch()

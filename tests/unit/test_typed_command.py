@@ -1,16 +1,13 @@
 """Lookup typed_command: the next command has the inventory and the options that the run was started with."""
 
-import importlib.util
 import os
 import pathlib
 import sys
 
 import pytest
+from ansible_collections.windsock.airflow.plugins.plugin_utils import typed_command
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("typed_command", ROOT / "playbooks/lookup_plugins/typed_command.py")
-typed_command = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(typed_command)
 
 
 @pytest.mark.parametrize(("typed", "repeated"), [
@@ -43,6 +40,13 @@ def test_a_command_that_is_no_playbook(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", "hosts.yml", "-K", str(ROOT / "site.yml")])
     assert typed_command.command("", "host", program="ansible") == ["ansible", "-i", "hosts.yml", "-K", "host"]
     assert os.path.isabs(typed_command.command("site.yml")[-1])
+
+
+def test_a_run_that_was_started_by_a_full_name_names_the_next_by_theirs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "-i", "hosts.yml", "windsock.airflow.site"])
+    assert typed_command.command("playbooks/runbooks/check_health.yml") == ["ansible-playbook", "-i", "hosts.yml", "windsock.airflow.runbooks.check_health"]
+    assert typed_command.command("site.yml")[-1] == "windsock.airflow.site"
 
 
 def test_several_playbooks_have_the_same_form(monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ import os
 import re
 import sys
 
-from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.vars import BaseVarsPlugin
@@ -22,10 +21,10 @@ DOCUMENTATION = r"""
 name: command_can_work
 short_description: Refuse a command that cannot work
 version_added: 0.1.0
-author: The Airflow installer's contributors
+author: The Windsock contributors
 description:
-  - Refuses an Ansible of another release or without the collections, an environment from before an update, a directory without the settings of this
-    repository, and a command without an inventory where there is no sandbox. Brings no variables.
+  - Refuses an Ansible of another release or without the collections, an environment from before an update, and a command without an inventory where
+    there is no sandbox. Brings no variables.
 options:
   stage:
     description: When it runs. This is before Ansible parses a playbook.
@@ -33,7 +32,7 @@ options:
     default: inventory
 """
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 # As role preflight has it; a test compares the two.
 OLDEST = (2, 19)
 TOO_NEW = (2, 21)
@@ -41,12 +40,19 @@ TOO_NEW = (2, 21)
 NAMES_INVENTORY = re.compile(r"-(-|[CDJKbhkv]*)i")
 
 
+def environment_of(repository):
+    """What makes the environment that this needs. The archive of the collection has no bin/, because nothing is written below an installed collection."""
+    if os.path.exists(os.path.join(repository, "bin", "setup")):
+        return "Run {0}/bin/setup, then: . {0}/.venv/bin/activate".format(repository)
+    return "Make an environment as {0}/docs/collection.md says".format(repository)
+
+
 def check_ansible(repository, version):
     """The one of the operating system, for example. Another release may not parse our roles."""
     if not OLDEST <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < TOO_NEW:
         yield (
-            "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. Run {5}/bin/setup, then: . {5}/.venv/bin/activate"
-        ).format(version, *OLDEST, *TOO_NEW, repository)
+            "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. {5}"
+        ).format(version, *OLDEST, *TOO_NEW, environment_of(repository))
 
 
 def required_collections(repository):
@@ -67,18 +73,8 @@ def check_collections(repository):
     missing = [name for name in required_collections(repository) if not has_collection(name)]
     if missing:
         yield (
-            "The controller lacks the collections {0}. Run {1}/bin/setup, then: . {1}/.venv/bin/activate. "
-            "In an environment of your own: ansible-galaxy collection install -r {1}/requirements.yml"
-        ).format(", ".join(missing), repository)
-
-
-def check_directory(repository, roles_path, directory):
-    """Ansible reads the ansible.cfg of the directory in which it is started."""
-    if os.path.realpath(os.path.join(repository, "roles")) not in [os.path.realpath(path) for path in roles_path]:
-        yield (
-            "{0} has no ansible.cfg for {1}. Change to that directory or to the directory of your site, and run this again. "
-            "(bin/new-site --ansible-cfg SITE writes the ansible.cfg of a site anew.)"
-        ).format(directory, repository)
+            "The controller lacks the collections {0}. {1}. In an environment of your own: ansible-galaxy collection install -r {2}/requirements.yml"
+        ).format(", ".join(missing), environment_of(repository), repository)
 
 
 def check_environment(repository, prefix):
@@ -120,7 +116,6 @@ def problem():
 def find_problems():
     """Yield what is wrong with this command."""
     yield from check_ansible(REPOSITORY, ansible_version)
-    yield from check_directory(REPOSITORY, C.DEFAULT_ROLES_PATH, os.getcwd())
     yield from check_environment(REPOSITORY, sys.prefix)
     yield from check_collections(REPOSITORY)
     # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.

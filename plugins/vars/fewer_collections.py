@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 name: fewer_collections
 short_description: Let Python look for garbage less often
 version_added: 0.1.0
-author: The Airflow installer's contributors
+author: The Windsock contributors
 description:
   - Raises the thresholds of Python's garbage collector in C(ansible-playbook) and in its workers. Brings no variables.
 options:

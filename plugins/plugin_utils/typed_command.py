@@ -7,24 +7,10 @@ import re
 import shlex
 import sys
 
-from ansible.plugins.lookup import LookupBase
+from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
 
-DOCUMENTATION = r"""
-name: typed_command
-short_description: The command of another playbook, as the user would type it
-description:
-  - Returns C(ansible-playbook), the options of this run that say which hosts there are and how they are reached, a playbook of this repository, and more
-    arguments.
-options:
-  _terms:
-    description: Path of the playbook below the root of the repository, then its arguments, which may be more playbooks.
-    required: true
-  without:
-    description: Pattern for the beginning of extra variables that are not repeated.
-    default: ""
-"""
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+# What begins the full name of a playbook.
+COLLECTION = "windsock.airflow."
 
 # Options with a value that the next command needs too. All others of ansible-playbook choose what one run does.
 KEPT = {
@@ -89,27 +75,33 @@ def sets(value, pattern):
     return re.search(rf"(?:^|[\s{{,])(?:{pattern})", value) is not None
 
 
-def path_of(playbook, form):
-    """Return the path of a playbook: absolute, or from this directory."""
-    path = os.path.join(ROOT, playbook)
+def name_of(playbook, form):
+    """Return a playbook of the collection as it is typed: by its full name, by its absolute path, or by its path from this directory."""
+    if form == "name":
+        return COLLECTION + os.path.splitext(playbook)[0].removeprefix("playbooks/").replace("/", ".")
+    path = collection.path(playbook)
     return path if form == "absolute" else os.path.relpath(path)
+
+
+def form_of(arguments):
+    """Return how the playbook of this run was typed."""
+    if any(word.startswith(COLLECTION) for word in arguments):
+        return "name"
+    typed = [word for word in arguments if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
+    own = [word for word in typed if os.path.realpath(word).startswith(collection.ROOT + os.sep)]
+    return "absolute" if own and os.path.isabs(own[-1]) else "relative"
 
 
 def command(playbook, *more, program="ansible-playbook", without=""):
     """Return the words of the command, without the extra variables that begin with this pattern.
 
-    Paths of playbooks have the form in which the playbook of this run was typed: absolute, or from this directory.
+    Playbooks have the form in which the playbook of this run was typed.
     """
-    typed = [word for word in sys.argv[1:] if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
-    own = [word for word in typed if os.path.realpath(word).startswith(ROOT + os.sep)]
-    form = "absolute" if own and os.path.isabs(own[-1]) else "relative"
-    words = [path_of(word, form) if word.endswith(".yml") and os.path.isfile(os.path.join(ROOT, word)) else word for word in (playbook, *more) if word]
+    form = form_of(sys.argv[1:])
+    words = [name_of(word, form) if word.endswith(".yml") and os.path.isfile(collection.path(word)) else word for word in (playbook, *more) if word]
     return [program, *options(sys.argv[1:], without), *words]
 
 
-class LookupModule(LookupBase):
-    """The lookup."""
-
-    def run(self, terms, variables=None, **kwargs):
-        """Return the command as one line of a shell."""
-        return [shlex.join(command(*terms, **kwargs))]
+def line(*words, **kwargs):
+    """Return the command as one line of a shell."""
+    return shlex.join(command(*words, **kwargs))

@@ -6,8 +6,6 @@ __airflow_run_changed, and shows what that play has collected in __airflow_next_
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shlex
 import sys
 import textwrap
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.windsock.airflow.plugins.plugin_utils import typed_command
 
 DOCUMENTATION = r"""
 name: next_steps
@@ -26,10 +25,6 @@ description:
 
 # Lines and columns of a small terminal.
 HEIGHT, WIDTH = 24, 100
-SPEC = importlib.util.spec_from_file_location(
-    "typed_command", os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "playbooks/lookup_plugins/typed_command.py"))
-typed_command = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(typed_command)
 
 
 def fold(words, indent, width=WIDTH):

@@ -1,9 +1,9 @@
 """Judge the variables of all AWS roles before anything is made."""
 
-import importlib.util
 import ipaddress
-import os
 import re
+
+from ansible_collections.windsock.airflow.plugins.module_utils import spelling
 
 # A host of this product needs 2 GiB; the sizes below have less in every family.
 TOO_SMALL = ("nano", "micro")
@@ -11,19 +11,10 @@ SMALLEST_VOLUME_GB = 20
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
-def spelling():
-    """The code that finds the name that was meant."""
-    repository = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
-    spec = importlib.util.spec_from_file_location("spelling", os.path.join(repository, "plugins", "module_utils", "spelling.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def names(values, specs):
     """Yield what is wrong with names of variables."""
     for name in sorted(set(values) - set(specs)):
-        near = spelling().nearest(name, specs)
+        near = spelling.nearest(name, specs)
         yield "No role knows %s.%s" % (name, " Did you mean %s?" % near if near else "")
 
 
