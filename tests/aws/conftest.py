@@ -120,8 +120,8 @@ class Account:
     def role(self, name, tasks, variables, **environment):
         """Run tasks of one role alone, with the variables that the playbook and the roles before it would bring."""
         given = json.dumps({"ansible_python_interpreter": str(self.interpreter), **variables})
-        process = self.command("ansible", "localhost", "-m", "ansible.builtin.include_role", "-a", f"name={name} tasks_from={tasks}",
-                               "-e", f"@{ROOT}/roles/aws_common/vars/main.yml", "-e", given, **environment)
+        process = self.command("ansible", "localhost", "-m", "ansible.builtin.include_role", "-a", f"name=windsock.airflow.{name} tasks_from={tasks}",
+                               "-e", f"@{ROOT}/roles/aws_common/vars/main.yml", "-e", given, ANSIBLE_PIPELINING="true", **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 

@@ -72,7 +72,7 @@ def test_dry_run_on_the_environment_predicts_no_change(repeated):
 def test_dry_run_of_teardown_shows_what_would_go(repeated):
     dry_run = repeated[2]
     assert dry_run.code == 0, dry_run.text
-    gone = dict(re.findall(r"^TASK \[(aws_\w+) : teardown\w* \| Remove .+\] \*+\n(changed)", dry_run.text, re.MULTILINE))
+    gone = dict(re.findall(r"^TASK \[windsock\.airflow\.(aws_\w+) : teardown\w* \| Remove .+\] \*+\n(changed)", dry_run.text, re.MULTILINE))
     assert set(gone) == {"aws_observability", "aws_instances", "aws_rds", "aws_elasticache", "aws_iam", "aws_security_groups", "aws_network"}, dry_run.text
 
 
