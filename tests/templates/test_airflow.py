@@ -12,11 +12,9 @@ import subprocess
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-init_plugin_loader()
 NASTY = "50% of \"it\" costs $5 `now` 'ok' \\ end"
 PLAY = """
 - hosts: localhost

@@ -14,11 +14,9 @@ import zipfile
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
-init_plugin_loader()
 LOCK = """\
 # Apache Airflow, in the form of bin/lock, pip-compile and poetry export.
 apache-airflow==3.3.2 \\

@@ -7,12 +7,10 @@ import psycopg2.extensions
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 VALID = yaml.safe_load((ROLES / "preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]["database_url_options"]
-init_plugin_loader()
 
 
 def addresses(**given):

@@ -9,11 +9,9 @@ import subprocess
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
-init_plugin_loader()
 HOSTS = {
     "first": ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"],
     "second": ["airflow_webserver", "airflow_scheduler"],

@@ -8,12 +8,10 @@ import re
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/postgresql"
-init_plugin_loader()
 AIRFLOW = {"name": "airflow", "password": "secret"}
 
 

@@ -11,14 +11,12 @@ import sys
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/reverse_proxy"
-init_plugin_loader()
 
 
 def render(name, system="Debian-13", ipv6=True, **given):

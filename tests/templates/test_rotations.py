@@ -4,11 +4,9 @@ import pathlib
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-init_plugin_loader()
 DEFAULTS = ["airflow_common/defaults/main.yml", "airflow_common/vars/main.yml", "airflow_secrets/vars/main.yml"]
 FERNET, API = {"fernet_key": ["fernet_key"]}, {"api_secret_key": ["api_secret_key"], "jwt_secret": ["jwt_secret"]}
 

@@ -9,7 +9,6 @@ import types
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
@@ -17,7 +16,6 @@ NASTY = "it's \"100%\" \\n {{ x }} \N{SNOWMAN}\N{GRINNING FACE}"
 OAUTH = {"type": "oauth", "provider": "google", "client_id": NASTY, "client_secret": "s3cret-of-the-client", "allowed_domains": ["Example.com"]}
 LDAP = {"type": "ldap", "server": "ldaps://ldap.example.com", "bind_user": "cn=reader," + NASTY, "bind_password": "s3cret-of-the-reader",
         "search": "ou=people,dc=example,dc=com"}
-init_plugin_loader()
 
 
 def escape(text):

@@ -11,12 +11,10 @@ import sys
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 
 pytestmark = pytest.mark.playbook
 
-init_plugin_loader()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "plugins/callback/next_steps.py")
 next_steps = importlib.util.module_from_spec(SPEC)
