@@ -37,6 +37,19 @@ def source_files():
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
+PRINTED = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def printed_blocks(text):
+    """The blocks of a page that show what a command prints."""
+    return PRINTED.findall(text)
+
+
+def without_printed_blocks(text):
+    """A page without these blocks: their commands are no commands of the page."""
+    return PRINTED.sub("", text)
+
+
 def task_files():
     """Files with tasks, with the text of each task's module arguments."""
     return sorted([*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/**/*.yml")])

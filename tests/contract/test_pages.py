@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from repository import ROOT
+from repository import ROOT, without_printed_blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The road of a new user, and what is read at 3 a.m.
@@ -54,8 +54,7 @@ def test_the_readme_lists_every_playbook():
 @pytest.mark.parametrize("page", [path for path in sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")])
                                   if "ansible-playbook " in path.read_text(encoding="utf-8")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_says_what_a_reader_with_a_password_adds(page):
-    # A block of text shows what a command prints.
-    lines = re.sub(r"^```text\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL).splitlines()
+    lines = without_printed_blocks(page.read_text(encoding="utf-8")).splitlines()
     bare = [number for number, line in enumerate(lines)
             if re.search(r"ansible-playbook .*\.yml", line) and " -K" not in line and not WITHOUT_SUDO.search(line)]
     # Above the first command, or in the line below a command that stands in a sentence.

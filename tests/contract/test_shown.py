@@ -2,14 +2,13 @@
 
 import base64
 import json
-import re
 import sys
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.windsock.airflow.plugins.callback import next_steps
-from repository import ROOT
+from repository import ROOT, printed_blocks
 
 HOME = "/home/ann"
 COPY = f"{HOME}/.airflow-secrets/0b7e6c1e-5d0a-4f0f-9d0e-6a4f3c2b1a09"
@@ -37,7 +36,7 @@ def typed(monkeypatch):
 
 def shown(page):
     """The text that a page shows: its only block of this language."""
-    (block,) = re.findall(r"^```text\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (block,) = printed_blocks((ROOT / page).read_text(encoding="utf-8"))
     return block
 
 
