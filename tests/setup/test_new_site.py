@@ -199,6 +199,22 @@ def test_a_placeholder_of_the_vault_is_no_secret(site):
     assert "no host was contacted" in output
 
 
+@pytest.mark.parametrize(("origin", "written"), [
+    ("https://ann:horse-battery@git.example.com/airflow.git", "https://git.example.com/airflow.git"),
+    ("https://horse-battery@git.example.com/airflow.git", "https://git.example.com/airflow.git"),
+    ("git@git.example.com:airflow.git", "git@git.example.com:airflow.git"),
+])
+def test_the_address_that_is_committed_holds_no_token(tmp_path, origin, written):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    shutil.copy(ROOT / "bin/new-site", clone / "bin")
+    shutil.copytree(ROOT / "files/site", clone / "files/site", dirs_exist_ok=True)
+    subprocess.run(["git", "remote", "set-url", "origin", origin], cwd=clone, check=True)
+    subprocess.run([clone / "bin/new-site", tmp_path / "site"], check=True, capture_output=True)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
+    assert load(tmp_path / "site/requirements.yml") == {"collections": [{"name": written, "type": "git", "version": head}]}
+
+
 def test_it_says_what_to_commit(site):
     ignored = (site / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"/.vault-password", "/ansible.cfg", "/artifacts/"} <= set(ignored)
