@@ -14,7 +14,7 @@ description:
   - Returns absolute paths. Links are followed, so that in a clone they are paths in the clone.
 options:
   _terms:
-    description: Paths from the root of the collection. The file need not exist.
+    description: Paths from the root of the collection. The file can be absent.
     required: true
     type: list
     elements: str

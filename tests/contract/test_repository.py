@@ -71,7 +71,18 @@ def test_site_only_imports():
 def test_every_playbook_refuses_the_ansible_that_preflight_refuses():
     rules = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
     limits = re.findall(r"^(?:OLDEST|TOO_NEW) = \((\d+), (\d+)\)", (ROOT / "plugins/vars/command_can_work.py").read_text(encoding="utf-8"), re.MULTILINE)
-    assert [".".join(limit) for limit in limits] == [rules["ansible_core"]["at_least"], rules["ansible_core"]["below"]]
+    lowest, below = rules["ansible_core"]["at_least"], rules["ansible_core"]["below"]
+    assert [".".join(limit) for limit in limits] == [lowest, below]
+    assert load(ROOT / "meta/runtime.yml")["requires_ansible"] == f">={lowest}.0,<{below}.0"
+    assert f"'ansible-core>={lowest},<{below}'" in (ROOT / "docs/collection.md").read_text(encoding="utf-8")
+
+
+def test_the_collection_depends_on_what_its_own_environment_has():
+    pinned = {item["name"]: item["version"] for item in load(ROOT / "requirements.yml")["collections"]}
+    wanted = load(ROOT / "galaxy.yml")["dependencies"]
+    assert wanted == {name: f">={pinned[name]},<{int(pinned[name].split('.')[0]) + 1}.0.0" for name in wanted}
+    (package,) = re.findall(r"^ansible==\S+$", (ROOT / "requirements/controller.in").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"'{package}'" in (ROOT / "docs/collection.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=role_ids)
