@@ -22,7 +22,7 @@ def refused(manifest, *, now="", clients="", disks=("/dev/sda1 1000", "/dev/sda1
     manifest = {"files": {}, "database": {"bytes": 0}, **manifest}
     variables = {name: value for file in ("airflow_backup/defaults/main.yml", "airflow_backup/vars/main.yml") for name, value in load(file).items()}
     variables |= {"role_path": str(ROLES / "airflow_backup"), "airflow_database_url": "", "airflow_database_host": "", "__airflow_database_external": False,
-                  "groups": {"airflow_scheduler": ["a"], "airflow_postgres": ["a"]}, "hostvars": {"a": facts("Debian", "12"), "db": facts("Debian", "13")}}
+                  "__airflow_backup_host": "a", "groups": {"airflow_postgres": ["a"]}, "hostvars": {"a": facts("Debian", "12"), "db": facts("Debian", "13")}}
     variables |= {"__airflow_backup_manifest": manifest, "__airflow_backup_asked_now": {"stdout": now}, "__airflow_backup_clients": {"stdout": clients}} | given
     places = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_backup_places }}"))
     variables["__airflow_backup_room"] = {"results": [{"item": place, "stdout": disk} for place, disk in zip(places, disks)]}
