@@ -195,7 +195,7 @@ def journals(args: dict) -> dict:
 def configuration(args: dict, redaction: Redaction) -> dict:
     """Return {member: text} of the configuration."""
     found = {}
-    for name in ("airflow.cfg", "environment", "components.json", "webserver_config.py"):
+    for name in ("airflow.cfg", "environment", "components.json", "sign_in.json", "webserver_config.py"):
         text = read(os.path.join(args["config_dir"], name))
         if text:
             # A site's own file may hold whatever it likes.

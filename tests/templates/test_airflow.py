@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import shlex
 import subprocess
 
@@ -193,6 +194,25 @@ def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rend
     assert ("api-server" in data["components"]) is rendered.name.startswith("3")
     for component in data["components"].values():
         assert component["check"]["kind"] in ("body", "status", "job")
+
+
+def test_components_are_restarted_for_each_module_that_airflow_imports(rendered, config):
+    """The scheduler and the rest for what all import, the server for the sign-in too; nobody for a program that only units run."""
+    data = json.loads((rendered / "components.json").read_text(encoding="utf-8"))
+    package = ROOT / "roles/airflow_runtime/files/airflow_runtime"
+
+    def modules(paths):
+        found = {pathlib.Path(path).stem for path in paths if path.startswith("/opt/airflow/lib/airflow_runtime/")}
+        imported = [re.findall(r"^from airflow_runtime(?:\.(\w+))? import (.*)", (package / f"{name}.py").read_text(encoding="utf-8"), re.M) for name in found]
+        assert {name for lines in imported for module, names in lines for name in ([module] if module else names.split(", "))} <= found
+        return found
+
+    of_major = {"dag_bundle"} if rendered.name.startswith("3") else {"json_logs", "json_logging_config", "json_gunicorn"}
+    assert modules(data["files"]) == {"settings", "alerts"} | of_major and "/opt/airflow/lib/airflow_alerts.py" in data["files"]
+    server = data["components"]["api-server" if rendered.name.startswith("3") else "webserver"]
+    assert modules(server["files"]) == {"settings", "sign_in", "webserver_config"}
+    if rendered.name.startswith("3"):
+        assert json.loads(config["dag_processor"]["dag_bundle_config_list"])[0]["classpath"] == "airflow_runtime.dag_bundle.ReleaseBundle"
 
 
 def test_the_dag_processor_of_airflow_2_is_there_where_the_scheduler_parses_no_dags(rendered, config):
