@@ -176,7 +176,7 @@ def commands(args: dict) -> dict:
         "units/status.txt": f"systemctl --no-pager --full --lines 20 status {UNITS}",
         "units/files.txt": "systemctl --no-pager cat 'airflow*'",
         "units/restarts.txt": "systemctl show 'airflow*' --property=Id,NRestarts,ActiveEnterTimestamp,Result,ExecMainStatus,MemoryCurrent,TasksCurrent",
-        "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/components.py health",
+        "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/airflow_runtime/run.py components health",
         "airflow/packages.txt": in_virtualenv(args, PACKAGES),
         "airflow/releases.txt": f"ls -l {install} {install}/venvs {install}/dags {install}/dags/releases; cat {install}/dags/current/REVISION; "
                                 f"tail -n 50 {install}/dags/history; head -n 2 {install}/venv/release.json",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.filter import airflow_runtime as filters
@@ -137,3 +138,23 @@ def test_a_module_that_does_not_exist_is_told_with_those_that_do(host):
     for arguments in ((), ("no_such",), ("../settings",)):
         done = host.run(*arguments)
         assert done.returncode == 1 and "Modules: __init__, alerts, " in done.stderr and "Traceback" not in done.stderr
+
+
+OPERATIONS = ["deploy_dags", "rollback_dags", "rotate_api_secrets", "rotate_database_password", "rotate_fernet_key", "runbooks/drain_host",
+              "runbooks/recover_scheduler", "runbooks/restart_airflow", "runbooks/send_test_alert", "runbooks/undrain_host"]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_asks_for_the_version_before_it_uses_the_programs(name):
+    (play,) = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8"))
+    roles = [task.get("ansible.builtin.import_role", {}).get("name") for task in play["tasks"]]
+    place = roles.index("windsock.airflow.airflow_runtime")
+    assert roles[place - 1] == "windsock.airflow.airflow_common"
+    assert not {"windsock.airflow.airflow_services", "windsock.airflow.airflow_secrets", "windsock.airflow.airflow_dags"} & set(roles[:place])
+
+
+def test_site_yml_asks_for_the_version_together_with_its_other_questions():
+    """A task more would cost every run of it."""
+    (task,) = [task for task in yaml.safe_load((ROOT / "roles/airflow/tasks/ask.yml").read_text(encoding="utf-8")) if task.get("register") == "__airflow_found"]
+    assert "{{ __airflow_runtime_question }}" in task["windsock.airflow.probe"]["stdin"]
+    assert "__airflow_found" in (ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8").partition("__airflow_runtime_package:")[2][:300]
