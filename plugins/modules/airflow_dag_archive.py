@@ -48,6 +48,7 @@ attributes:
     description: The source is only read, so a dry run does the same.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - An archive that is already there is not written again, and those of other days are removed. Neither counts as a change, because only the hosts matter.
   - S3 needs boto3 in the Python that runs the module, and the credentials that boto3 finds by itself.

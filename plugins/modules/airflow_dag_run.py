@@ -48,6 +48,7 @@ attributes:
     description: The DAG is looked at, and no run started.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

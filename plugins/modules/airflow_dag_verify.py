@@ -45,6 +45,7 @@ attributes:
     description: It only asks.
   diff_mode:
     support: none
+    description: Shows no difference.
 extends_documentation_fragment:
   - windsock.airflow.airflow_rest_api
 """

@@ -44,8 +44,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - Writes no file. With C(TMPDIR) in memory and pipelining, Ansible doesn't either, so it works where nothing can be written any more.
 author:

@@ -24,6 +24,7 @@ attributes:
     description: A dry run takes no lock.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

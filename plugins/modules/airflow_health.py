@@ -76,8 +76,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Only reads.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -59,6 +59,7 @@ attributes:
     description: It only reads.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

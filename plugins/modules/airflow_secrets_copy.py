@@ -40,6 +40,7 @@ attributes:
     description: Says whether it would move a copy or note the id.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

@@ -45,8 +45,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

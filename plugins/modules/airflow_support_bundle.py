@@ -47,6 +47,7 @@ attributes:
     description: The archive is made and left to the caller to fetch and to remove, in check mode too. Nothing else is written.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -27,8 +27,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -30,8 +30,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: full
+    description: Shows the dashboard before and after.
 seealso:
   - name: Structure of a dashboard
     description: What O(body) may hold.

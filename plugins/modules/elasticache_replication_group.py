@@ -75,8 +75,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: full
+    description: Shows the settings before and after.
 seealso:
   - module: community.aws.elasticache_subnet_group
 notes:

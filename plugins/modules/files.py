@@ -77,6 +77,7 @@ attributes:
     description: Nothing is changed or validated. An owner or group that is not there yet counts as a change.
   diff_mode:
     support: full
+    description: Shows the file before and after.
 notes:
   - Contents are neither logged on the host nor returned.
 author:

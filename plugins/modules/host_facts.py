@@ -22,6 +22,7 @@ attributes:
     description: Reads only.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

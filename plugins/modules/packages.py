@@ -42,8 +42,10 @@ options:
 attributes:
   check_mode:
     support: none
+    description: Ansible skips the task in a dry run.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -41,6 +41,7 @@ attributes:
     description: Reads only, so it is run.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be
     reached. Neither arguments nor input are written to the host's log.
