@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_archive
 short_description: Collect DAGs in one archive that is named after its content
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Runs on the controller. Packs C(dags/), C(plugins/) and C(include/) of the source. A source without a directory C(dags) is itself the DAGs folder.
   - The same content makes the same archive, byte for byte, and the same id.

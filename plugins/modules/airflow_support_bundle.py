@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_support_bundle
 short_description: Collect versions, states, logs and configuration of an Airflow host, without its secrets
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes one archive on the host, readable by root only, in memory (F(/run)), so that a full disk does not hinder it.
   - What the host holds as a secret is taken out wherever it stands, also URL-quoted or in base64, and so are the values of settings whose names tell.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_virtualenv_prune
 short_description: Remove the oldest virtualenvs of a host
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, those that processes use, and the one that a failed
     migration would go back to.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: elasticache_replication_group
 short_description: Make, change or remove a replication group of ElastiCache
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - For this there is no module in amazon.aws or community.aws; M(community.aws.elasticache) makes single nodes, without TLS and without a token.
   - The group has one shard, and is always encrypted in transit and at rest. Clients need the token.
