@@ -1,5 +1,7 @@
 """The data that preflight judges by fits the rest of the repository."""
 
+import re
+
 from repository import ROLES, ROOT, load
 
 RULES = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_rules"]
@@ -30,6 +32,12 @@ def test_every_locked_version_has_its_pythons():
     for path in (ROOT / "locks").glob("airflow-*-py*.txt"):
         version = path.name.split("-")[1]
         assert ".".join(version.split(".")[:2]) in RULES["airflow_python"], path.name
+
+
+def test_one_page_says_for_how_long_each_release_is_supported():
+    text = (ROOT / "docs/releases.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| Airflow ([\d., ]+) \|", text, re.MULTILINE)
+    assert sorted(version for row in rows for version in row.split(", ")) == sorted(RULES["airflow_python"])
 
 
 def test_every_group_of_a_component_is_known():
