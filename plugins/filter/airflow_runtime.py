@@ -24,20 +24,21 @@ def package():
 
 def version(files):
     """Return the hash of the files, as the question of role airflow_runtime makes it on a host."""
-    lines = [f"{hashlib.sha256(text.encode()).hexdigest()}  ./{path}\n" for path, text in files.items()]
-    return hashlib.sha256("".join(sorted(lines, key=lambda line: line[66:].encode())).encode()).hexdigest()[:12]
+    paths = sorted(files, key=lambda path: (path.count("/"), path.encode()))
+    return hashlib.sha256("".join(f"{hashlib.sha256(files[path].encode()).hexdigest()}  {path}\n" for path in paths).encode()).hexdigest()[:12]
 
 
 def runtime_files(link, answer):
     """Return items for module files that bring the package to a host, or nothing if the host has it.
 
     link: path on the host. Each version has a directory of its own, and the link leads to one of them. answer: lines
-    of the host, "runtime VERSION DIRECTORY" of what the link leads to, and "runtime-kept DIRECTORY" for each directory.
+    of the host, "runtime HASH - DIRECTORY" of what the link leads to, and "runtime-kept NAME" for each directory.
     """
     files, here = package(), {}
     for line in answer:
         if line.startswith("runtime "):
-            _word, here["version"], here["directory"] = line.split(" ", 2)
+            _word, digest, _input, directory = line.split(maxsplit=3)
+            here = {"version": digest[:12], "directory": os.path.basename(directory)}
     new = version(files)
     if here.get("version") == new:
         return []
