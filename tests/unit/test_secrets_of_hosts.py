@@ -369,7 +369,8 @@ def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet
     done = fleet.run("a", "b", tasks=tasks)
     assert (done.rc == 0) is (refused == "") and refused in done.text, done.output
     if "did not start" not in refused:
-        assert json.loads((tmp_path / "asked-a").read_text())["addresses"] == ["10.0.0.1", "10.0.0.2"]
+        asked = json.loads((tmp_path / "asked-a").read_text())
+        assert asked["addresses"] == ["10.0.0.1", "10.0.0.2"] and "FROM pg_stat_activity" in asked["sessions"]
 
 
 def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
