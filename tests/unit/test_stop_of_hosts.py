@@ -23,13 +23,14 @@ FATAL = 'connection to server at "192.0.2.1" failed: FATAL:  password authentica
 # An answer without a session.
 TOLD = 'connection to server at "192.0.2.1" failed: FATAL:  database "airflow" does not exist'
 SILENT = 'connection to server at "192.0.2.1" failed: Connection refused'
+TIMEOUT = 'connection to server at "192.0.2.1" failed: timeout expired'
 
 
 @pytest.fixture
 def stop(tmp_path):
     """stop(a=FATAL, b=None): stop hosts whose database server says this; None is a host without Airflow."""
 
-    def run(broken=False, **hosts):
+    def run(broken=False, proof=False, limit="", **hosts):
         hosts_of_test.systemctl(tmp_path)
         for name, said in hosts.items():
             host = tmp_path / name
@@ -52,7 +53,7 @@ def stop(tmp_path):
             (host / "opt/libexec/components.py").write_text(f"print({json.dumps({'running': [], 'orphaned': []})!r})\n", encoding="utf-8")
         done = hosts_of_test.play(tmp_path, list(hosts), TASKS, {
             "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
-            "airflow_version": "3.3.2"})
+            "airflow_version": "3.3.2", "__airflow_services_proof": proof}, limit)
         calls = tmp_path / "systemctl"
         done.stopped = calls.exists() and "stop --no-block airflow-scheduler.service" in calls.read_text(encoding="utf-8").splitlines()
         assert "hush" not in done.output
@@ -88,3 +89,28 @@ def test_who_may_go_on(stop, hosts):
     done = stop(**hosts)
     assert done.rc == 0, done.output
     assert ("The database was not asked" in done.text) == (TOLD not in hosts.values())
+
+
+@pytest.mark.parametrize(("hosts", "said"), [
+    ({"a": SILENT, "b": None}, "Connection refused"),
+    ({"a": TIMEOUT, "b": TIMEOUT}, "timeout expired"),
+    ({"a": None}, "sql_alchemy_conn"),
+])
+def test_whoever_changes_a_database_that_is_there_has_to_know_who_uses_it(stop, hosts, said):
+    """A migration, and the second stop of a restore."""
+    done = stop(proof=True, **hosts)
+    assert done.rc != 0 and "no host could ask the database who uses it: a: " in done.text, done.output
+    assert said in done.text
+
+
+def test_one_host_that_was_told_is_enough(stop):
+    done = stop(proof=True, a=TIMEOUT, b=TOLD)
+    assert done.rc == 0, done.output
+
+
+@pytest.mark.parametrize("other", [TOLD, None], ids=["has Airflow", "is bare"])
+def test_nothing_is_stopped_while_limit_hides_a_host(stop, other):
+    """Its Airflow may be stopped only now, and would start on what changes next."""
+    done = stop(limit="a", a=TOLD, b=other)
+    assert done.rc != 0 and not done.stopped, done.output
+    assert "--limit leaves out b. Nothing was stopped. Run this without --limit" in done.text
