@@ -208,15 +208,19 @@ def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(
 # ---- what a run finds, and keeps for the way back ---------------------------------------------------------------------
 
 
+# Files beside the rotated secrets that airflow.cfg, the sign-in and the alerts need.
+OF_CONFIGURATION = ("auth_secret", "rate_limit_storage", "backend_kwargs", "alerts")
 LOOK = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": name, "public": True}} for name in ("ask.yml", "previous.yml")]
 
 
 @pytest.mark.parametrize("moved", ["", "airflow_config_dir", "airflow_install_dir"])
-def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret(hosts, moved):
+def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret_that_is_rotated(hosts, moved):
     """An Airflow that is older than the database is refused before that."""
     host = hosts / "one"
     (host / "secrets").mkdir()
-    (host / "secrets/sql_alchemy_conn").touch()
+    rotated = ("sql_alchemy_conn", "sql_alchemy_conn_async", "fernet_key", "fernet_key.20260102T020000Z", "jwt_secret")
+    for name in (*rotated, "admin_password", *OF_CONFIGURATION):
+        (host / "secrets" / name).touch()
     (host / "drained").touch()
     (host / "opt/previous.tar").unlink()
     (host / "opt/venv").unlink()
@@ -235,7 +239,106 @@ def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret(hosts, moved)
     listing = ["tar", "--list", "--absolute-names", "--file", elsewhere / "previous.tar"]
     names = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split()
     assert {f"{host}/environment", f"{host}/opt/venv"} <= set(names)
-    assert not any("secrets" in name or "drained" in name for name in names)
+    assert not any("drained" in name for name in names)
+    assert {name.rpartition("/")[2] for name in names if "/secrets/" in name} - {""} == set(OF_CONFIGURATION)
     (host / "unknown").write_text("revision-of-a-newer-airflow\n", encoding="utf-8")
     done = hosts_of_test.play(hosts, ["one"], LOOK, place)
     assert done.rc != 0 and "Nothing was switched" in done.text
+
+
+FAB, SIMPLE = ("airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+               "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager")
+
+
+@pytest.fixture
+def changes_the_sign_in(hosts):
+    """changes_the_sign_in(release, lines): a run on one host that has these lines in airflow.cfg, and virtualenv 3.3.1.
+
+    It gives another auth manager, a sign-in without a secret, and the virtualenv of the release.
+    """
+    host = hosts / "one"
+    # As configure.yml does.
+    configure = f"""
+        printf '[core]\\nauth_manager = new\\n' > /etc/airflow-of-test/airflow.cfg
+        rm /etc/airflow-of-test/secrets/auth_secret
+        ln -sfn venvs/RELEASE {OPT}/venv
+    """
+    # The shell on this host has named the file of this machine.
+    kept = "{{ {'stdout': __airflow_kept_in.stdout | default('') | replace('HOST', '/etc/airflow-of-test')} }}"
+    tasks = yaml.safe_load((hosts_of_test.ROOT / "roles/airflow/tasks/main.yml").read_text(encoding="utf-8"))
+    (look,) = [task for task in tasks if task.get("ansible.builtin.include_tasks", {}).get("file") == "previous.yml"]
+
+    def run(release, lines, **variables):
+        (host / "secrets").mkdir()
+        (host / "secrets/sql_alchemy_conn").touch()
+        (host / "secrets/auth_secret").write_text("of before", encoding="utf-8")
+        (host / "airflow.cfg").write_text(f"[core]\nauth_manager = {lines}\n", encoding="utf-8")
+        for name, value in variables.get("airflow_environment", {}).items():
+            (host / "environment").write_text(f'{name}="{value}"\n', encoding="utf-8")
+        (host / "opt/previous.tar").unlink()
+        (host / "opt/venv").unlink()
+        (host / "opt/venv").symlink_to("venvs/3.3.1")
+        command = f'. {host}/environment\nexec {host}/opt/venv/bin/airflow "$@"\n'
+        (host / "command").write_text(command, encoding="utf-8")
+        done = hosts_of_test.play(
+            hosts,
+            ["one"],
+            [
+                LOOK[0],
+                {**LOOK[1], "when": look["when"]},
+                {"ansible.builtin.set_fact": {"__airflow_kept_in": kept.replace("HOST", str(host))}},
+                {"windsock.airflow.probe": {"stdin": configure.replace("RELEASE", release)}},
+                *TASKS,
+            ],
+            {
+                "airflow_install_dir": OPT,
+                "airflow_config_dir": "/etc/airflow-of-test",
+                "airflow_backup_enabled": False,
+                "airflow_admin_password": "x",
+                "airflow_version": "3.3.2",
+                "__airflow_release": release,
+                "__airflow_release_dir": f"{host}/opt/venvs/{release}",
+                "__airflow_services_follow": True,
+                # airflow.cfg has them from the facts of a host.
+                "airflow_parallelism": 1,
+                "airflow_database_pool_size": 1,
+                "airflow_database_max_overflow": 1,
+                **variables,
+            },
+        )
+        return done, (host / "airflow.cfg").read_text(encoding="utf-8").split()[-1], host
+
+    return run
+
+
+@pytest.mark.parametrize("release", ["3.3.1", "3.3.2"], ids=["same version", "upgrade"])
+def test_another_auth_manager_goes_with_a_migration_that_failed(hosts, changes_the_sign_in, release):
+    """Its tables are absent, so a change of this option alone is a migration too.
+
+    Without its secret, nobody could sign in to the Airflow of before.
+    """
+    done, manager, host = changes_the_sign_in(release, SIMPLE)
+    assert done.rc != 0 and "the migration went wrong" in done.text, done.output
+    assert manager == SIMPLE and (host / "opt/venv").readlink().name == "3.3.1", done.output
+    assert (host / "secrets/auth_secret").read_text(encoding="utf-8") == "of before"
+    assert "start airflow-scheduler.service" in (hosts / "systemctl").read_text(encoding="utf-8")
+    assert "The configuration and the virtualenv are those of before this run. The Airflow of before knows" in done.text
+
+
+@pytest.mark.parametrize(
+    ("lines", "variables"),
+    [
+        (FAB, {}),
+        (FAB, {"airflow_environment": {"AIRFLOW__CORE__AUTH_MANAGER": SIMPLE}}),
+        (
+            f"{SIMPLE}\nexternal_db_managers = a.B",
+            {"airflow_config": {"core": {"auth_manager": SIMPLE}, "database": {"external_db_managers": "a.B"}}},
+        ),
+    ],
+)
+def test_a_run_with_the_same_auth_manager_keeps_nothing(hosts, changes_the_sign_in, lines, variables):
+    """A second run changes nothing."""
+    (hosts / "one/status").write_text(NEEDS_NOTHING, encoding="utf-8")
+    done, _manager, host = changes_the_sign_in("3.3.1", lines, **variables)
+    assert done.rc == 0 and "Keep the configuration and the link" not in done.text, done.output
+    assert not (host / "opt/previous.tar").exists()
