@@ -24,12 +24,12 @@ def load(name, path):
 
 @pytest.fixture(scope="session")
 def action():
-    return load("preflight_action", ROOT / "plugins/action/preflight.py")
+    return load("validate_action", ROOT / "plugins/action/validate.py")
 
 
 @pytest.fixture(scope="session")
 def module():
-    return load("preflight_module", ROOT / "plugins/modules/preflight.py")
+    return load("validate_module", ROOT / "plugins/modules/validate.py")
 
 
 @pytest.fixture

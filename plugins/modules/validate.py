@@ -1,10 +1,10 @@
 #!/usr/bin/python
-"""What role preflight asks a host, in one round trip."""
+"""What the validation asks a host, in one round trip."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: preflight
+module: validate
 short_description: Check the input and the hosts of an Airflow installation before anything is changed
 version_added: "1.0.0"
 author: The project
@@ -54,13 +54,13 @@ notes:
 
 EXAMPLES = r"""
 - name: Check the controller, the inventory and the variables
-  windsock.airflow.preflight:
+  windsock.airflow.validate:
     stage: input
     rules: "{{ __preflight_rules }}"
   run_once: true
 
 - name: Check the host
-  windsock.airflow.preflight:
+  windsock.airflow.validate:
     stage: host
     rules: "{{ __preflight_rules }}"
 """

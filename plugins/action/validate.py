@@ -1421,7 +1421,7 @@ class ActionModule(ActionBase):
                 "built": os.path.join(get("airflow_install_dir"), "venvs", "{0}-py*".format(get("airflow_version")), "release.json"),
                 "page": get("airflow_installer"), "bundle": self.text(get("airflow_ca_bundle")), "timeout": get("preflight_index_timeout"),
                 "given": bool(get("airflow_index_url"))}
-        result = self._execute_module(module_name="windsock.airflow.preflight", module_args={
+        result = self._execute_module(module_name="windsock.airflow.validate", module_args={
             "stage": "host", "probe": probe, "index_url": index,
             "database_url": self.database_url(get) if "server" in probe else ""}, task_vars=task_vars)
         if result.get("failed") or "found" not in result:
