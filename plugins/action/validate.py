@@ -24,7 +24,8 @@ from ansible import context
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects, airflow_secret_kinds, spelling
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects, airflow_secret_kinds
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, distance, nearest
 from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
 
 # A variable, where it stands (file:line), for which host or group, and whether that is beside the playbook, the inventory, or on the command line.
@@ -68,15 +69,6 @@ def range_text(limits):
     if limits.get("at_least") and limits.get("at_most"):
         return "{at_least} to {at_most}".format(**limits)
     return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
-
-
-def nearest(name, known, share=3):
-    return spelling.nearest(name, known, share)
-
-
-def did_you_mean(name, known):
-    near = nearest(name, known)
-    return " Did you mean {0}?".format(near) if near else ""
 
 
 # ---- names ------------------------------------------------------------------------------------------------------------------------
@@ -605,7 +597,7 @@ def check_config_options(get, where, rules, known, all_sections=dict):
         there = {**of_providers.get(section, {}), **own.get(section, {})}
         near = nearest(str(section), [*own, *of_providers]) if not there else ""
         # Two letters at most: a provider that is not in the lock may have a section that is called alike.
-        if near and spelling.distance(str(section).lower(), near, 2) <= 2:
+        if near and distance(str(section).lower(), near, 2) <= 2:
             yield "airflow_config", named + "Airflow {0} has no section {1}. Did you mean {2}?".format(version, section, near)
         judged = there and (section in own or locked)
         other = all_sections().get(section) if not there and not near else None

@@ -14,8 +14,7 @@ BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 def names(values, specs):
     """Yield what is wrong with names of variables."""
     for name in sorted(set(values) - set(specs)):
-        near = spelling.nearest(name, specs)
-        yield "No role knows %s.%s" % (name, " Did you mean %s?" % near if near else "")
+        yield "No role knows %s.%s" % (name, spelling.did_you_mean(name, specs))
 
 
 def common(values):
