@@ -19,8 +19,8 @@ options:
     type: str
     required: true
     choices: [input, host]
-  rules:
-    description: Data that the input is judged by, see C(roles/preflight/vars/main.yml). Used by the action plugin.
+  supported:
+    description: Versions and systems that are supported, see C(roles/preflight/vars/main.yml). Used by the action plugin.
     type: dict
   deferred:
     description: Variables that could not be judged without facts, as returned by O(stage=input). Used by the action plugin.
@@ -56,13 +56,13 @@ EXAMPLES = r"""
 - name: Check the controller, the inventory and the variables
   windsock.airflow.validate:
     stage: input
-    rules: "{{ __preflight_rules }}"
+    supported: "{{ __preflight_supported }}"
   run_once: true
 
 - name: Check the host
   windsock.airflow.validate:
     stage: host
-    rules: "{{ __preflight_rules }}"
+    supported: "{{ __preflight_supported }}"
 """
 
 RETURN = r"""
@@ -384,7 +384,7 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             stage=dict(type="str", required=True, choices=["input", "host"]),
-            rules=dict(type="dict"),
+            supported=dict(type="dict"),
             deferred=dict(type="list", elements="str", default=[]),
             probe=dict(type="dict", default={}),
             index_url=dict(type="str", default="", no_log=True),

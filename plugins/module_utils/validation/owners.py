@@ -1,0 +1,37 @@
+"""Who owns rules, and for which hosts they hold. A new file in rules/ is named here; a new rule in such a file is not."""
+
+from __future__ import annotations
+
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_data
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import (
+    airflow,
+    airflow_backup,
+    airflow_common,
+    airflow_config,
+    airflow_dags,
+    airflow_secrets,
+    airflow_services,
+    host,
+    postgresql,
+    reverse_proxy,
+    sign_in,
+)
+
+# On each host of this group, before a host is contacted.
+BY_GROUP = {
+    "airflow": (airflow_common, airflow, airflow_secrets, airflow_config, airflow_dags, airflow_services, airflow_backup, sign_in),
+    "airflow_proxy": (reverse_proxy,),
+}
+# Ranges, kinds of secrets and the like hold wherever the variable is set.
+ALL = (*(owner for owners in BY_GROUP.values() for owner in owners), postgresql, host)
+DATA = {kind: {name: line for owner in ALL for name, line in getattr(owner, kind, {}).items()} for kind in ("RANGES", "PATTERNS", "SECRETS")}
+DATA |= {kind: [line for owner in ALL for line in getattr(owner, kind, ())] for kind in ("EXCLUSIVE", "FILES")}
+
+
+def check_groups_of_host(values, site, groups):
+    """Yield what is wrong with the variables of a host that is in these groups."""
+    if "airflow" in groups:
+        yield from check_data(values, site, DATA)
+    for group, owners in BY_GROUP.items():
+        for check in (check for owner in owners for check in getattr(owner, "CHECKS", ()) if group in groups):
+            yield from check(values, site)
