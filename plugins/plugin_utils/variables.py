@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -71,10 +72,9 @@ class Scope:
     def __init__(self, loader, manager, repository):
         self.loader, self.manager, self.inventory = loader, manager, manager._inventory
         self.repository, self.nodes = repository, {}
-        self.specs, self.defaults, self.roles, self.home = {}, {}, [], {}
-        for role in sorted(glob.glob(os.path.join(repository, "roles", "*", ""))):
-            self.read_role(os.path.normpath(role))
-        self.settings = list(self.find_settings())
+        self.roles = sorted(os.listdir(os.path.join(repository, "roles")))
+        self.defaults_of_roles = {role: self.read_of_role(role, "defaults", "main.yml") for role in self.roles}
+        self.defaults = {name: value for defaults in self.defaults_of_roles.values() for name, value in defaults.items()}
         self.source = ", ".join(os.path.relpath(path, repository) if os.path.realpath(path).startswith(repository) else path
                                 for path in self.inventory._sources)
 
@@ -82,16 +82,24 @@ class Scope:
         data = self.loader.load_from_file(path, cache="all", unsafe=True, trusted_as_template=True)
         return data if isinstance(data, dict) else {}
 
-    def read_role(self, path):
-        role = os.path.basename(path)
-        self.roles.append(role)
-        file = os.path.join(path, "defaults", "main.yml")
-        defaults = self.read(file) if os.path.exists(file) else {}
-        self.defaults.update(defaults)
-        self.home.update({name: "default of roles/{0}".format(role) for name in defaults})
-        file = os.path.join(path, "meta", "argument_specs.yml")
-        options = self.read(file).get("argument_specs", {}).get("main", {}).get("options", {}) if os.path.exists(file) else {}
-        self.specs.update({name: options.get(name, {"type": "raw"}) for name in list(defaults) + list(options)})
+    def read_of_role(self, role, *file):
+        path = os.path.join(self.repository, "roles", role, *file)
+        return self.read(path) if os.path.exists(path) else {}
+
+    # What a run without a problem does not ask for is not read: each host has a process of its own that would read it.
+    @functools.cached_property
+    def specs(self):
+        """{variable: its argument spec} of all roles."""
+        found = {name: {"type": "raw"} for name in self.defaults}
+        for role in self.roles:
+            specs = self.read_of_role(role, "meta", "argument_specs.yml").get("argument_specs", {})
+            found.update(specs.get("main", {}).get("options") or {})
+        return found
+
+    @functools.cached_property
+    def settings(self):
+        """Each Setting of the inventory, of the files beside the playbooks, and of the command line."""
+        return list(self.find_settings())
 
     def node(self, path):
         """The file as YAML has it, with lines; None for what is not YAML, such as an inventory in the INI format."""
@@ -174,7 +182,8 @@ class Scope:
                         groups.get(setting.entity, 0), setting.level == "playbook")
                 if rank is None or this >= rank:
                     best, rank = setting.where, this
-        return best or "{0}, set it in {1}".format(self.home.get(name, "not set"), self.file_to_edit())
+        home = next(("default of roles/" + role for role, defaults in self.defaults_of_roles.items() if name in defaults), "not set")
+        return best or "{0}, set it in {1}".format(home, self.file_to_edit())
 
     def file_to_edit(self):
         source = next((s for s in self.inventory._sources if os.path.exists(s)), "")

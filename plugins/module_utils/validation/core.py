@@ -145,31 +145,36 @@ def message(problems, title):
 def check_values(values, raw, names, specs, data, site):
     """Types, ranges and secrets of variables; what depends on facts comes back as deferred. raw: their templates. Returns (problems, deferred)."""
     problems, deferred = [], set()
+
+    def add(name, text, path=""):
+        problems.append((name, "{0} ({1}): {2}".format(path or name, site.where(name), text)))
+
     for name in sorted(names):
-        spec, key = specs[name], "{0} ({1})".format(name, site.where(name))
+        spec = specs[name]
         try:
             value = values[name]
         except NotYet:
             deferred.add(name)
             continue
         except Broken as error:
-            problems.append((name, "{0}: can't be evaluated: {1}.".format(key, error)))
+            add(name, "can't be evaluated: {0}.".format(error))
             continue
         problem = type_problem(name, spec, value)
         if not problem and spec.get("type") in ("int", "float"):
             problem = range_problem(name, value, data["RANGES"])
         if problem:
-            problems.append((name, "{0}: {1}".format(key, problem.removeprefix(name + " "))))
+            add(name, problem.removeprefix(name + " "))
             continue
         kind = name.removeprefix("airflow_")
         if kind in airflow_objects.KINDS:
-            problems += [(name, "{0}: {1}".format(key, text)) for text in airflow_objects.check({kind: value})[1]]
+            for text in airflow_objects.check({kind: value})[1]:
+                add(name, text)
         secrets = [(name, value, data["SECRETS"][name])] if name in data["SECRETS"] else []
         secrets += [(path, inner, {}) for path, inner in nested_secrets(name, spec, value)]
         for path, secret, rule in secrets:
             problem = secret_problem(rule, secret)
             if problem:
-                problems.append((name, "{0} ({1}): {2}".format(path, site.where(name), problem)))
+                add(name, problem, path)
     # A variable that only passes on another one that is wrong is not wrong itself.
     wrong = {name for name, _text in problems}
     return [(name, text) for name, text in problems

@@ -74,34 +74,38 @@ def check_version(values, site):
 
 def check_python(values, site, python, will_install):
     """The host's Python against Airflow's version and its locks."""
+    for name, text in python_problems(values, site, python, will_install):
+        yield name, "{0} ({1}): {2}".format(name, site.where(name), text)
+
+
+def python_problems(values, site, python, will_install):
     version = str(values["airflow_version"])
     minor = ".".join(version.split(".")[:2])
     path = python["path"]
-    key = "airflow_python ({0})".format(site.where("airflow_python"))
     limits = site.supported["airflow_python"].get(minor)
     valid = range_text(limits) if limits else "any"
     if not python["exists"] and not will_install:
-        yield "airflow_python", "{0}: there is no {1} on the host. Install it, or name another one; Airflow {2} runs on Python {3}.".format(
-            key, path, version, valid)
+        yield "airflow_python", "there is no {0} on the host. Install it, or name another one; Airflow {1} runs on Python {2}.".format(
+            path, version, valid)
         return
     if python.get("error"):
-        yield "airflow_python", "{0}: {1} can't make virtualenvs ({2}). Install its venv package.".format(key, path, python["error"])
+        yield "airflow_python", "{0} can't make virtualenvs ({1}). Install its venv package.".format(path, python["error"])
     have = ".".join(map(str, python.get("version") or numbers(will_install)))
     suffix = re.search(r"python(3\.\d+)$", path)
     if suffix and have and suffix.group(1) != have:
-        yield "airflow_python", "{0}: {1} is Python {2}, not what its name says.".format(key, path, have)
+        yield "airflow_python", "{0} is Python {1}, not what its name says.".format(path, have)
     if have and limits and not in_range(have, limits):
         old = numbers(have) < numbers(limits["at_least"])
         yield "airflow_python", (
-            "{0}: {1} is Python {2}, too {3} for Airflow {4} (airflow_version: {5}), which runs on {6}. "
-            "Set airflow_python to the path of such a Python on the host, or airflow_version to one that runs on {2}{7}."
-        ).format(key, path, have, "old" if old else "new", version, site.where("airflow_version"), valid,
+            "{0} is Python {1}, too {2} for Airflow {3} (airflow_version: {4}), which runs on {5}. "
+            "Set airflow_python to the path of such a Python on the host, or airflow_version to one that runs on {1}{6}."
+        ).format(path, have, "old" if old else "new", version, site.where("airflow_version"), valid,
                  "".join(": " + ", ".join(v for v, ps in site.locks.items() if have in ps) for _ in [0] if any(have in ps for ps in site.locks.values())))
     elif have and version in site.locks and have not in site.locks[version] and not values.get("airflow_lock") and not values.get("airflow_constraints"):
         yield "airflow_version", (
-            "airflow_version ({0}): {1} has no lock for the host's Python {2} ({3}); it has locks for {4}. Make one with bin/lock "
+            "{0} has no lock for the host's Python {1} ({2}); it has locks for {3}. Make one with bin/lock "
             "(`bin/lock --help`), set airflow_constraints: official, or set airflow_python to another Python of the host."
-        ).format(site.where("airflow_version"), version, have, path, ", ".join(site.locks[version]))
+        ).format(version, have, path, ", ".join(site.locks[version]))
 
 
 def standalone_dag_processor(values):

@@ -16,7 +16,7 @@ def check_names(settings, known, roles, allowed, options=tuple):
     prefixes = tuple(role + "_" for role in roles)
     for setting in settings:
         name = setting.name
-        if name in known or name in allowed or name.startswith("__"):
+        if name in known or name in allowed or name.startswith(("__", "ansible_")):
             continue
         if name in RENAMED:
             new = RENAMED[name].get("new")
