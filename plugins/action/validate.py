@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.windsock.airflow.plugins.module_utils.validation import owners
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Broken, Sound, check_values, major_of, message
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Broken, NotYet, Site, Sound, check_values, major_of, message
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_config, controller, host, inventory, settings
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow import standalone_dag_processor
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_common import database_address
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
 
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("stage", "supported", "deferred"))
+    _VALID_ARGS = frozenset(("stage", "supported", "deferred", "owner", "message"))
 
     def run(self, tmp=None, task_vars=None):
         """Run one stage."""
@@ -37,6 +37,8 @@ class ActionModule(ActionBase):
         if problems:
             # The rest calls functions that another Ansible may not have.
             return {**result, "failed": True, "msg": message([("controller", text) for text in problems], NO_HOST)}
+        if self._task.args["stage"] == "role":
+            return {**result, **self.check_role(task_vars)}
         self.scope = Scope(self._loader, self._task.get_variable_manager(), ROOT)
         self.site = make_site(self.scope.read, self._loader.get_basedir(), self.scope.where, self._task.args["supported"])
         try:
@@ -44,6 +46,15 @@ class ActionModule(ActionBase):
         except Broken as error:
             raise AnsibleError(str(error)) from None
         return result
+
+    def check_role(self, task_vars):
+        site = Site(where=lambda _name: "", is_file=lambda path: is_file(path, self._loader.get_basedir()))
+        try:
+            problems = [text for _name, text in owners.BY_ROLE[self._task.args["owner"]](Values(self._templar, task_vars), site)]
+        except (Broken, NotYet) as error:
+            raise AnsibleError(str(error)) from None
+        text = self._task.args.get("message", "{problems} Change it in group_vars/all/main.yml of your site.")
+        return {"failed": True, "msg": text.replace("{problems}", " ".join(problems))} if problems else {"changed": False}
 
     def check_input(self):
         scope, site = self.scope, self.site

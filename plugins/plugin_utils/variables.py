@@ -46,7 +46,7 @@ class Values(Mapping):
             missing = re.search(r"'(\w+)' is undefined", str(error))
             if missing and not NOT_YET.search(missing.group(1)):
                 raise Broken("{0} is undefined".format(missing.group(1))) from None
-            raise NotYet from None
+            raise NotYet(str(error)) from None
         except AnsibleError as error:
             # Its text may hold what a lookup returned.
             raise Broken("its template fails with {0}".format(type(error).__name__)) from None

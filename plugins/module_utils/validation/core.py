@@ -102,6 +102,11 @@ def options_of(config):
             yield section, str(option), value
 
 
+def is_true(value):
+    """A truth value, also as text: a role that is used alone may get it from the command line."""
+    return str(value).lower() in ("true", "yes", "on", "1", "t", "y")
+
+
 def in_range(version, limits):
     """Compares as many numbers as the limit has: 3.12.4 is at most 3.12."""
     low, high, below = (numbers(limits.get(key, "")) for key in ("at_least", "at_most", "below"))
@@ -182,9 +187,10 @@ def check_values(values, raw, names, specs, data, site):
 
 
 def check_data(values, site, data):
-    """Rules that are data. An empty value is always valid.
+    """Rules that are data.
 
-    RANGES: {variable: (lowest, highest)}, compared together with the types. SECRETS: {variable: kind and shortest value}, too.
+    RANGES: {variable: (lowest, highest or None, words for that if others are better)}, compared together with the types; SECRETS, too: {variable: kind
+    and shortest value}.
     PATTERNS: {variable: (regular expression for the whole value, what is valid)}. EXCLUSIVE: variables of which at most one may be set.
     FILES: variables that name a file of the controller.
     """
@@ -193,12 +199,24 @@ def check_data(values, site, data):
         if len(given) > 1:
             yield given[0], "{0}: only one of them may be set; leave the others empty.".format(
                 " and ".join("{0} ({1})".format(name, site.where(name)) for name in given))
-    for name, (pattern, valid) in data["PATTERNS"].items():
-        value = values.get(name)
-        if value and not re.fullmatch(pattern, str(value)):
-            yield name, "{0} ({1}): is {2}; {3}".format(name, site.where(name), json.dumps(value), valid)
+    for name, text in check_patterns(values, data["PATTERNS"]):
+        yield name, "{0} ({1}):{2}".format(name, site.where(name), text.removeprefix(name))
     for name in data["FILES"]:
         yield from check_file(name, values.get(name), site)
+
+
+def check_patterns(values, patterns):
+    for name, (pattern, valid) in patterns.items():
+        value = values.get(name)
+        if value is not None and not re.fullmatch(pattern, str(value)):
+            yield name, "{0} is {1}; {2}".format(name, json.dumps(value), valid)
+
+
+def check_ranges(values, ranges):
+    for name in ranges:
+        problem = range_problem(name, values[name], ranges)
+        if problem:
+            yield name, problem
 
 
 def check_file(name, path, site):

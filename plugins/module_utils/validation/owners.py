@@ -11,7 +11,10 @@ from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules 
     airflow_dags,
     airflow_secrets,
     airflow_services,
+    aws,
+    cloudwatch_agent,
     host,
+    logrotate,
     postgresql,
     reverse_proxy,
     sign_in,
@@ -22,10 +25,16 @@ BY_GROUP = {
     "airflow": (airflow_common, airflow, airflow_secrets, airflow_config, airflow_dags, airflow_services, airflow_backup, sign_in),
     "airflow_proxy": (reverse_proxy,),
 }
-# Ranges, kinds of secrets and the like hold wherever the variable is set.
-ALL = (*(owner for owners in BY_GROUP.values() for owner in owners), postgresql, host)
-DATA = {kind: {name: line for owner in ALL for name, line in getattr(owner, kind, {}).items()} for kind in ("RANGES", "PATTERNS", "SECRETS")}
-DATA |= {kind: [line for owner in ALL for line in getattr(owner, kind, ())] for kind in ("EXCLUSIVE", "FILES")}
+# Rules of roles that may be used alone.
+BY_ROLE = {
+    "aws": aws.check_role, "cloudwatch_agent": cloudwatch_agent.check_role, "logrotate": logrotate.check_role, "reverse_proxy": reverse_proxy.check_role,
+    "postgresql": postgresql.check_role, "postgresql_neighbours": postgresql.check_neighbours,
+}
+OF_GROUPS = [owner for owners in BY_GROUP.values() for owner in owners]
+DATA = {kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()} for kind in ("PATTERNS", "SECRETS")}
+DATA |= {kind: [line for owner in OF_GROUPS for line in getattr(owner, kind, ())] for kind in ("EXCLUSIVE", "FILES")}
+# Ranges hold wherever the variable is set.
+DATA["RANGES"] = {name: line for owner in (*OF_GROUPS, cloudwatch_agent, host, logrotate, postgresql) for name, line in getattr(owner, "RANGES", {}).items()}
 
 
 def check_groups_of_host(values, site, groups):

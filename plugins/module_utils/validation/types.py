@@ -86,11 +86,16 @@ def as_plain(kind, value):
 
 
 def range_problem(name, value, ranges):
-    if name in ranges:
-        low, high = ranges[name]
-        if not low <= value <= high:
-            return "{0} is {1}; valid is {2} to {3}.".format(name, value, low, high)
-    return None
+    """What is wrong with a number. A role that is used alone may get it as text."""
+    if name not in ranges:
+        return None
+    low, high, *words = ranges[name]
+    try:
+        good = low <= float(value) and (high is None or float(value) <= high)
+    except (TypeError, ValueError):
+        good = False
+    valid = words[0] if words else "{0} or more".format(low) if high is None else "{0} to {1}".format(low, high)
+    return None if good else "{0} is {1}; valid is {2}.".format(name, value, valid)
 
 
 def nested_secrets(name, spec, value):

@@ -11,8 +11,8 @@ from ansible_collections.windsock.airflow.plugins.module_utils.validation.core i
 RANGES = {"airflow_keep_venvs": (1, 100), "airflow_database_timeout": (1, 600)}
 PATTERNS = {
     "airflow_constraints": (
-        r"(?s)(official$|[./~]|https?://|file://).*", 'valid are "official", an address (https://...) or a file on the controller with its whole path.'),
-    "airflow_python": (r"/\S*python3\.[0-9]+", "valid is an absolute path that ends in the version, such as /usr/bin/python3.12."),
+        r"(?s)|(official$|[./~]|https?://|file://).*", 'valid are "official", an address (https://...) or a file on the controller with its whole path.'),
+    "airflow_python": (r"|/\S*python3\.[0-9]+", "valid is an absolute path that ends in the version, such as /usr/bin/python3.12."),
 }
 EXCLUSIVE = [("airflow_lock", "airflow_constraints"), ("airflow_index_url", "airflow_wheel_dir")]
 FILES = ["airflow_lock", "airflow_ca_bundle"]

@@ -21,12 +21,12 @@ RANGES = {
 PATTERNS = {
     # The name of a directory on the controller, and what tells two sites apart.
     "airflow_site_id": (
-        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
         "valid is a UUID in lower case, such as 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11. bin/new-site writes one. If the site had another id "
         "before, put that one back: the controller finds its copy of the secrets by it."),
     # A prefix in a bucket, or a log group.
     "airflow_remote_base_log_folder": (
-        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?|cloudwatch://arn:aws[a-z-]*:logs:[a-z0-9-]+:[0-9]{12}:log-group:[A-Za-z0-9._/#-]{1,512}",
+        r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?|cloudwatch://arn:aws[a-z-]*:logs:[a-z0-9-]+:[0-9]{12}:log-group:[A-Za-z0-9._/#-]{1,512}",
         "valid are s3://bucket/prefix and cloudwatch://arn:aws:logs:<region>:<account>:log-group:<name>. Other places need the package of their "
         "provider, and go into airflow_config.logging."),
 }
