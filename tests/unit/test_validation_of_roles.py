@@ -41,7 +41,7 @@ def test_defaults_are_good(role):
     ("reverse_proxy", {"reverse_proxy_upstream": "8080"}, "valid is host:port"),
     ("reverse_proxy", {"reverse_proxy_http_port": 443}, "are both 443; valid are two different ports."),
     ("reverse_proxy", {"reverse_proxy_tls_certificate": "/c.pem"}, "go together"),
-    ("reverse_proxy", {"reverse_proxy_tls_certificate": "/c.pem", "reverse_proxy_tls_key": "-----BEGIN PRIVATE KEY-----"}, "go together"),
+    ("reverse_proxy", {"reverse_proxy_tls_certificate": "/c.pem", "reverse_proxy_tls_key": "-----BEGIN KEY-----"}, "go together"),
     ("reverse_proxy", {"reverse_proxy_tls_certificate": "c.pem", "reverse_proxy_tls_key": "k.pem"}, "two absolute paths on the host"),
     ("reverse_proxy", {"reverse_proxy_acme_email": "a@example.com", "__reverse_proxy_name": "10.0.0.1", "__reverse_proxy_name_is_ip": True},
      "has the address 10.0.0.1; valid with ACME is a host name."),
@@ -64,7 +64,7 @@ def test_bad_values_are_refused_by_name(role, given, words):
 
 
 @pytest.mark.parametrize(("role", "given"), [
-    ("reverse_proxy", {"reverse_proxy_tls_certificate": " -----BEGIN CERTIFICATE-----", "reverse_proxy_tls_key": "-----BEGIN PRIVATE KEY-----"}),
+    ("reverse_proxy", {"reverse_proxy_tls_certificate": " -----BEGIN CERTIFICATE-----", "reverse_proxy_tls_key": "-----BEGIN KEY-----"}),
     ("cloudwatch_agent", {"__cloudwatch_agent_source": "url", "cloudwatch_agent_package_checksum": CHECKSUM}),
     ("cloudwatch_agent", {"__cloudwatch_agent_source": "file", "cloudwatch_agent_package_file": "/there.deb", "cloudwatch_agent_log_source": "journald",
                           "cloudwatch_agent_version": "1.300070.0b1"}),
