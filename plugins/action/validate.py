@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.windsock.airflow.plugins.module_utils.validation import owners
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Broken, NotYet, Site, Sound, check_values, major_of, message
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Broken, NotYet, Site, Sound, check_values, major_of, message, placed
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_config, controller, host, inventory, settings
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow import standalone_dag_processor
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_common import database_address
@@ -149,7 +149,7 @@ class ActionModule(ActionBase):
         late = self._task.args.get("deferred") or []
         problems, _deferred = check_values(values, values.raw, late, self.scope.specs, owners.DATA, site)
         if "airflow_config" in late and not problems:
-            problems += airflow_config.check_config_options(values, site)
+            problems += [(option, placed(option, text, site)) for option, text in airflow_config.check_config_options(values, site)]
         problems += host.check_host(values, site, found, facts, ports, version, time.time())
         if problems:
             result.update(failed=True, msg=message(problems, "Nothing was changed on {0}".format(name)))

@@ -1,7 +1,7 @@
 """Validation: all that is wrong with the input of a run, in one message, before a host is changed.
 
-A rule is a plain function check_x(values, site) that yields (variable, text), or a line of data. It lies in rules/<owner>.py, and so do the data:
-RANGES, PATTERNS, SECRETS, EXCLUSIVE and FILES, whose meaning stands at check_data. Whoever adds a check edits that file and its test.
+A rule is a plain function check_x(values, site) that yields (variable, text); core.placed writes the variable and its place before the text. Or it is
+a line of data: RANGES, PATTERNS, SECRETS, EXCLUSIVE and FILES, see check_data. Rules lie in rules/<owner>.py: to add one, edit that file and its test.
 values  maps names of variables to values. values[name] raises NotYet if the value depends on facts that are not known yet; .get returns None then.
 site    is what a rule may know besides (class Site): where a variable is set, and functions that read files of the controller.
 owners.py lists the owners, and says for which hosts their rules hold. types.py compares values with meta/argument_specs.yml of the roles.
@@ -140,6 +140,11 @@ def secret_problem(rule, value):
     return None
 
 
+def placed(name, text, site):
+    """The text behind the variable, or a part such as airflow_users[2].email, and the place where it is set. A text that begins with a blank goes on."""
+    return "{0} ({1}){2}{3}".format(name, site.where(re.match(r"\w+", name)[0]), "" if text[0] == " " else ": ", text)
+
+
 def message(problems, title):
     """Always several lines, because YAML output folds and quotes a single one."""
     texts = list(collections.OrderedDict.fromkeys(text for _name, text in problems))
@@ -152,7 +157,7 @@ def check_values(values, raw, names, specs, data, site):
     problems, deferred = [], set()
 
     def add(name, text, path=""):
-        problems.append((name, "{0} ({1}): {2}".format(path or name, site.where(name), text)))
+        problems.append((name, placed(path or name, text, site)))
 
     for name in sorted(names):
         spec = specs[name]
@@ -197,10 +202,10 @@ def check_data(values, site, data):
     for names in data["EXCLUSIVE"]:
         given = [name for name in names if values.get(name)]
         if len(given) > 1:
-            yield given[0], "{0}: only one of them may be set; leave the others empty.".format(
-                " and ".join("{0} ({1})".format(name, site.where(name)) for name in given))
+            others = " and ".join("{0} ({1})".format(name, site.where(name)) for name in given[1:])
+            yield given[0], " and {0}: only one of them may be set; leave the others empty.".format(others)
     for name, text in check_patterns(values, data["PATTERNS"]):
-        yield name, "{0} ({1}):{2}".format(name, site.where(name), text.removeprefix(name))
+        yield name, text.removeprefix(name + " ")
     for name in data["FILES"]:
         yield from check_file(name, values.get(name), site)
 
@@ -221,4 +226,4 @@ def check_ranges(values, ranges):
 
 def check_file(name, path, site):
     if path and not site.is_file(path):
-        yield name, "{0} ({1}): there is no file {2} on the controller. Give its absolute path.".format(name, site.where(name), path)
+        yield name, "there is no file {0} on the controller. Give its absolute path.".format(path)

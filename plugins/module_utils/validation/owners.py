@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_data
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_data, placed
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import (
     airflow,
     airflow_backup,
@@ -39,8 +39,7 @@ DATA["RANGES"] = {name: line for owner in (*OF_GROUPS, cloudwatch_agent, host, l
 
 def check_groups_of_host(values, site, groups):
     """Yield what is wrong with the variables of a host that is in these groups."""
-    if "airflow" in groups:
-        yield from check_data(values, site, DATA)
-    for group, owners in BY_GROUP.items():
-        for check in (check for owner in owners for check in getattr(owner, "CHECKS", ()) if group in groups):
-            yield from check(values, site)
+    checks = [check for group, owners in BY_GROUP.items() if group in groups for owner in owners for check in getattr(owner, "CHECKS", ())]
+    found = list(check_data(values, site, DATA)) if "airflow" in groups else []
+    for name, text in [*found, *(problem for check in checks for problem in check(values, site))]:
+        yield name, placed(name, text, site)

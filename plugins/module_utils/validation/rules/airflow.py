@@ -36,18 +36,16 @@ def check_executor(values, site):
     if isinstance(environment, dict) and "AIRFLOW__CORE__EXECUTOR" in environment:
         given.append(("airflow_environment", "AIRFLOW__CORE__EXECUTOR ", environment["AIRFLOW__CORE__EXECUTOR"]))
     for variable, option, value in given if known else []:
-        named = "{0} ({1}): {2}has ".format(variable, site.where(variable), option)
         # A team's executors follow its name and =, a single one may follow an alias and a colon.
         for name in (re.split(r"[=:]", part)[-1].strip() for part in re.split(r"[,;]", str(value))):
             if re.fullmatch(EXECUTORS_WITHOUT_WORKERS, name):
-                yield variable, named + (
-                    "{0}, and no role installs Celery workers yet: its tasks would wait for ever. Valid are {1} and the import path of "
+                yield variable, (
+                    "{0}has {1}, and no role installs Celery workers yet: its tasks would wait for ever. Valid are {2} and the import path of "
                     "another class. Use LocalExecutor, which runs tasks on the hosts of airflow_scheduler."
-                ).format(json.dumps(name), ", ".join(known))
+                ).format(option, json.dumps(name), ", ".join(known))
             elif "." not in name and name not in known:
-                yield variable, named + (
-                    "{0}; valid are {1} and the import path of a class, one or several with commas between them.{2}"
-                ).format(json.dumps(name), ", ".join(known), did_you_mean(name, known))
+                yield variable, "{0}has {1}; valid are {2} and the import path of a class, one or several with commas between them.{3}".format(
+                    option, json.dumps(name), ", ".join(known), did_you_mean(name, known))
 
 
 def check_version(values, site):
@@ -55,18 +53,17 @@ def check_version(values, site):
     if version is None:
         return
     version = str(version)
-    named = "airflow_version ({0}): ".format(site.where("airflow_version"))
     minors = list(site.supported["airflow_python"])
     if not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
-        yield "airflow_version", named + '{0} is no version; valid is three numbers in quotes, such as "{1}".'.format(
+        yield "airflow_version", '{0} is no version; valid is three numbers in quotes, such as "{1}".'.format(
             json.dumps(version), list(site.locks)[-1] if site.locks else "3.3.2")
     elif ".".join(version.split(".")[:2]) not in minors:
-        yield "airflow_version", named + (
+        yield "airflow_version", (
             "{0} is of no release that these roles install: {1}. Take one of them{2}."
         ).format(version, ", ".join(minors), "; a newer one is tried by adding it, with its Pythons, to airflow_python in roles/preflight/vars/main.yml"
                  if numbers(version) > numbers(minors[-1]) else "")
     elif not values.get("airflow_lock") and not values.get("airflow_constraints") and version not in site.locks:
-        yield "airflow_version", named + (
+        yield "airflow_version", (
             "{0} has no lock in locks/, and neither airflow_lock nor airflow_constraints is set. Versions with a lock: {1}. "
             'Take one of them, make a lock with bin/lock (`bin/lock --help`), or set airflow_constraints: official.'
         ).format(version, ", ".join(site.locks) or "none")
@@ -74,11 +71,6 @@ def check_version(values, site):
 
 def check_python(values, site, python, will_install):
     """The host's Python against Airflow's version and its locks."""
-    for name, text in python_problems(values, site, python, will_install):
-        yield name, "{0} ({1}): {2}".format(name, site.where(name), text)
-
-
-def python_problems(values, site, python, will_install):
     version = str(values["airflow_version"])
     minor = ".".join(version.split(".")[:2])
     path = python["path"]
@@ -125,15 +117,14 @@ def check_packages(values, site):
         yield from check_file("airflow_constraints", constraints, site)
     index = values.get("airflow_index_url")
     if index and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?|file:///\S*", index):
-        yield "airflow_index_url", (
-            "airflow_index_url ({0}): is {1}; valid is the address of a simple API, such as https://pypi.example.com/simple."
-        ).format(site.where("airflow_index_url"), json.dumps(without_login(index)) if "://" in index or "@" not in index else "no address (it is not shown)")
+        yield "airflow_index_url", "is {0}; valid is the address of a simple API, such as https://pypi.example.com/simple.".format(
+            json.dumps(without_login(index)) if "://" in index or "@" not in index else "no address (it is not shown)")
     for package in values.get("airflow_extra_packages") or []:
         if re.search(r"git\+https?://[^/\s]*@", package):
             yield "airflow_extra_packages", (
-                "airflow_extra_packages ({0}): {1} has a login in its address, and every user of the host can read the arguments of git. Leave it out, "
+                "{0} has a login in its address, and every user of the host can read the arguments of git. Leave it out, "
                 "and use an SSH key or git's credential helper for root on the hosts."
-            ).format(site.where("airflow_extra_packages"), json.dumps(re.sub(r"//[^/\s]*@", "//", package)))
+            ).format(json.dumps(re.sub(r"//[^/\s]*@", "//", package)))
 
 
 CHECKS = (check_executor, check_packages, check_version)

@@ -20,25 +20,21 @@ POSTGRESQL = ("/etc/postgresql", "/var/lib/postgresql", "/var/lib/pgsql")
 def check_backup(values, site):
     directory, recipients = values.get("airflow_backup_dir"), values.get("airflow_backup_recipients")
     if directory is not None and not re.fullmatch(r"(/[^/\s]+){2,}", directory):
-        yield "airflow_backup_dir", (
-            "airflow_backup_dir ({0}) is {1}; valid is an absolute path of two levels or more, without spaces, such as /var/backups/airflow."
-        ).format(site.where("airflow_backup_dir"), directory)
+        yield "airflow_backup_dir", " is {0}; valid is an absolute path of two levels or more, without spaces, such as /var/backups/airflow.".format(directory)
     for number, recipient in enumerate(recipients or []):
         if "PRIVATE KEY" in str(recipient) or "BEGIN PGP PUBLIC KEY BLOCK" not in str(recipient):
-            yield "airflow_backup_recipients", (
-                "airflow_backup_recipients[{0}] ({1}) is no armored OpenPGP public key. Make one with: gpg --armor --export <address>"
-            ).format(number, site.where("airflow_backup_recipients"))
+            yield "airflow_backup_recipients[{0}]".format(number), (
+                " is no armored OpenPGP public key. Make one with: gpg --armor --export <address>")
     if recipients == [] and not site.has_backup_key(values.get("airflow_secrets_copy_dir")):
         if values.get("airflow_secrets_copy_dir") == "":
             yield "airflow_backup_recipients", (
-                "airflow_backup_recipients ({0}) is empty and airflow_secrets_copy_dir ({1}) too, so there is nobody that keys in a backup could be sealed "
+                " is empty and airflow_secrets_copy_dir ({0}) too, so there is nobody that keys in a backup could be sealed "
                 "for. Set one of them: docs/backup.md."
-            ).format(site.where("airflow_backup_recipients"), site.where("airflow_secrets_copy_dir"))
+            ).format(site.where("airflow_secrets_copy_dir"))
         elif not site.has_gpg:
             yield "airflow_backup_recipients", (
-                "airflow_backup_recipients ({0}) is empty, and the controller lacks gpg, which makes the keys that backups are sealed for. Install it "
-                "(apt-get install gnupg, brew install gnupg), or name recipients: docs/backup.md."
-            ).format(site.where("airflow_backup_recipients"))
+                " is empty, and the controller lacks gpg, which makes the keys that backups are sealed for. Install it "
+                "(apt-get install gnupg, brew install gnupg), or name recipients: docs/backup.md.")
 
 
 def check_backup_dir(values, site):
@@ -52,9 +48,9 @@ def check_backup_dir(values, site):
     for directory, named in directories:
         if backups and directory and (within(backups, directory) or within(directory, backups)):
             yield "airflow_backup_dir", (
-                "airflow_backup_dir ({0}) is {1}, and {2} is {3}. One would be removed with the other. Take a directory outside of it that holds "
+                " is {0}, and {1} is {2}. One would be removed with the other. Take a directory outside of it that holds "
                 "nothing but backups, such as /var/backups/airflow, and move the backups that exist there."
-            ).format(site.where("airflow_backup_dir"), backups, named, directory)
+            ).format(backups, named, directory)
 
 
 CHECKS = (check_backup, check_backup_dir)

@@ -66,27 +66,25 @@ def check_database(values, site):
         parsed = parse_url(url)
         if parsed is None:
             yield "airflow_database_url", (
-                "airflow_database_url ({0}): is no address of a PostgreSQL database. Valid is postgresql://user:password@host:port/name"
-                "?sslmode=verify-full, with special characters of the password percent-encoded. It is not shown, as it may hold a password."
-            ).format(site.where("airflow_database_url"))
+                "is no address of a PostgreSQL database. Valid is postgresql://user:password@host:port/name"
+                "?sslmode=verify-full, with special characters of the password percent-encoded. It is not shown, as it may hold a password.")
         elif parsed[2]:
             problem = secret_problem({}, parsed[2])
             if problem:
-                yield "airflow_database_url", "airflow_database_url ({0}): its password {1}".format(
-                    site.where("airflow_database_url"), problem.replace(", or leave it empty and one is generated", ""))
+                yield "airflow_database_url", "its password " + problem.replace(", or leave it empty and one is generated", "")
         options = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query, keep_blank_values=True)) if parsed else {}
         foreign = sorted(set(options) - set(DATABASE_URL_OPTIONS))
         if foreign:
             yield "airflow_database_url", (
-                "airflow_database_url ({0}): has the option {1}; valid are {2}. Certificates are files on the hosts: authorities go into "
+                "has the option {0}; valid are {1}. Certificates are files on the hosts: authorities go into "
                 "airflow_database_sslrootcert, the client's own into airflow_environment, as PGSSLCERT and PGSSLKEY."
-            ).format(site.where("airflow_database_url"), ", ".join(foreign), ", ".join(DATABASE_URL_OPTIONS))
+            ).format(", ".join(foreign), ", ".join(DATABASE_URL_OPTIONS))
     if values.get("airflow_database_host") and values.get("airflow_database_password") == "" \
             and values.get("airflow_secrets_source") not in (*SECRETS_NAMES, "ansible_vault"):
         yield "airflow_database_password", (
-            "airflow_database_password ({0}): is empty, but airflow_database_host ({1}) names an external server, whose password can't be "
+            "is empty, but airflow_database_host ({0}) names an external server, whose password can't be "
             "generated. Set it, best in a vault."
-        ).format(site.where("airflow_database_password"), site.where("airflow_database_host"))
+        ).format(site.where("airflow_database_host"))
 
 
 def check_ecs(values, site):
@@ -95,8 +93,7 @@ def check_ecs(values, site):
     wanted = isinstance(ecs, dict) and ecs or "AwsEcsExecutor" in (values.get("airflow_executor") or "")
     missing = [name for name in ECS_NEEDS if not (ecs or {}).get(name)] if wanted else []
     if missing:
-        yield "airflow_ecs", "airflow_ecs ({0}): lacks {1}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(
-            site.where("airflow_ecs"), ", ".join(missing))
+        yield "airflow_ecs", "lacks {0}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(", ".join(missing))
 
 
 def check_alerts(values, site):
@@ -124,7 +121,7 @@ def check_alerts(values, site):
     if not isinstance(limit, int) or limit < 1:
         wrong.append("limit is {0}; valid are messages an hour, 1 or more.".format(json.dumps(limit)))
     for text in wrong:
-        yield "airflow_alerts", "airflow_alerts ({0}): {1} docs/alerts.md has examples.".format(site.where("airflow_alerts"), text)
+        yield "airflow_alerts", text + " docs/alerts.md has examples."
 
 
 CHECKS = (check_database, check_ecs, check_alerts)

@@ -45,7 +45,7 @@ def check_secrets_in_config(values, site):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known) or re.fullmatch(SECRETS_ELSEWHERE, option, re.IGNORECASE):
             continue
-        named = "airflow_config ({0}): has {1}, a secret that --diff of airflow.cfg would show. ".format(site.where("airflow_config"), name)
+        named = "has {0}, a secret that --diff of airflow.cfg would show. ".format(name)
         if name in CONFIG_SECRETS_ELSEWHERE:
             yield "airflow_config", named + CONFIG_SECRETS_ELSEWHERE[name]
             continue
@@ -69,15 +69,14 @@ def check_config_options(values, site):
     version = values["airflow_version"] if known else ""
     own, of_providers = known.get("sections", {}), known.get("sections_of_providers", {})
     for section, options in config.items() if known else ():
-        named = "airflow_config ({0}): ".format(site.where("airflow_config"))
         if options is not None and not isinstance(options, dict):
-            yield "airflow_config", named + "section {0} is {1}, where a dictionary of options belongs.".format(section, type_text(options))
+            yield "airflow_config", "section {0} is {1}, where a dictionary of options belongs.".format(section, type_text(options))
             continue
         there = {**of_providers.get(section, {}), **own.get(section, {})}
         near = nearest(str(section), [*own, *of_providers]) if not there else ""
         # Two letters at most: a provider that is not in the lock may have a section that is called alike.
         if near and distance(str(section).lower(), near, 2) <= 2:
-            yield "airflow_config", named + "Airflow {0} has no section {1}.{2}".format(version, section, did_you_mean(section, [near]))
+            yield "airflow_config", "Airflow {0} has no section {1}.{2}".format(version, section, did_you_mean(section, [near]))
         judged = there and (section in own or locked)
         other = site.all_sections().get(section) if not there and not near else None
         for option, value in (options or {}).items():
@@ -89,15 +88,15 @@ def check_config_options(values, site):
                 new = known["renamed"][new]
             bare = re.sub("_cmd$|_secret$", "", str(option)) if option not in there else option
             if new != name:
-                yield "airflow_config", named + "{0} is called {1} in Airflow {2}. Write {1}.".format(name, new, version)
+                yield "airflow_config", "{0} is called {1} in Airflow {2}. Write {1}.".format(name, new, version)
             elif other:
-                yield "airflow_config", named + "Airflow {0} has no section {1}, which Airflow {2} has.{3} Remove {4}.".format(
+                yield "airflow_config", "Airflow {0} has no section {1}, which Airflow {2} has.{3} Remove {4}.".format(
                     version, section, other, option_meant(option, there, section, own, of_providers), name)
             elif judged and bare not in there:
-                yield "airflow_config", named + "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
+                yield "airflow_config", "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
                     version, name, option_meant(option, there, section, own, of_providers), options_file("", version))
             elif judged and bare == option and not fits(value, there[option]):
-                yield "airflow_config", named + "{0} is {1}; valid is {2}.".format(
+                yield "airflow_config", "{0} is {1}; valid is {2}.".format(
                     name, shown(str(option), {}, value), {"integer": "a whole number", "float": "a number", "boolean": "true or false"}[there[option]])
 
 

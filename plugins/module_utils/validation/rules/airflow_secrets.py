@@ -33,8 +33,8 @@ def check_secrets_source(values, site):
     rule = SECRETS_NAMES.get(source)
     if rule and name is not None and not re.fullmatch(rule["pattern"], name):
         yield "airflow_secrets_name", (
-            "airflow_secrets_name ({0}): is {1}; airflow_secrets_source ({2}) is {3}, which needs a name such as {4}, one for each environment."
-        ).format(site.where("airflow_secrets_name"), json.dumps(name), site.where("airflow_secrets_source"), source, rule["example"])
+            "is {0}; airflow_secrets_source ({1}) is {2}, which needs a name such as {3}, one for each environment."
+        ).format(json.dumps(name), site.where("airflow_secrets_source"), source, rule["example"])
     if source == "ansible_vault":
         needless = set()
         if values.get("airflow_database_url"):
@@ -44,9 +44,9 @@ def check_secrets_source(values, site):
         for secret in SECRETS:
             if secret not in needless and values.get(secret) == "":
                 yield secret, (
-                    "{0} ({1}): is empty, but airflow_secrets_source ({2}) is ansible_vault, which leaves none to be generated. Set it to a variable "
+                    "is empty, but airflow_secrets_source ({0}) is ansible_vault, which leaves none to be generated. Set it to a variable "
                     "that `ansible-vault encrypt` has encrypted, or take another source."
-                ).format(secret, site.where(secret), site.where("airflow_secrets_source"))
+                ).format(site.where("airflow_secrets_source"))
 
 
 def check_secrets_backend(values, site):
@@ -55,9 +55,8 @@ def check_secrets_backend(values, site):
     if isinstance(value, dict) and value:
         backend = value.get("backend")
         if backend not in SECRETS_BACKENDS and not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", str(backend)):
-            yield "airflow_secrets_backend", "airflow_secrets_backend ({0}): its backend is {1}; valid are {2}, or the import path of a class.{3}".format(
-                site.where("airflow_secrets_backend"), json.dumps(backend), ", ".join(SECRETS_BACKENDS),
-                did_you_mean(str(backend), SECRETS_BACKENDS))
+            yield "airflow_secrets_backend", "its backend is {0}; valid are {1}, or the import path of a class.{2}".format(
+                json.dumps(backend), ", ".join(SECRETS_BACKENDS), did_you_mean(str(backend), SECRETS_BACKENDS))
 
 
 def check_secrets_elsewhere(values, site):
@@ -69,9 +68,9 @@ def check_secrets_elsewhere(values, site):
               if value is not None and re.fullmatch(SECRETS_ELSEWHERE, option, re.IGNORECASE)]
     for variable, name in named:
         yield variable, (
-            "{0} ({1}): has {2}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
+            "has {0}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
             "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or airflow_database_url instead."
-        ).format(variable, site.where(variable), name)
+        ).format(name)
 
 
 CHECKS = (check_secrets_source, check_secrets_backend, check_secrets_elsewhere)

@@ -16,19 +16,18 @@ UNIT_SECTIONS = ("Unit", "Service")
 
 def check_unit_overrides(values, site):
     """Directives for a component that is not there would be in no unit. Those that systemd does not know are refused by it, on the host."""
-    named = "airflow_services_unit_overrides ({0}): ".format(site.where("airflow_services_unit_overrides"))
     overrides = values.get("airflow_services_unit_overrides") or {}
     components = site.components(values) if overrides else []
     for component, body in overrides.items():
         if component not in components:
-            yield "airflow_services_unit_overrides", named + "there is no component {0}; Airflow {1} has {2}.{3}".format(
+            yield "airflow_services_unit_overrides", "there is no component {0}; Airflow {1} has {2}.{3}".format(
                 component, values.get("airflow_version"), ", ".join(components), did_you_mean(str(component), components))
         elif not isinstance(body, dict) or any(not isinstance(directives, dict) for directives in body.values()):
-            yield "airflow_services_unit_overrides", named + "{0} needs sections with directives, such as {0}: {{Service: {{MemoryHigh: 8G}}}}.".format(
+            yield "airflow_services_unit_overrides", "{0} needs sections with directives, such as {0}: {{Service: {{MemoryHigh: 8G}}}}.".format(
                 component)
         else:
             for section in sorted(set(body) - set(UNIT_SECTIONS)):
-                yield "airflow_services_unit_overrides", named + "{0} has the section {1}; valid are {2}.{3}".format(
+                yield "airflow_services_unit_overrides", "{0} has the section {1}; valid are {2}.{3}".format(
                     component, section, ", ".join(UNIT_SECTIONS), did_you_mean(str(section), UNIT_SECTIONS))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import placed
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow import check_python, without_login
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_common import database_address
 
@@ -76,7 +77,8 @@ def check_host(values, site, found, facts, ports, will_install, now):
                 break
     yield from check_foreign(site, found.get("foreign") or [])
     yield from check_left(found.get("left") or [])
-    yield from check_python(values, site, found["python"], will_install)
+    for name, text in check_python(values, site, found["python"], will_install):
+        yield name, placed(name, text, site)
     for name in TIMES:
         if values[name] in found["unknown_times"]:
             yield name, (

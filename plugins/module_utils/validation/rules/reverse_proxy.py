@@ -27,14 +27,14 @@ def check_proxy(values, site):
     url, address = values.get("airflow_api_base_url"), values.get("airflow_api_host")
     if url is not None and not re.fullmatch(URL, url):
         yield "airflow_api_base_url", (
-            "airflow_api_base_url ({0}): is {1}, but the host is in group airflow_proxy, which puts TLS in front of the API server. Valid is https:// and "
+            "is {0}, but the host is in group airflow_proxy, which puts TLS in front of the API server. Valid is https:// and "
             "the host name that browsers use, in lower case and without a path, such as https://airflow.example.com."
-        ).format(site.where("airflow_api_base_url"), json.dumps(url))
+        ).format(json.dumps(url))
     if address is not None and address != "127.0.0.1":
         yield "airflow_api_host", (
-            "airflow_api_host ({0}): is {1}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is 127.0.0.1, "
+            "is {0}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is 127.0.0.1, "
             "the default; reverse_proxy_listen_addresses says where nginx listens."
-        ).format(site.where("airflow_api_host"), json.dumps(address))
+        ).format(json.dumps(address))
 
 
 CHECKS = (check_proxy,)

@@ -37,35 +37,34 @@ def check_auth(values, site):
     auth = values.get("airflow_auth")
     if not auth:
         return
-    named = "airflow_auth ({0}): ".format(site.where("airflow_auth"))
     page = " docs/sign_in.md has an example for each."
     kind = auth.get("type")
     if kind is None:
-        yield "airflow_auth", named + "lacks type; valid are {0}.{1}".format(", ".join(TYPES), page)
+        yield "airflow_auth", "lacks type; valid are {0}.{1}".format(", ".join(TYPES), page)
         return
     allowed = [TYPES[kind]]
     what = "type {0}".format(kind)
     if kind == "oauth":
         provider = auth.get("provider")
         if provider is None:
-            yield "airflow_auth", named + "lacks provider; valid are {0}.{1}".format(", ".join(PROVIDERS), page)
+            yield "airflow_auth", "lacks provider; valid are {0}.{1}".format(", ".join(PROVIDERS), page)
             return
         allowed.append(PROVIDERS[provider])
         what = "provider {0}".format(provider)
     needs, may = [key for rule in allowed for key in rule["needs"]], [key for rule in allowed for key in rule["may"]]
     missing = [key for key in needs if auth.get(key) in (None, "", [])]
     if missing:
-        yield "airflow_auth", named + "{0} lacks {1}.{2}".format(what, ", ".join(missing), page)
+        yield "airflow_auth", "{0} lacks {1}.{2}".format(what, ", ".join(missing), page)
     foreign = sorted(set(auth) - {"type"} - set(needs) - set(may))
     if foreign:
-        yield "airflow_auth", named + "{0} has no {1}; valid are {2}.".format(what, ", ".join(foreign), ", ".join(sorted(["type"] + needs + may)))
+        yield "airflow_auth", "{0} has no {1}; valid are {2}.".format(what, ", ".join(foreign), ", ".join(sorted(["type"] + needs + may)))
     for key, roles in (auth.get("roles") or {}).items():
         if not (isinstance(roles, (list, tuple)) and all(isinstance(role, str) for role in roles)):
-            yield "airflow_auth", named + "roles: {0} is to be a list of roles, such as [Op].".format(json.dumps(key))
+            yield "airflow_auth", "roles: {0} is to be a list of roles, such as [Op].".format(json.dumps(key))
     if kind == "oauth":
-        yield from ((name, named + text) for name, text in check_oauth(auth, values, site))
+        yield from check_oauth(auth, values, site)
     if kind == "ldap":
-        yield from ((name, named + text) for name, text in check_ldap(auth))
+        yield from check_ldap(auth)
 
 
 def check_oauth(auth, values, site):
