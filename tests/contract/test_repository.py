@@ -142,7 +142,7 @@ def test_ansible_selects_by_tag():
 def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(tasks):
     """A run with tag configure asks first, before the secrets and the database."""
     chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
-    refusal = chosen.index("windsock.airflow.airflow : ask | Refuse to configure a virtualenv that was never built")
+    refusal = chosen.index("windsock.airflow.airflow : ask | Check that the virtualenv was built")
     # Preflight asks the server with role postgresql, and changes nothing.
     asks = ("windsock.airflow.postgresql : set_vars |", "windsock.airflow.postgresql : neighbours |")
     roles = {name.split(" : ")[0].removeprefix("windsock.airflow.") for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
