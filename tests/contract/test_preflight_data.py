@@ -48,7 +48,3 @@ def test_every_group_of_a_component_is_known():
 def test_sources_and_backends_of_secrets_are_those_of_the_roles():
     assert {"generated", "ansible_vault", *airflow_secrets.SECRETS_NAMES} == set(SPECS["airflow_secrets_source"]["choices"])
     assert list(airflow_secrets.SECRETS_BACKENDS) == list(load(ROOT / "roles/airflow_common/vars/main.yml")["__airflow_secrets_backends"])
-
-
-def test_what_a_rotation_refuses_preflight_refuses_too():
-    assert airflow_secrets.SECRETS_ELSEWHERE == load(ROOT / "roles/airflow_secrets/vars/main.yml")["__airflow_secrets_elsewhere_pattern"]

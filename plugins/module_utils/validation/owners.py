@@ -27,8 +27,9 @@ BY_GROUP = {
 }
 # Rules of roles that may be used alone.
 BY_ROLE = {
-    "aws": aws.check_role, "cloudwatch_agent": cloudwatch_agent.check_role, "logrotate": logrotate.check_role, "reverse_proxy": reverse_proxy.check_role,
-    "postgresql": postgresql.check_role, "postgresql_neighbours": postgresql.check_neighbours,
+    "aws": aws.check_role, "airflow_secrets": airflow_secrets.check_rotation, "cloudwatch_agent": cloudwatch_agent.check_role,
+    "logrotate": logrotate.check_role, "postgresql": postgresql.check_role, "postgresql_neighbours": postgresql.check_neighbours,
+    "reverse_proxy": reverse_proxy.check_role,
 }
 OF_GROUPS = [owner for owners in BY_GROUP.values() for owner in owners]
 DATA = {kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()} for kind in ("PATTERNS", "SECRETS")}

@@ -59,18 +59,29 @@ def check_secrets_backend(values, site):
                 json.dumps(backend), ", ".join(SECRETS_BACKENDS), did_you_mean(str(backend), SECRETS_BACKENDS))
 
 
-def check_secrets_elsewhere(values, site):
+def secrets_elsewhere(values):
     """Airflow would take a secret from there, and what the roles read, write and rotate is the file that it has in place of that."""
     environment = values.get("airflow_environment")
     named = [("airflow_environment", name) for name in (environment if isinstance(environment, dict) else {})
              if re.fullmatch("AIRFLOW__[A-Z_]+__({0})".format(SECRETS_ELSEWHERE), str(name), re.IGNORECASE)]
     named += [("airflow_config", "{0}.{1}".format(section, option)) for section, option, value in options_of(values.get("airflow_config"))
               if value is not None and re.fullmatch(SECRETS_ELSEWHERE, option, re.IGNORECASE)]
-    for variable, name in named:
+    return named
+
+
+def check_secrets_elsewhere(values, site):
+    for variable, name in secrets_elsewhere(values):
         yield variable, (
             "has {0}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
             "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or airflow_database_url instead."
         ).format(name)
+
+
+def check_rotation(values, site):
+    """A rotation may be run without the first play of site.yml."""
+    found = ["{0}.{1}".format(variable, name) for variable, name in secrets_elsewhere(values)]
+    if found:
+        yield "airflow_secrets", ", ".join(found)
 
 
 CHECKS = (check_secrets_source, check_secrets_backend, check_secrets_elsewhere)
