@@ -1,4 +1,4 @@
-# Shared by bin/setup, bin/sandbox, bin/test and bin/host-image: messages, long steps, the controller's environment, Docker.
+# Shared by bin/setup, bin/sandbox, bin/test, bin/host-image, bin/docs and bin/release: messages, long steps, the controller's environment, Docker.
 # Sourced, not run. The caller has set -euo pipefail and $SELF. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
 # shellcheck shell=bash
 
@@ -98,6 +98,33 @@ ensure_venv() {
   fi
   "$ROOT/bin/setup" --quiet
   export PATH=$ROOT/.venv/bin:$PATH VIRTUAL_ENV=$ROOT/.venv ANSIBLE_CONFIG=$ROOT/ansible.cfg
+}
+
+# pip and uv read different variables for the same setting. One that is set counts for both. (pip reads SSL_CERT_FILE since 24.2.)
+share_index_settings() {
+  [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
+  [ -z "${UV_DEFAULT_INDEX:-}" ] || export PIP_INDEX_URL="${PIP_INDEX_URL:-$UV_DEFAULT_INDEX}"
+  [ -z "${SSL_CERT_FILE:-}" ] || export PIP_CERT="${PIP_CERT:-$SSL_CERT_FILE}"
+  [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
+}
+
+# The tools of bin/release and bin/docs, beside the controller's environment, so that bin/setup does not wait for them.
+ensure_tools() {
+  local tools=$ROOT/.cache/tools lock=$ROOT/requirements/tools.txt
+  ensure_venv
+  if ! cmp -s "$lock" "$tools/lock.txt" || ! "$tools/bin/python" -I -c '' 2>/dev/null; then
+    step "Make .cache/tools from requirements/tools.txt" \
+      "check that this machine reaches PyPI; PIP_INDEX_URL names a mirror, SSL_CERT_FILE a private certificate authority" make_tools "$tools" "$lock"
+  fi
+  export PATH=$PATH:$tools/bin
+}
+
+make_tools() {
+  share_index_settings
+  mkdir -p "$(dirname "$1")"
+  uv venv --clear --relocatable --python "$ROOT/.venv/bin/python" "$1"
+  uv pip sync --python "$1/bin/python" --require-hashes "$2"
+  cp "$2" "$1/lock.txt"
 }
 
 gpg_hint() {

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_aws_secrets
 short_description: Keep the secrets of an Airflow environment in AWS
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads the secrets under I(generate), makes those that are absent, and keeps them there.
   - In Secrets Manager all of them are one secret, a JSON object; what else the object holds stays. In Parameter Store each is a

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_connection
 short_description: Keep a connection of Airflow
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes, changes or removes one connection. Values are compared decrypted, so that an unchanged password is no change.
   - The connection is declared as a whole, a field that is left out is empty afterwards.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_archive
 short_description: Collect DAGs in one archive that is named after its content
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Runs on the controller. Packs C(dags/), C(plugins/) and C(include/) of the source. A source without a directory C(dags) is itself the DAGs folder.
   - The same content makes the same archive, byte for byte, and the same id.
@@ -48,6 +48,7 @@ attributes:
     description: The source is only read, so a dry run does the same.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - An archive that is already there is not written again, and those of other days are removed. Neither counts as a change, because only the hosts matter.
   - S3 needs boto3 in the Python that runs the module, and the credentials that boto3 finds by itself.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_pause
 short_description: Pause many DAGs, remember which, and unpause those again
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Pauses all DAGs that are not paused, or those of them that are chosen. Before that it writes their names into a record, to which a second pause
     adds. Unpausing takes the names from that record, so a DAG that was paused before, or that came meanwhile, is left alone.

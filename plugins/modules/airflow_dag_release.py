@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_release
 short_description: Keep the DAG releases of a host
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - A release is a directory C(releases/<id>) with C(dags/), C(plugins/), C(include/) and a file F(REVISION). It is complete once it has its name, and
     never changes afterwards. C(current) is a relative link to one of them.
@@ -87,8 +87,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_run
 short_description: Start a run of a DAG, wait for its end, and show why it failed
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Starts a run through the REST API, as a person would.
   - Refuses a DAG that Airflow does not know. Refuses a paused DAG, whose run would wait without a word, unless I(unpause) is set.
@@ -48,6 +48,7 @@ attributes:
     description: The DAG is looked at, and no run started.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_state
 short_description: Pause or unpause a DAG of Airflow
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Pauses or unpauses one DAG, which Airflow must have read.
 options:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_dag_verify
 short_description: Ask Airflow whether a DAG release has arrived
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - C(arrived) waits until every DAG was parsed from the release and no file has an import error, and fails with what is wrong once that is certain
     or I(timeout) is over.
@@ -45,6 +45,7 @@ attributes:
     description: It only asks.
   diff_mode:
     support: none
+    description: Shows no difference.
 extends_documentation_fragment:
   - windsock.airflow.airflow_rest_api
 """

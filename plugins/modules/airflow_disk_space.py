@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_disk_space
 short_description: Free disk space of an Airflow host, in the order of least regret
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - "Looks for what can be had back, in this order: caches of packages, what killed runs have left, old journal, logs past their declared limits, core
     dumps, and, where I(everything) is set, virtualenvs that don't run."
@@ -44,8 +44,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - Writes no file. With C(TMPDIR) in memory and pipelining, Ansible doesn't either, so it works where nothing can be written any more.
 author:

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_environment_lock
 short_description: Let one run at a time change an environment
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Takes the lock of an environment on the host of the task. A second run fails, and is told who holds the lock, where,
     since when and with which command.
@@ -24,6 +24,7 @@ attributes:
     description: A dry run takes no lock.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

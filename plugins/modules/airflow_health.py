@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_health
 short_description: Look at all of a host that Airflow's health depends on
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Units, heartbeats, the API, the metadata database, disks, memory, clock, certificate, backup, releases, and whether what runs is what lies on the disk.
   - Changes nothing, and judges nothing. The action C(airflow_health_report) does that, for all hosts together.
@@ -76,8 +76,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Only reads.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_logs
 short_description: Show the logs of Airflow's components and tasks
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads the journal for components and the files of task logs for tasks, of both majors, as text or as JSON, and returns lines for a person to read.
   - What the host holds as a secret is taken out.
@@ -59,6 +59,7 @@ attributes:
     description: It only reads.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

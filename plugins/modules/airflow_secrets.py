@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_secrets
 short_description: Keep the secrets of an Airflow environment in files
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Keeps one file per secret in a directory. A file holds the secret and nothing else, no newline either, because Airflow takes
     what a C(*_cmd) option prints as it is.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_secrets_copy
 short_description: Find the controller's copy of the secrets by the id of a site
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Moves a copy that was made before the site had an id to the directory of the id, and notes the id in it.
   - Refuses a copy that carries another id, because a host would get the secrets of another Airflow from it.
@@ -40,6 +40,7 @@ attributes:
     description: Says whether it would move a copy or note the id.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

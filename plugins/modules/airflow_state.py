@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_state
 short_description: Keep the objects of an Airflow as declared
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes, changes and removes connections, variables, pools, roles, users and the pause state of DAGs, all in one process and one transaction.
   - Values are compared decrypted. What is the same is not written, and Airflow is not even imported where all is the same.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_stuck_tasks
 short_description: Find tasks that are stuck, say why, and clear them through Airflow's own API
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Looks for tasks that are scheduled or queued for longer than I(minutes), or that run and have given no sign of life for so long.
   - A task that nobody works on any more is cleared by the REST API, as a person does it in the UI, and Airflow runs it again. One that only waits, for
@@ -45,8 +45,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 """
 
 EXAMPLES = r"""

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_support_bundle
 short_description: Collect versions, states, logs and configuration of an Airflow host, without its secrets
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes one archive on the host, readable by root only, in memory (F(/run)), so that a full disk does not hinder it.
   - What the host holds as a secret is taken out wherever it stands, also URL-quoted or in base64, and so are the values of settings whose names tell.
@@ -47,6 +47,7 @@ attributes:
     description: The archive is made and left to the caller to fetch and to remove, in check mode too. Nothing else is written.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

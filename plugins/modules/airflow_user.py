@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_user
 short_description: Keep a user of Airflow
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes, changes or removes one user. The password is compared with the stored hash, so that the same one is no change.
 options:

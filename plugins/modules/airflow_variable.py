@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_variable
 short_description: Keep a variable of Airflow
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes, changes or removes one variable. Values are compared decrypted.
 options:

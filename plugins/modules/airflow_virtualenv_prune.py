@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: airflow_virtualenv_prune
 short_description: Remove the oldest virtualenvs of a host
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, those that processes use, and the one that a failed
     migration would go back to.
@@ -27,8 +27,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

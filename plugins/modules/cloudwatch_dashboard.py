@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatch_dashboard
 short_description: Make, change or remove a CloudWatch dashboard
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - For this there is no module in amazon.aws or community.aws.
   - Dashboards are compared by their content, whatever the order of keys and the blanks between them.
@@ -30,8 +30,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: full
+    description: Shows the dashboard before and after.
 seealso:
   - name: Structure of a dashboard
     description: What O(body) may hold.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: elasticache_replication_group
 short_description: Make, change or remove a replication group of ElastiCache
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - For this there is no module in amazon.aws or community.aws; M(community.aws.elasticache) makes single nodes, without TLS and without a token.
   - The group has one shard, and is always encrypted in transit and at rest. Clients need the token.
@@ -75,8 +75,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Changes nothing and reports what it would change.
   diff_mode:
     support: full
+    description: Shows the settings before and after.
 seealso:
   - module: community.aws.elasticache_subnet_group
 notes:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: files
 short_description: Bring many files, directories and links into their state at once
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - A role has a dozen small files, and C(template), C(copy) and C(file) take one to four round trips for each of them. This takes one for all.
   - A file is compared first, validated where it differs, and replaced by one rename. It has its owner and mode before it has its name, so it is
@@ -77,6 +77,7 @@ attributes:
     description: Nothing is changed or validated. An owner or group that is not there yet counts as a change.
   diff_mode:
     support: full
+    description: Shows the file before and after.
 notes:
   - Contents are neither logged on the host nor returned.
 author:

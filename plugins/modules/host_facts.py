@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: host_facts
 short_description: Gather the facts that roles here read, and no slow one
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - The system, its Python, package and service manager, cores and memory, under the names of C(ansible.builtin.setup).
   - Named in C(ansible.cfg) as C(facts_modules), so it is what C(gather_facts) runs. C(setup) asks for each disk and mount too, and
@@ -22,6 +22,7 @@ attributes:
     description: Reads only.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 ---
 module: packages
 short_description: Install the distribution's packages, also where an earlier run was cut off
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes sure that packages are there, with C(ansible.builtin.apt) or C(ansible.builtin.dnf). Recommended packages are not installed, and those that
     are there are not upgraded.
@@ -42,8 +42,10 @@ options:
 attributes:
   check_mode:
     support: none
+    description: Ansible skips the task in a dry run.
   diff_mode:
     support: none
+    description: Shows no difference.
 author:
   - The Windsock contributors
 """

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 ---
 module: probe
 short_description: Ask a host something, with a program or script that only reads
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - As C(ansible.builtin.command) with I(argv) and I(stdin), for questions. Never C(changed), and asked in check mode too.
   - Takes half of the time of a module, because no Python is sent to the host and compiled there. Where the connection has no pipelining
@@ -41,6 +41,7 @@ attributes:
     description: Reads only, so it is run.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be
     reached. Neither arguments nor input are written to the host's log.

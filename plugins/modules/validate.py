@@ -53,8 +53,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Only reads.
   diff_mode:
     support: none
+    description: Shows no difference.
 notes:
   - Naming the process behind a port, where it isn't the user's own, takes root.
 """

@@ -20,7 +20,7 @@ from ansible_collections.windsock.airflow.plugins.plugin_utils.collection import
 DOCUMENTATION = r"""
 name: command_can_work
 short_description: Refuse a command that cannot work
-version_added: 0.1.0
+version_added: 1.0.0
 author: The Windsock contributors
 description:
   - Refuses an Ansible of another release or without the collections, an environment from before an update, and a command without an inventory where

@@ -12,7 +12,7 @@ from ansible.plugins.vars import BaseVarsPlugin
 DOCUMENTATION = r"""
 name: fewer_collections
 short_description: Let Python look for garbage less often
-version_added: 0.1.0
+version_added: 1.0.0
 author: The Windsock contributors
 description:
   - Raises the thresholds of Python's garbage collector in C(ansible-playbook) and in its workers. Brings no variables.

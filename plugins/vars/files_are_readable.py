@@ -5,7 +5,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: files_are_readable
 short_description: Name the file of variables that cannot be read
-version_added: 0.1.0
+version_added: 1.0.0
 author: The Windsock contributors
 description:
   - Reads the files in C(group_vars) and C(host_vars) before Ansible's own plugin P(ansible.builtin.host_group_vars#vars) does, and brings no variables.

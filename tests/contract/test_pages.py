@@ -66,6 +66,12 @@ def test_the_index_of_the_runbooks_and_the_site_say_what_to_add():
         assert ADDED in (ROOT / page).read_text(encoding="utf-8"), page
 
 
+def test_no_page_sends_the_reader_to_a_server_of_collections():
+    """The collection is on none."""
+    pages = [ROOT / "CHANGELOG.rst", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md"), *ROOT.glob("files/site/*.md")]
+    assert [str(page.relative_to(ROOT)) for page in pages if re.search(r"\bGalaxy\b", page.read_text(encoding="utf-8"))] == []
+
+
 def test_one_page_says_how_long_the_tests_take():
     assert re.search(r"`bin/test --fast` \|.* \d+ to \d+ min \|", (ROOT / "docs/testing.md").read_text(encoding="utf-8"))
     for page in ("CONTRIBUTING.md", "README.md"):

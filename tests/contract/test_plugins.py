@@ -22,6 +22,9 @@ def test_each_plugin_is_documented(kind):
     documents = json.loads(done.stdout)
     assert documents.keys() == set(names)
     assert [name for name, text in documents.items() if not text.get("doc", {}).get("short_description") or not text.get("examples")] == []
+    # antsibull-docs makes no page without them: bin/docs.
+    attributes = {name: text["doc"].get("attributes", {}) for name, text in documents.items()}
+    assert [(name, key) for name, found in attributes.items() for key, value in found.items() if not value.get("description")] == []
 
 
 def test_each_filter_has_a_file_with_its_documentation():

@@ -1,5 +1,7 @@
 """The data that the validation judges by fits the rest of the repository."""
 
+import re
+
 from ansible_collections.windsock.airflow.plugins.module_utils.validation import owners
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_backup, airflow_secrets, host, inventory, settings
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import range_problem
@@ -35,6 +37,12 @@ def test_every_locked_version_has_its_pythons():
     for path in (ROOT / "locks").glob("airflow-*-py*.txt"):
         version = path.name.split("-")[1]
         assert ".".join(version.split(".")[:2]) in SUPPORTED["airflow_python"], path.name
+
+
+def test_one_page_says_for_how_long_each_release_is_supported():
+    text = (ROOT / "docs/releases.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| Airflow ([\d., ]+) \|", text, re.MULTILINE)
+    assert sorted(version for row in rows for version in row.split(", ")) == sorted(SUPPORTED["airflow_python"])
 
 
 def test_every_group_of_a_component_is_known():

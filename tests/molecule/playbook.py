@@ -11,8 +11,16 @@ import pytest
 from conftest import LOG_PATH, ROOT
 from killed import run_until
 
+# Where a scenario has installed the collection: the directory of a site, from which playbooks are run by their full names. Else they are run from the clone.
+SITE = os.environ.get("AIRFLOW_TEST_SITE", "")
 # Whatever the scenario says: a test that wants more output asks for it.
 SETTINGS = {"ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": LOG_PATH}
+
+
+def command(playbook):
+    """Return the beginning of the command that runs a playbook: play("runbooks/check_health") runs that of the clone, or that of the collection."""
+    path = f"windsock.airflow.{playbook.removeprefix('../').replace('/', '.')}" if SITE else f"playbooks/{playbook}.yml"
+    return ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], path]
 
 
 class Play:
@@ -35,27 +43,27 @@ def prepared(playbook, arguments, variables):
         file.flush()
         given = {name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name) for name in variables}
         yield (
-            ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", "-e", json.dumps(given), *arguments],
-            {"cwd": ROOT, "env": {**os.environ, **SETTINGS}},
+            [*command(playbook), "-e", json.dumps(given), *arguments],
+            {"cwd": SITE or ROOT, "env": {**os.environ, **SETTINGS}},
         )
 
 
 def play(playbook, *arguments, **variables):
-    with prepared(playbook, arguments, variables) as (command, options):
-        return Play(subprocess.run(command, **options, text=True, capture_output=True, check=False))
+    with prepared(playbook, arguments, variables) as (words, options):
+        return Play(subprocess.run(words, **options, text=True, capture_output=True, check=False))
 
 
 def kill(playbook, task, delay=0.0, after="", **variables):
     """Start a playbook, and kill it this long after the task has begun; of several of that name, the first after another task."""
-    with prepared(playbook, (), variables) as (command, options):
-        reached, said = run_until(command, task, delay, after, **options)
+    with prepared(playbook, (), variables) as (words, options):
+        reached, said = run_until(words, task, delay, after, **options)
     assert reached, f"never came to {task!r}\n{said[-6000:]}"
 
 
 def look(runbook, *arguments):
     """Return the exit code of a runbook that only looks, and what it says as JSON."""
     done = subprocess.run(
-        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/runbooks/{runbook}.yml", "-e", "format=json", *arguments], cwd=ROOT,
+        [*command(f"runbooks/{runbook}"), "-e", "format=json", *arguments], cwd=SITE or ROOT,
         env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
     try:
         return done.returncode, json.loads(done.stdout)

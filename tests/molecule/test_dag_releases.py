@@ -76,7 +76,7 @@ Path(sys.argv[2] + ".answer").write_text(json.dumps([asked, errors]))
 """
 
 
-@pytest.mark.parametrize(("deploys", "running"), [(2, 12), pytest.param(20, 40, marks=pytest.mark.long("deploys"))])
+@pytest.mark.parametrize(("deploys", "running"), [(2, 6), pytest.param(20, 40, marks=pytest.mark.long("deploys"))])
 def test_running_tasks_keep_their_release_while_others_come_and_go(project, api, host, setting, deploys, running):
     project.write("dags/mapped.py", MAPPED.replace("LONGEST", str(deploys * 12)).replace("TASKS", str(running)))
     version(project, 0)
@@ -152,6 +152,7 @@ def test_after_kills_the_next_deploy_converges(project, host, seed, delay, phase
     assert set(host.check_output(f"ls -A {project.root}").split()) <= {".changing", "current", "history", "releases"}
 
 
+@pytest.mark.long("deploys")
 def test_two_deploys_at_once(project, host):
     before = project.current()
     version(project, "'second'")

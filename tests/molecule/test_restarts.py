@@ -220,6 +220,8 @@ def test_a_database_that_is_late_is_waited_for(host, setting):
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
 
 
+# One system boots like another: the units differ between the majors, and the way that they start at a boot does not.
+@pytest.mark.long("restarts", ordinary=3)
 def test_a_rebooted_host_comes_back_healthy_without_a_hand(host, setting, api):
     subprocess.run(["docker", "restart", "--time", "120", host_name(host)], check=True, capture_output=True)
     wait_until_healthy(host, setting)

@@ -74,6 +74,7 @@ def test_a_server_that_serves_another_application_is_refused_before_anything_cha
     assert host.file(hba).content_string == RULES and shop(host) and airflow(host, setting)
 
 
+@pytest.mark.long("site")
 def test_a_shared_server_without_room_for_airflow_is_refused(host, hba):
     """It keeps its own settings, and those take fewer connections than Airflow may need."""
     done = play("postgres", postgresql_shared=True, postgresql_connections=5000)
@@ -102,6 +103,7 @@ def test_a_shared_server_keeps_the_rules_of_others_and_a_copy(host, setting, hba
     assert copies(host, hba) - before == {copy}
 
 
+@pytest.mark.long("removal")
 def test_removal_leaves_the_rules_of_others_and_does_not_restart_the_server(host, setting, hba, tmp_path):
     """The role's own removal, of a database that is not there: Airflow's goes on."""
     gone = {

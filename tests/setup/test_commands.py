@@ -54,7 +54,7 @@ def test_it_finds_its_clone(tmp_path, name, cdpath, call):
 
 def test_all_find_it_in_the_same_way():
     texts = [(ROOT / "bin" / name).read_text(encoding="utf-8") for name in BASH]
-    assert len(BASH) == 4 and len({re.search(r"^SELF=.*?/lib\.sh\"$", text, re.MULTILINE | re.DOTALL)[0] for text in texts}) == 1
+    assert len(BASH) == 6 and len({re.search(r"^SELF=.*?/lib\.sh\"$", text, re.MULTILINE | re.DOTALL)[0] for text in texts}) == 1
 
 
 def test_no_script_changes_to_a_directory_by_a_name_that_cdpath_could_change():

@@ -8,7 +8,7 @@ import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
 
 # old name -> {new: name, or "" if it is gone; since: release}
-RENAMED = {"airflow_dags_lock_lease": {"new": "", "since": "0.1.0"}}
+RENAMED = {"airflow_dags_lock_lease": {"new": "", "since": "1.0.0"}}
 
 
 def check_names(settings, known, roles, allowed, options=tuple):
