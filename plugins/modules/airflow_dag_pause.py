@@ -88,9 +88,9 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import did_you_mean
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import OPTIONS, ask
 from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
 def chosen(dags: list, args: dict) -> list:
