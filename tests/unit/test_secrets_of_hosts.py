@@ -381,3 +381,30 @@ def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
         for text in ("Resume with both", "Prove that everything that runs has both", "Encrypt with the new key")
     )
     assert (prove, encrypt) == (resume + 1, resume + 2)
+
+
+@pytest.mark.parametrize(("state", "given", "refused"), [
+    ("active", {"airflow_database_password": "n/w"}, True),
+    ("active", {"airflow_database_password": "o@d"}, False),
+    # Another role's password changes nothing for the one of now.
+    ("active", {"airflow_database_password": "n/w", "airflow_database_user": "other"}, False),
+    # A server that this run does not change, a restore, and a rotation, which drains first.
+    ("active", {"airflow_database_password": "n/w", "airflow_database_host": "db.example.com"}, False),
+    ("active", {"airflow_database_password": "n/w", "__airflow_database_replaced": True}, False),
+    ("active", {"airflow_database_password": "n/w", "__airflow_secrets_rotated": {}}, False),
+    ("inactive", {"airflow_database_password": "n/w"}, False),
+    # A rotation was killed after it had made the new password.
+    ("active", {}, True),
+])
+def test_a_password_of_the_database_is_not_changed_under_an_airflow_that_runs(fleet, tmp_path, state, given, refused):
+    """site.yml gives it to the server minutes before the hosts get it, and the tasks that start in between would fail."""
+    hosts_of_test.systemctl(tmp_path)
+    if state == "inactive":
+        (tmp_path / "stopped").touch()
+    fleet.give("a", fernet_key=A, database_password="n/w", sql_alchemy_conn="postgresql+psycopg2://airflow:o%40d@h:5432/airflow")
+    done = fleet.run("new", "a", limit="a", **given)
+    assert (done.rc != 0) is refused, done.output
+    if refused:
+        name = "airflow_database_password" if given else "database_password"
+        assert f"{name} is not the password that Airflow on a uses" in done.text and "playbooks/rotate_database_password.yml" in done.text
+        assert fleet.secret("a", "sql_alchemy_conn").endswith("o%40d@h:5432/airflow")
