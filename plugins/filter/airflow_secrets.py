@@ -89,6 +89,10 @@ def decide(answers, kinds, reads=False, copied=()):
                            " Start it, or take a host that is gone for good out of the inventory")
     lists = [value for answer in hosts.values() for value in answer["files"].get("fernet_key", {}).values()]
     ready = [{"host": host, "directory": answer["directory"]} for host, answer in hosts.items() if answer["ready"]]
+    urls = {
+        host: next(iter(answer["files"]["sql_alchemy_conn"].values()))
+        for host, answer in hosts.items() if "sql_alchemy_conn" in answer["files"]
+    }
     return {
         "problem": "".join(f"{problem}. " for problem in problems),
         "secrets": {name: value for name, value in secrets.items() if value is not None},
@@ -96,11 +100,9 @@ def decide(answers, kinds, reads=False, copied=()):
         # A host that can ask the database. The directory is the one that Airflow uses there.
         "ready": ready[0] if ready else {},
         "directories": {host: answer["directory"] for host, answer in hosts.items()},
-        # Hosts whose Airflow runs, each with the role and the password that it signs in to the database with.
-        "running": {
-            host: login_of(url) for host, answer in hosts.items() if answer["runs"]
-            for url in list(answer["files"].get("sql_alchemy_conn", {}).values())[:1]
-        },
+        # The address of the database that each host uses, and the role and the password in it where Airflow runs.
+        "urls": urls,
+        "running": {host: login_of(url) for host, url in urls.items() if hosts[host]["runs"]},
         "drained": [host for host, answer in hosts.items() if answer["drained"]],
     }
 

@@ -4,6 +4,8 @@ import base64
 import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 import types
 
 import hosts_of_test
@@ -408,3 +410,49 @@ def test_a_password_of_the_database_is_not_changed_under_an_airflow_that_runs(fl
         name = "airflow_database_password" if given else "database_password"
         assert f"{name} is not the password that Airflow on a uses" in done.text and "playbooks/rotate_database_password.yml" in done.text
         assert fleet.secret("a", "sql_alchemy_conn").endswith("o%40d@h:5432/airflow")
+
+
+@pytest.mark.parametrize(("url", "given", "says", "refused"), [
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", True),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db1", "airflow_database_name": "other"}, "echo holds data", True),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo", False),
+    # The same database is not asked.
+    ("airflow:y@db1:5432/airflow?sslmode=require", {"airflow_database_host": "db1"}, "echo holds data", False),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2", "__airflow_database_replaced": True}, "echo holds data", False),
+    # Airflow has never run here.
+    ("airflow:x@wrong:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", False),
+], ids=["another server", "another name", "nothing is lost", "the same", "a restore", "a first install"])
+def test_an_airflow_in_use_gets_no_empty_database(fleet, tmp_path, url, given, says, refused):
+    fleet.give("a", fernet_key=A, sql_alchemy_conn=f"postgresql+psycopg2://{url}")
+    (tmp_path / "a/environment").touch()
+    fleet.program("a/install/venv/bin/python", says)
+    if "wrong" not in url:
+        (tmp_path / "a/units").mkdir()
+        (tmp_path / "a/units/airflow.target").touch()
+    done = fleet.run("a", airflow_database_password="x", **{"airflow_database_port": 5432, **given})
+    assert (done.rc != 0) is refused, done.output
+    if refused:
+        assert "Airflow on a uses database db1:5432/airflow, which holds data. The inventory names db" in done.text
+        assert fleet.secret("a", "sql_alchemy_conn") == f"postgresql+psycopg2://{url}"
+
+
+def test_what_another_database_leaves_behind(postgresql):
+    import psycopg2
+
+    names = {"lost": "", "moved": "CREATE TABLE alembic_version AS SELECT 'x'", "used": "CREATE TABLE dag_run AS SELECT 1"}
+    for name, statement in names.items():
+        for place, text in (("postgres", f"CREATE DATABASE behind_{name}"), (f"behind_{name}", statement)):
+            connection = psycopg2.connect(postgresql.replace("+psycopg2", "").replace("/postgres?", f"/{place}?"))
+            connection.autocommit = True
+            if text:
+                connection.cursor().execute(text)
+            connection.close()
+
+    def ask(held, wanted):
+        urls = [postgresql.replace("/postgres?", f"/behind_{name}?") for name in (held, wanted)]
+        program = ROOT / "roles/airflow_secrets/files/other_database.py"
+        return subprocess.run([sys.executable, program], input=json.dumps(urls), text=True, capture_output=True, check=True).stdout.strip()
+
+    assert ask("used", "lost") == ask("used", "absent") == "holds data"
+    assert ask("used", "moved") == ask("lost", "absent") == ask("lost", "moved") == ""
+    assert ask("absent", "lost").startswith("cannot be asked (") and "does not exist" in ask("absent", "lost")
