@@ -205,7 +205,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(run):
 
 
 @pytest.mark.parametrize(("files", "shown"), [
-    (PROJECT, "revision"), ({**PROJECT, "dags/key.py": "-----BEGIN RSA PRIVATE KEY-----"}, "msg"), ({}, "msg"),
+    (PROJECT, "revision"), ({**PROJECT, "dags/key.py": KEY}, "msg"), ({}, "msg"),
 ])
 def test_a_token_in_the_address_is_in_no_release_and_no_message(run, tmp_path, monkeypatch, files, shown):
     """Every DAG reads the file REVISION, and backups keep it."""
