@@ -137,17 +137,19 @@ class Reader:
 
     def waiting(self):
         """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in seconds."""
-        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2.
+        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2. Hosts write these times with their
+        # own clocks, so a host's clock tells their age: the database's may be ahead.
+        now = datetime.now(timezone.utc)
         for row, paused, slots, used, job_age, scheduler_age in self.rows(
                 "SELECT to_jsonb(i) - 'executor_config' - 'rendered_map_index', d.is_paused, p.slots, (SELECT coalesce(sum(o.pool_slots), 0) "
                 "FROM task_instance o WHERE o.pool = i.pool AND o.state IN ('queued', 'running', 'restarting')), "
-                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
-                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
+                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
+                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
                 "FROM task_instance i LEFT JOIN dag d ON d.dag_id = i.dag_id LEFT JOIN slot_pool p ON p.pool = i.pool "
-                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id"):
+                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id", now, now):
             def age(*names, row=row):
                 since = [datetime.fromisoformat(row[name]) for name in names if row.get(name)]
-                return (datetime.now(timezone.utc) - since[0]).total_seconds() if since else None
+                return (now - since[0]).total_seconds() if since else None
 
             beat = age("last_heartbeat_at")
             yield {
@@ -160,7 +162,8 @@ class Reader:
 
     def scheduler_silent(self):
         """Return the seconds since a scheduler has beaten."""
-        ((age,),) = self.rows("SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'")
+        ((age,),) = self.rows("SELECT extract(epoch FROM %s - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'",
+                              datetime.now(timezone.utc))
         return None if age is None else float(age)
 
     def made(self):

@@ -251,8 +251,8 @@ COMMAND = re.compile(
 # Names that units of this project have, or had, or that Airflow's own examples have.
 UNIT_NAME = re.compile(
     r"airflow(-(webserver|api-server|scheduler|dag-processor|triggerer|worker|celery|celery-worker|flower|kerberos"
-    r"|standalone|watchdog))?"
-    r"\.(service|target)$"
+    r"|standalone|watchdog|backup|clean-database|groom-logs|component-logs))?"
+    r"\.(service|target|timer)$"
 )
 
 
@@ -297,7 +297,7 @@ def foreign_user(wanted):
 def foreign_units(root="/"):
     """Units that have a name of ours, or run Airflow, and are not ours. A link is the name of another unit, or of none."""
     for directory in ("etc/systemd/system", "usr/lib/systemd/system", "run/systemd/system"):
-        names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target")]
+        names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target", "airflow*.timer")]
         for path in sorted(path for name in names for path in glob.glob(name)):
             if os.path.islink(path):
                 continue

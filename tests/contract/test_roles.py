@@ -174,7 +174,7 @@ def test_commands_say_why_and_when_they_change_something(path):
 
 
 SECRET = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|_headers\b|"
-                    r"secrets_(here|aws|on_host|input|kept|values|of_before)\b)")
+                    r"secrets_(here|aws|on_host|input|kept|values|of_before|url)\b)")
 # Modules that return secrets, whatever their arguments are.
 RETURN_SECRETS = ("airflow_secrets", "airflow_aws_secrets")
 # Tasks whose answer holds secrets, or whose arguments do in a way that the expression does not see.

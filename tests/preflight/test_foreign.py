@@ -46,12 +46,19 @@ def test_units_that_are_not_ours_are_named(root):
     write(root / "etc/systemd/system/etl.service", HAND_MADE)
     write(root / "etc/systemd/system/hand-made.service", "[Service]\nExecStart=/bin/bash -c \". /srv/venv/bin/activate && airflow scheduler\"\n")
     write(root / "usr/lib/systemd/system/airflow.target", "[Unit]\n")
-    # Neither of these is an Airflow.
+    # Units of the roles for backups and logs have these names.
+    for name in ("airflow-backup.service", "airflow-backup.timer", "airflow-clean-database.timer", "airflow-component-logs.service",
+                 "airflow-groom-logs.service"):
+        write(root / "etc/systemd/system" / name, "[Unit]\n")
+    # None of these is an Airflow.
     write(root / "etc/systemd/system/airflow-exporter.service", "[Service]\nExecStart=/usr/bin/exporter --url http://airflow\n")
     write(root / "etc/systemd/system/airflow-triggerer.service", HEADER.format("airflow_services") + HAND_MADE)
+    write(root / "etc/systemd/system/airflow-clean-database.service", HEADER.format("airflow_backup"))
     (root / "etc/systemd/system/airflow-webserver.service").symlink_to("/dev/null")
     found = [text for kind, text in module.foreign_units(str(root)) if kind == "unit"]
     assert found == [f"unit {root}/{path}" for path in (
+        "etc/systemd/system/airflow-backup.service", "etc/systemd/system/airflow-backup.timer", "etc/systemd/system/airflow-clean-database.timer",
+        "etc/systemd/system/airflow-component-logs.service", "etc/systemd/system/airflow-groom-logs.service",
         "etc/systemd/system/airflow-scheduler.service", "etc/systemd/system/etl.service", "etc/systemd/system/hand-made.service",
         "usr/lib/systemd/system/airflow.target")]
 

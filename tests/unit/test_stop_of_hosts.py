@@ -114,3 +114,24 @@ def test_nothing_is_stopped_while_limit_hides_a_host(stop, other):
     done = stop(limit="a", a=TOLD, b=other)
     assert done.rc != 0 and not done.stopped, done.output
     assert "--limit leaves out b. Nothing was stopped. Run this without --limit" in done.text
+
+
+@pytest.mark.parametrize("target", [["airflow.target"], []], ids=["target", "components"])
+def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(tmp_path, target):
+    """systemctl tells systemd one name after the other, and the parts of the target are one transaction."""
+    hosts_of_test.systemctl(tmp_path)
+    parts = [f"airflow-{name}.service" for name in ("api-server", "dag-processor", "scheduler", "triggerer")]
+    others = ["airflow-watchdog.service", "airflow-backup.timer", "airflow-backup.service"]
+    (tmp_path / "a/units").mkdir(parents=True)
+    for name in [*target, *parts, *others]:
+        (tmp_path / "a/units" / name).write_text(UNIT, encoding="utf-8")
+    again = {"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": "stop_undo.yml"}}
+    done = hosts_of_test.play(tmp_path, ["a"], [*TASKS, again], {
+        "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
+        "airflow_version": "3.3.2"})
+    assert done.rc == 0, done.output
+    calls = [call.split() for call in (tmp_path / "systemctl").read_text(encoding="utf-8").splitlines()]
+    (stop,), (start, late) = ([call[1:] for call in calls if call[0] == verb] for verb in ("stop", "start"))
+    assert stop[:-3] == ["--no-block", *target, *parts[::-1]] and sorted(stop[-3:]) == sorted(others)
+    assert start[:len(target)] == target and start[-4:] == parts and sorted(start[len(target):-4]) == sorted(others[:2])
+    assert late == ["--no-block", others[2]]

@@ -36,6 +36,12 @@ def check_server(values):
     if bool(values["postgresql_pgdg_key_url"]) != bool(values["postgresql_pgdg_key_checksum"]):
         yield "postgresql_pgdg_key_url", (
             "postgresql_pgdg_key_url and postgresql_pgdg_key_checksum belong together: set both, or none for the project's own key.")
+    # The file of the repository is readable by every user of the host, and the journal has the address of the key.
+    for name in ("postgresql_pgdg_url", "postgresql_pgdg_key_url"):
+        if re.search("//[^/ ]*@", values[name]):
+            yield name, (
+                "{0} has a login, which others on the host could read. Take the login out of the address. For the repository, put it into "
+                "/etc/apt/auth.conf.d/pgdg.conf on the host, with mode 0600: machine <host> login <user> password <password>.").format(name)
     if bool(values["postgresql_tls_certificate"]) != bool(values["postgresql_tls_key"]):
         yield "postgresql_tls_key", "postgresql_tls_certificate and postgresql_tls_key belong together: set both, or none."
     managed = [name for name in values["postgresql_settings"] if name in MANAGED]
