@@ -336,8 +336,10 @@ def listeners(_params):
 
 def drift(params):
     """Units that run on other files than those that lie there, by the components' own tool, and which files have changed since they began."""
-    tool = os.path.join(params["paths"]["install"], "libexec/components.py")
-    due = json.loads(run(SYSTEM_PYTHON, tool, "pending"))
+    tool = os.path.join(params["paths"]["install"], "libexec/airflow_runtime/run.py")
+    if not os.path.exists(tool):
+        raise RuntimeError("{0} is not there. site.yml brings it".format(tool))
+    due = json.loads(run(SYSTEM_PYTHON, tool, "components", "pending"))
     data = json.loads(read(os.path.join(params["paths"]["config"], "components.json")))
     found = {}
     for name, component in data["components"].items():

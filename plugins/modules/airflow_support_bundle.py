@@ -177,7 +177,7 @@ def commands(args: dict) -> dict:
         "units/status.txt": f"systemctl --no-pager --full --lines 20 status {UNITS}",
         "units/files.txt": "systemctl --no-pager cat 'airflow*'",
         "units/restarts.txt": "systemctl show 'airflow*' --property=Id,NRestarts,ActiveEnterTimestamp,Result,ExecMainStatus,MemoryCurrent,TasksCurrent",
-        "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/components.py health",
+        "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/airflow_runtime/run.py components health",
         "airflow/packages.txt": in_virtualenv(args, PACKAGES),
         "airflow/releases.txt": f"ls -l {install} {install}/venvs {install}/dags {install}/dags/releases; cat {install}/dags/current/REVISION; "
                                 f"tail -n 50 {install}/dags/history; head -n 2 {install}/venv/release.json",
@@ -196,7 +196,7 @@ def journals(args: dict) -> dict:
 def configuration(args: dict, redaction: Redaction) -> dict:
     """Return {member: text} of the configuration."""
     found = {}
-    for name in ("airflow.cfg", "environment", "components.json", "webserver_config.py"):
+    for name in ("airflow.cfg", "environment", "components.json", "sign_in.json", "webserver_config.py"):
         text = read(os.path.join(args["config_dir"], name))
         if text:
             # A site's own file may hold whatever it likes.

@@ -15,6 +15,7 @@ description:
   - A role has a dozen small files, and C(template), C(copy) and C(file) take one to four round trips for each of them. This takes one for all.
   - A file is compared first, validated where it differs, and replaced by one rename. It has its owner and mode before it has its name, so it is
     never, at any moment, half written or readable by others.
+  - A link is changed after all files and directories before it in the list are on the disk.
 options:
   files:
     description: What there has to be, in the order in which it is made.
@@ -143,6 +144,8 @@ class Host:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.diff: list[dict] = []
+        # Directories in which this call has made something.
+        self.written: set[str] = set()
 
     def apply(self, item: dict) -> bool:
         """Bring one path into its state; return whether that was needed."""
@@ -199,15 +202,21 @@ class Host:
             for path in reversed(missing):
                 os.mkdir(path, 0o700)
                 self.attributes(item, path)
+                self.written.add(os.path.dirname(path))
         return True
 
     def link(self, item: dict, present: str) -> bool:
-        """Point the link at its target."""
+        """Point the link at its target, once what this call has made is on the disk: the link may lead there."""
         now = os.readlink(item["path"]) if present == "link" else present
         if now == item["target"]:
             return False
         self.tell(item, now, item["target"])
         if not self.module.check_mode:
+            for path in self.written:
+                handle = os.open(path, os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+            self.written.clear()
             new = new_name(item["path"])
             os.symlink(item["target"], new)
             os.rename(new, item["path"])
@@ -234,6 +243,7 @@ class Host:
         self.attributes(item, new)
         self.module.set_context_if_different(new, self.module.selinux_default_context(item["path"]), False)
         os.rename(new, item["path"])
+        self.written.add(os.path.dirname(item["path"]))
         return True
 
     def validate(self, item: dict, wanted: bytes) -> None:

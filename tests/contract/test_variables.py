@@ -6,10 +6,16 @@ import re
 import pytest
 from repository import ROLES, ROOT, load
 
+
+def defaults(role):
+    path = role / "defaults/main.yml"
+    return (load(path) or {}) if path.exists() else {}
+
+
 # What brings a variable to a running host: Molecule's scenarios, their preparation, the tests that run there, and what the playbooks derive from others.
 HOSTS = [*ROOT.glob("molecule/*/*.yml"), ROOT / ".config/molecule/config.yml", *ROOT.glob("tests/molecule/*.py"), *ROOT.glob("playbooks/group_vars/all/*.yml")]
 # The AWS side has its own tests, against an emulator.
-VARIABLES = [(role.name, name) for role in ROLES if not role.name.startswith("aws_") for name in load(role / "defaults/main.yml") or {}]
+VARIABLES = [(role.name, name) for role in ROLES if not role.name.startswith("aws_") for name in defaults(role)]
 
 # Those that are flipped on no host: where their effect is tested instead, and by which words.
 ELSEWHERE = {
@@ -68,7 +74,7 @@ def pairs(node):
             yield from pairs(value)
 
 
-DEFAULTS = {name: value for role in ROLES for name, value in (load(role / "defaults/main.yml") or {}).items()}
+DEFAULTS = {name: value for role in ROLES for name, value in defaults(role).items()}
 GIVEN = [(key, value) for path in HOSTS if path.suffix == ".yml" for key, value in pairs(load(path))]
 PYTHON = "\n".join(re.sub(r"(?m)^\s*#.*", "", text(path)) for path in HOSTS if path.suffix == ".py")
 

@@ -78,9 +78,10 @@ class SlowTasks:
 
 def wait_until_healthy(host, setting, seconds=120):
     """Fail where the components are not all well by then."""
-    python, tool = f"{setting('airflow_install_dir')}/venv/bin/python", f"{setting('airflow_install_dir')}/libexec/components.py"
+    install = setting("airflow_install_dir")
+    tool = f"{install}/venv/bin/python {install}/libexec/airflow_runtime/run.py components"
     for _second in range(seconds):
-        health = host.run(f"{python} {tool} health")
+        health = host.run(f"{tool} health")
         if health.rc == 0:
             return
         time.sleep(1)

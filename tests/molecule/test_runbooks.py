@@ -208,7 +208,7 @@ def until_well(host):
     """Return the exit code of check_health once it is content, or what it says in the end."""
     end = time.monotonic() + WELL
     # Which costs less than to ask check_health again and again.
-    host.run(f"timeout {WELL} sh -c 'until /opt/airflow/venv/bin/python /opt/airflow/libexec/components.py health; do sleep 1; done'")
+    host.run(f"timeout {WELL} sh -c 'until /opt/airflow/venv/bin/python /opt/airflow/libexec/airflow_runtime/run.py components health; do sleep 1; done'")
     while True:
         code, said = look("check_health")
         if code == 0 or time.monotonic() > end:

@@ -214,5 +214,5 @@ def test_no_argument_list_and_no_journal_held_a_new_secret(host, read):
     shown = host.check_output("cat /root/argv; journalctl --no-pager -o cat")
     url = read("sql_alchemy_conn")
     secrets = [*read("fernet_key").split(","), read("api_secret_key"), read("jwt_secret"), url, re.search(r":([^:@]+)@", url)[1]]
-    assert "components.py" in shown
+    assert "run.py components" in shown
     assert [secret for secret in secrets if secret in shown] == []

@@ -15,7 +15,7 @@ LIMIT, SHORT = 60, 12
 # It looks six times within them, and once more where the last beat came just after a look. What follows, evidence and a new start, takes as long with
 # either; so what has to be over within two minutes with the product's has to be over here within this.
 TWO_MINUTES = 120 - (LIMIT - SHORT) * 7 / 6
-TOOL = "/opt/airflow/venv/bin/python /opt/airflow/libexec/components.py"
+TOOL = "/opt/airflow/venv/bin/python /opt/airflow/libexec/airflow_runtime/run.py components"
 RESTARTS = "/var/lib/airflow-watchdog/restarts.jsonl"
 
 

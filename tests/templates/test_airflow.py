@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import shlex
 import subprocess
 
@@ -180,11 +181,6 @@ def test_command_is_a_shell_script(rendered):
     subprocess.run(["sh", "-n", str(rendered / "airflow")], check=True)
 
 
-@pytest.mark.parametrize("name", ["webserver_config.py", "components.py", "watchdog.py"])
-def test_what_is_python_can_be_compiled(rendered, name):
-    compile((rendered / name).read_text(encoding="utf-8"), name, "exec")
-
-
 def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rendered):
     wanted = unit(rendered / "airflow.target")["Unit"]["Wants"][0].split()
     assert sorted(wanted) == sorted(path.name for path in rendered.glob("*.service"))
@@ -193,6 +189,27 @@ def test_every_component_is_in_the_target_and_told_how_to_say_that_it_works(rend
     assert ("api-server" in data["components"]) is rendered.name.startswith("3")
     for component in data["components"].values():
         assert component["check"]["kind"] in ("body", "status", "job")
+
+
+def test_components_are_restarted_for_each_module_that_airflow_imports(rendered, config):
+    """The scheduler and the rest for what all import, the server for the sign-in too; the watchdog for its own; nobody for what only units call."""
+    data = json.loads((rendered / "components.json").read_text(encoding="utf-8"))
+    package = ROOT / "roles/airflow_runtime/files/airflow_runtime"
+
+    def modules(paths, place="/opt/airflow/lib/airflow_runtime/"):
+        found = {pathlib.Path(path).stem for path in paths if path.startswith(place)}
+        imported = [re.findall(r"^from airflow_runtime(?:\.(\w+))? import (.*)", (package / f"{name}.py").read_text(encoding="utf-8"), re.M) for name in found]
+        assert {name for lines in imported for module, names in lines for name in ([module] if module else names.split(", "))} <= found
+        return found
+
+    of_major = {"dag_bundle"} if rendered.name.startswith("3") else {"json_logs", "json_logging_config", "json_gunicorn"}
+    assert modules(data["files"]) == {"settings", "alerts"} | of_major and "/opt/airflow/lib/airflow_alerts.py" in data["files"]
+    server = data["components"]["api-server" if rendered.name.startswith("3") else "webserver"]
+    assert modules(server["files"]) == {"settings", "sign_in", "webserver_config"}
+    (watchdog,) = data["watchdog"]
+    assert modules(watchdog["files"], "/opt/airflow/libexec/airflow_runtime/airflow_runtime/") == {"components", "metadata", "settings", "watchdog"}
+    if rendered.name.startswith("3"):
+        assert json.loads(config["dag_processor"]["dag_bundle_config_list"])[0]["classpath"] == "airflow_runtime.dag_bundle.ReleaseBundle"
 
 
 def test_the_dag_processor_of_airflow_2_is_there_where_the_scheduler_parses_no_dags(rendered, config):

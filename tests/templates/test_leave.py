@@ -151,3 +151,51 @@ def test_the_scheduler_is_told_to_stop_first(host, major, server):
     calls = host.leave()
     assert calls[0].startswith("stop airflow-triggerer.service airflow-scheduler.service ")
     assert sorted(calls[0].split()[1:]) == sorted(["airflow-watchdog.service", server, *COMPONENTS[1:]])
+
+
+@pytest.fixture
+def updated(tmp_path):
+    """A host with what an earlier version has left, and the units and the configuration of this one."""
+    host = Host(tmp_path, "first", 3)
+    host.templar.available_variables |= {"airflow_config_dir": str(tmp_path / "config")}
+    for name in ("libexec/components.py", "libexec/__pycache__/components.pyc", "libexec/backup.py", "lib/airflow_dag_releases.py", "lib/airflow_alerts.py"):
+        path = tmp_path / "opt" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/airflow.cfg").write_text("classpath = airflow_runtime.dag_bundle.ReleaseBundle\n", encoding="utf-8")
+    host.has(*COMPONENTS)
+    return host
+
+
+def left_over(host):
+    host.leaving()
+    return host.templar.template(trust_as_template("{{ __airflow_services_left_over }}"))
+
+
+def test_files_of_an_earlier_version_go_after_the_restarts(updated, tmp_path):
+    opt = tmp_path / "opt"
+    assert sorted(left_over(updated)) == [f"{opt}/lib/airflow_dag_releases.py", f"{opt}/libexec/components.py"]
+    updated.templar.available_variables |= {"__airflow_services_due_components": []}
+    text = updated.script("service", lambda task: task.get("ansible.builtin.shell", {}).get("cmd"))
+    tasks = yaml.safe_load((ROLES / "airflow_services/tasks/service.yml").read_text(encoding="utf-8"))
+    (when,) = [task["when"] for task in tasks if "ansible.builtin.shell" in task]
+    assert updated.templar.template(trust_as_template("{{ %s }}" % when)) is True
+    # The last command: a restart that fails leaves them to the run that mends it.
+    assert text.rstrip().splitlines()[-1].startswith("rm -rf ")
+    updated.run(text)
+    assert sorted(str(path.relative_to(opt)) for path in opt.rglob("*") if path.is_file()) == ["lib/airflow_alerts.py", "libexec/backup.py"]
+    assert left_over(updated) == [] and updated.templar.template(trust_as_template("{{ %s }}" % when)) is False
+
+
+@pytest.mark.parametrize(("file", "text"), [
+    ("units/airflow-scheduler.service", "ExecStop=/opt/airflow/venv/bin/python /opt/airflow/libexec/components.py stop scheduler\n"),
+    ("config/airflow.cfg", '{"classpath": "airflow_dag_releases.ReleaseBundle"}\n'),
+    ("config/environment", 'GUNICORN_CMD_ARGS="--logger-class airflow_json_gunicorn.GunicornLogger"\n'),
+    ("config/webserver_config.py", "import airflow_sign_in\n"),
+])
+def test_files_of_an_earlier_version_stay_while_something_names_them(updated, tmp_path, file, text):
+    """An operation of this version on a host that no site.yml has updated, or services.yml alone."""
+    with (tmp_path / file).open("a", encoding="utf-8") as stream:
+        stream.write(text)
+    assert left_over(updated) == []

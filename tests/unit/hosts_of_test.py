@@ -39,7 +39,7 @@ def systemctl(directory):
     path.chmod(0o755)
 
 
-def play(directory, hosts, tasks, variables, limit="", **groups):
+def play(directory, hosts, tasks, variables, limit="", check=False, **groups):
     """Return how ansible-playbook ended. Host "gone" refuses connections. A group that is not given has all hosts."""
     inventory, playbook = directory / "hosts.json", directory / "play.yml"
     variables = {
@@ -84,7 +84,7 @@ def play(directory, hosts, tasks, variables, limit="", **groups):
         encoding="utf-8",
     )
     done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else [])],
+        ["ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else []), *(["--check"] if check else [])],
         cwd=ROOT,
         text=True,
         capture_output=True,

@@ -1,17 +1,17 @@
 """Alerts: every task gets the callback, nothing that goes wrong reaches the task, no address is told, and not too many are sent."""
 
 import asyncio
+import importlib
 import json
 import logging
-import pathlib
 import socket
+import sys
 import threading
 import time
 import types
 
 import pytest
 
-TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/templates/airflow_alerts.py.j2"
 WEBHOOK = "http://127.0.0.1:9/services/marker-webhook"
 
 
@@ -23,13 +23,13 @@ class NoHook:
 
 
 @pytest.fixture
-def alerts(tmp_path, monkeypatch, caplog):
+def alerts(host_settings, monkeypatch, caplog):
     """The module as it is on a host; `told` is what its channels were given."""
-    monkeypatch.setitem(__import__("sys").modules, "pluggy", NoHook())
-    module = types.ModuleType("airflow_alerts")
-    exec(TEMPLATE.read_text(encoding="utf-8").split("\n", 1)[1], module.__dict__)  # noqa: S102
-    module.SETTINGS, module.COUNT, module.told = tmp_path / "alerts", tmp_path / "count", []
-    module.set = lambda **settings: module.SETTINGS.write_text(json.dumps(settings))
+    monkeypatch.setitem(sys.modules, "pluggy", NoHook())
+    monkeypatch.delitem(sys.modules, "airflow_runtime.alerts", raising=False)
+    module = importlib.import_module("airflow_runtime.alerts")
+    module.to, module.count, module.told = host_settings / "config/secrets/alerts", host_settings / "home/alerts.json", []
+    module.set = lambda **settings: module.to.write_text(json.dumps(settings))
     module.veiled = str
     monkeypatch.setitem(module.CHANNELS, "slack_webhook_url", lambda to, subject, body: module.told.append((to, subject, body)))
     caplog.set_level(logging.INFO)
@@ -64,14 +64,14 @@ def test_nothing_is_sent_where_nothing_is_configured(alerts):
     alerts.set(limit=3)
     alerts.task_failed({"ti": failed_task()})
     assert alerts.told == []
-    assert not alerts.COUNT.exists()
+    assert not alerts.count.exists()
 
 
 @pytest.mark.parametrize("broken", [{}, {"ti": None, "task_instance": object()}])
 def test_what_goes_wrong_does_not_reach_the_task(alerts, broken):
     alerts.set(slack_webhook_url=WEBHOOK)
     alerts.task_failed(broken)
-    alerts.SETTINGS.write_text("{not json")
+    alerts.to.write_text("{not json")
     alerts.task_failed({"ti": failed_task()})
     assert alerts.told == []
 
@@ -117,13 +117,13 @@ def test_many_processes_keep_to_one_limit(alerts):
     assert len(alerts.told) == 5
 
 
-def test_a_count_that_can_not_be_kept_keeps_no_alert_back(alerts, tmp_path):
+def test_a_count_that_can_not_be_kept_keeps_no_alert_back(alerts):
     alerts.set(slack_webhook_url=WEBHOOK)
-    alerts.COUNT = tmp_path / "absent/count"
+    alerts.count.mkdir()
     alerts.alert("s", "b")
     assert len(alerts.told) == 1
-    alerts.COUNT = tmp_path / "count"
-    alerts.COUNT.write_text("torn {")
+    alerts.count.rmdir()
+    alerts.count.write_text("torn {")
     alerts.alert("s", "b")
     assert len(alerts.told) == 2
 
@@ -157,3 +157,22 @@ def test_a_password_is_never_sent_in_clear_to_a_server_without_starttls(alerts):
         outcome = alerts.send({"email": to}, "s", "b")["email"]
     assert "STARTTLS" in outcome
     assert not any(b"AUTH" in line or b"MAIL" in line for line in heard)
+
+
+def test_a_component_that_runs_reads_the_configuration_it_was_started_with(alerts, host_settings, monkeypatch):
+    """Its directory may have another name in the inventory by now."""
+    (host_settings / "old/secrets").mkdir(parents=True)
+    (host_settings / "old/secrets/alerts").write_text(json.dumps({"slack_webhook_url": "old"}), encoding="utf-8")
+    alerts.set(slack_webhook_url=WEBHOOK)
+    assert alerts.recipients() == {"slack_webhook_url": WEBHOOK}
+    monkeypatch.setenv("AIRFLOW_CONFIG", str(host_settings / "old/airflow.cfg"))
+    assert alerts.recipients() == {"slack_webhook_url": "old"}
+
+
+def test_dags_know_the_callbacks_by_a_name_that_stays(alerts):
+    """Airflow stores the name of deadline_missed in its database, and asks the module of the policy for task_policy."""
+    sys.modules.pop("airflow_alerts", None)
+    public = importlib.import_module("airflow_alerts")
+    assert public.task_policy is alerts.task_policy and public.sla_missed is alerts.sla_missed
+    name = f"{public.deadline_missed.__module__}.{public.deadline_missed.__qualname__}"
+    assert name == "airflow_alerts.deadline_missed" and public.deadline_missed is alerts.deadline_missed

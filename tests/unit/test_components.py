@@ -1,6 +1,6 @@
 """The tool that systemd stops the components with: it says so once, and again only to one that did not hear."""
 
-import importlib.util
+import importlib
 import json
 import os
 import pathlib
@@ -11,10 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
-TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_services/templates/components.py.j2"
 HEARS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep({0}), sys.exit())); print('up', flush=True); time.sleep(60)"
 DEAF_ONCE = """
 import signal, sys
@@ -31,12 +31,10 @@ while True:
 
 
 @pytest.fixture
-def components(tmp_path, monkeypatch):
-    path = tmp_path / "components.py"
-    path.write_text(TEMPLATE.read_text(encoding="utf-8").replace("{{ ansible_managed | comment }}", "#"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("components", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def components(host_settings, tmp_path, monkeypatch):
+    # Tests change the module, each its own.
+    monkeypatch.delitem(sys.modules, "airflow_runtime.components", raising=False)
+    module = importlib.import_module("airflow_runtime.components")
     monkeypatch.setattr(module, "BETWEEN_LOOKS", 0.2)
     scheduler = {"unit": "airflow-scheduler", "drains": True, "job_type": "SchedulerJob"}
     data = {"components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1, "heartbeat_timeout": 30}
@@ -360,12 +358,12 @@ def test_one_that_was_told_to_stop_is_no_matter_of_the_watchdog(components, tmp_
 @pytest.mark.parametrize(("configured", "names"), [("", None), ("[core]\nhostname_callable = platform.system\n", ["Linux"])])
 def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monkeypatch, configured, names):
     (tmp_path / "airflow.cfg").write_text(configured, encoding="utf-8")
-    monkeypatch.setattr(components, "CONFIG_DIR", tmp_path)
+    monkeypatch.setattr(components.settings, "config_dir", lambda: tmp_path)
     assert components.host_names() == names if names else socket.gethostname() in components.host_names()
 
 
 def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(components, "DRAINED", tmp_path / "drained")
+    monkeypatch.setattr(components.settings, "config_dir", lambda: tmp_path)
     states = {"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no", "MainPID": "0"}
     target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
@@ -548,7 +546,7 @@ def test_a_function_for_the_hosts_name_is_found_where_airflow_finds_it(component
     (tmp_path / "airflow.cfg").write_text("[core]\nhostname_callable = our_names.name\n", encoding="utf-8")
     (tmp_path / "environment").write_text(f'PYTHONPATH="{tmp_path}/lib"\n', encoding="utf-8")
     (tmp_path / "components.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr(components, "CONFIG_DIR", tmp_path)
+    monkeypatch.setattr(components.settings, "config_dir", lambda: tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.delenv("PYTHONPATH")
@@ -588,3 +586,21 @@ def test_a_process_that_is_stopped_by_a_signal_is_not_well(components, monkeypat
         assert components.health() == 0
         process.kill()
     assert "SIGSTOP" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_database_is_asked_with_limits_and_under_a_name(components, host_settings, monkeypatch):
+    (host_settings / "config/secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://airflow:p%40ss@db:5432/airflow?sslmode=require", encoding="utf-8")
+    made = []
+
+    class Error(Exception):
+        pass
+
+    def connect(url, **options):
+        made.append((url, options))
+        raise Error("no route to host\nmore")
+
+    monkeypatch.setitem(sys.modules, "psycopg2", types.SimpleNamespace(connect=connect, Error=Error))
+    with pytest.raises(ConnectionError, match="the metadata database can't be asked: no route to host$"):
+        components.rows("SELECT 1")
+    assert made == [("postgresql://airflow:p%40ss@db:5432/airflow?sslmode=require",
+                     {"connect_timeout": 5, "tcp_user_timeout": 5000, "application_name": "airflow-components"})]

@@ -117,6 +117,24 @@ def test_a_link_is_pointed_elsewhere(run, tmp_path):
     assert os.readlink(tmp_path / "it") == "elsewhere"
 
 
+def test_what_a_link_leads_to_is_on_the_disk_before_the_link(run, tmp_path, monkeypatch):
+    """A loss of power must not leave a new version without its files."""
+    seen, fsync, rename = [], os.fsync, os.rename
+
+    def synced(handle):
+        seen.append(os.path.relpath(os.readlink(f"/proc/self/fd/{handle}"), tmp_path))
+        fsync(handle)
+
+    def renamed(source, target):
+        seen.append(f"{os.path.relpath(target, tmp_path)} is there")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    run({"path": "two/a/b", "state": "directory"}, {"path": "two/a/b/c", "content": ""}, {"path": "current", "state": "link", "target": "two"})
+    assert seen[-1] == "current is there" and {".", "two", "two/a", "two/a/b"} <= set(seen[seen.index("two/a/b/c is there"):])
+
+
 def test_parents_are_made_like_the_directory(run, tmp_path):
     run(ITEMS["directory"])
     assert mode(tmp_path / "a") == mode(tmp_path / "a/b") == 0o750

@@ -2,24 +2,19 @@
 
 import json
 import logging
-import pathlib
 
 import pytest
-
-TEMPLATE = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/templates/airflow_json_logs.py.j2"
+from airflow_runtime.json_logs import Formatter
 
 
 @pytest.fixture
 def log():
     """log(call, context): the lines of what `call` logs."""
-    module = {}
-    exec(TEMPLATE.read_text(encoding="utf-8").split("\n", 1)[1], module)  # noqa: S102
-
     def lines(call, context=None):
         seen = []
         handler = logging.Handler()
         handler.emit = lambda record: seen.append(handler.format(record))
-        handler.setFormatter(module["Formatter"]("%(message)s", context=context))
+        handler.setFormatter(Formatter("%(message)s", context=context))
         logger = logging.Logger("team.module")
         logger.addHandler(handler)
         call(logger)

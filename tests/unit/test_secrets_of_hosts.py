@@ -341,9 +341,9 @@ def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
     )
 
 
-# A component's Python: `components.py pending` prints what is due, and `-c <program> <question>` is fernet_key.py.
-PYTHON = """case "$*" in
-    *components.py*) echo '{due}';;
+# A component's Python: `run.py components pending` prints what is due, and `-c <program> <question>` is fernet_key.py.
+PYTHON = r"""case "$*" in
+    *run.py\ components*) echo '{due}';;
     *strangers) cat > {said}; {strangers};;
     *addresses) echo {address};;
 esac"""
@@ -363,7 +363,7 @@ def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet
     for host, address, here in (("a", "10.0.0.1", "[]"), ("b", "10.0.0.2", due)):
         (tmp_path / host).mkdir()
         (tmp_path / host / "environment").touch()
-        fleet.program(f"{host}/install/libexec/components.py", "")
+        fleet.program(f"{host}/install/libexec/airflow_runtime/run.py", "")
         said = tmp_path / f"asked-{host}"
         fleet.program(
             f"{host}/install/venv/bin/python", PYTHON.format(due=here, said=said, strangers=strangers, address=address)

@@ -1,11 +1,11 @@
-"""Who is let in through OAuth: what airflow_sign_in makes of what a provider says."""
+"""Who is let in through OAuth: what airflow_runtime.sign_in makes of what a provider says."""
 
-import pathlib
+
 import types
 
 import pytest
+from airflow_runtime import sign_in as module
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPTIONS = {"kind": "oidc", "allowed_domains": ["example.com"], "allowed_groups": [], "domain_claim": "", "groups_claim": "groups",
            "require_verified_email": True}
 CLAIMS = {"sub": "1", "email": "Ann@Example.com", "email_verified": True, "given_name": "Ann", "family_name": "Lee", "groups": ["data", "all"]}
@@ -13,9 +13,6 @@ CLAIMS = {"sub": "1", "email": "Ann@Example.com", "email_verified": True, "given
 
 @pytest.fixture(scope="module")
 def sign_in():
-    text = (ROOT / "roles/airflow/templates/airflow_sign_in.py.j2").read_text(encoding="utf-8").partition("\n")[2]
-    module = types.ModuleType("airflow_sign_in")
-    exec(compile(text, "airflow_sign_in.py", "exec"), module.__dict__)
     return module
 
 

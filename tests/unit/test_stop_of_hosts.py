@@ -49,8 +49,8 @@ def stop(tmp_path):
             python.parent.mkdir(parents=True)
             python.write_text(PYTHON.replace("HOST", str(host)), encoding="utf-8")
             python.chmod(0o755)
-            (host / "opt/libexec").mkdir()
-            (host / "opt/libexec/components.py").write_text(f"print({json.dumps({'running': [], 'orphaned': []})!r})\n", encoding="utf-8")
+            (host / "opt/libexec/airflow_runtime").mkdir(parents=True)
+            (host / "opt/libexec/airflow_runtime/run.py").write_text(f"print({json.dumps({'running': [], 'orphaned': []})!r})\n", encoding="utf-8")
         done = hosts_of_test.play(tmp_path, list(hosts), TASKS, {
             "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
             "airflow_version": "3.3.2", "__airflow_services_proof": proof}, limit)

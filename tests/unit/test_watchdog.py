@@ -1,16 +1,13 @@
 """The watchdog: what it restarts, and above all what it leaves alone."""
 
-import importlib.util
+import importlib
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 
 import pytest
-
-TEMPLATES = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_services/templates"
 
 
 class Host:
@@ -45,15 +42,11 @@ class Host:
 
 
 @pytest.fixture
-def watchdog(tmp_path, monkeypatch):
+def watchdog(monkeypatch):
+    # Tests change the modules, each its own.
     for name in ("components", "watchdog"):
-        text = (TEMPLATES / f"{name}.py.j2").read_text(encoding="utf-8").replace("{{ ansible_managed | comment }}", "#")
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-    return module
+        monkeypatch.delitem(sys.modules, f"airflow_runtime.{name}", raising=False)
+    return importlib.import_module("airflow_runtime.watchdog")
 
 
 @pytest.fixture
