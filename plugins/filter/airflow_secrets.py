@@ -4,7 +4,7 @@ import base64
 import urllib.parse
 
 # The answer of a host that holds no secret: it is new, or was emptied.
-NONE = {"directory": "", "drained": False, "ready": False, "files": {}}
+NONE = {"directory": "", "drained": False, "ready": False, "runs": False, "files": {}}
 
 
 def parse(text):
@@ -14,7 +14,7 @@ def parse(text):
         word, _, rest = line.partition(" ")
         if word == "directory":
             answer["directory"] = rest
-        elif word in ("drained", "ready"):
+        elif word in ("drained", "ready", "runs"):
             answer[word] = True
         elif word == "file":
             name, content, directory = rest.split(" ", 2)
@@ -22,9 +22,10 @@ def parse(text):
     return answer
 
 
-def password_of(url):
-    """Return the password in the address of a database."""
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).password or "")
+def login_of(url):
+    """Return (role, password) in the address of a database."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or "")
 
 
 def agreed(kind, held):
@@ -79,7 +80,7 @@ def decide(answers, kinds, reads=False, copied=()):
     if "database_password" in kinds and "database_password" not in secrets:
         # Only the first host has the file. Where that host is lost, the address of the database still has the password.
         urls = {url for answer in hosts.values() for url in answer["files"].get("sql_alchemy_conn", {}).values()}
-        passwords = {password_of(url) for url in urls} - {""}
+        passwords = {login_of(url)[1] for url in urls} - {""}
         if len(passwords) == 1:
             secrets["database_password"] = passwords.pop()
     if silent and kinds and not (reads and set(kinds) <= {*secrets, *copied}):
@@ -88,6 +89,10 @@ def decide(answers, kinds, reads=False, copied=()):
                            " Start it, or take a host that is gone for good out of the inventory")
     lists = [value for answer in hosts.values() for value in answer["files"].get("fernet_key", {}).values()]
     ready = [{"host": host, "directory": answer["directory"]} for host, answer in hosts.items() if answer["ready"]]
+    urls = {
+        host: next(iter(answer["files"]["sql_alchemy_conn"].values()))
+        for host, answer in hosts.items() if "sql_alchemy_conn" in answer["files"]
+    }
     return {
         "problem": "".join(f"{problem}. " for problem in problems),
         "secrets": {name: value for name, value in secrets.items() if value is not None},
@@ -95,6 +100,9 @@ def decide(answers, kinds, reads=False, copied=()):
         # A host that can ask the database. The directory is the one that Airflow uses there.
         "ready": ready[0] if ready else {},
         "directories": {host: answer["directory"] for host, answer in hosts.items()},
+        # The address of the database that each host uses, and the role and the password in it where Airflow runs.
+        "urls": urls,
+        "running": {host: login_of(url) for host, url in urls.items() if hosts[host]["runs"]},
         "drained": [host for host, answer in hosts.items() if answer["drained"]],
     }
 

@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects as objects
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
 class Refused(Exception):
@@ -136,17 +137,19 @@ class Reader:
 
     def waiting(self):
         """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in seconds."""
-        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2.
+        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2. Hosts write these times with their
+        # own clocks, so a host's clock tells their age: the database's may be ahead.
+        now = datetime.now(timezone.utc)
         for row, paused, slots, used, job_age, scheduler_age in self.rows(
                 "SELECT to_jsonb(i) - 'executor_config' - 'rendered_map_index', d.is_paused, p.slots, (SELECT coalesce(sum(o.pool_slots), 0) "
                 "FROM task_instance o WHERE o.pool = i.pool AND o.state IN ('queued', 'running', 'restarting')), "
-                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
-                "(SELECT extract(epoch FROM now() - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
+                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
+                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
                 "FROM task_instance i LEFT JOIN dag d ON d.dag_id = i.dag_id LEFT JOIN slot_pool p ON p.pool = i.pool "
-                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id"):
+                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id", now, now):
             def age(*names, row=row):
                 since = [datetime.fromisoformat(row[name]) for name in names if row.get(name)]
-                return (datetime.now(timezone.utc) - since[0]).total_seconds() if since else None
+                return (now - since[0]).total_seconds() if since else None
 
             beat = age("last_heartbeat_at")
             yield {
@@ -159,7 +162,8 @@ class Reader:
 
     def scheduler_silent(self):
         """Return the seconds since a scheduler has beaten."""
-        ((age,),) = self.rows("SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'")
+        ((age,),) = self.rows("SELECT extract(epoch FROM %s - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'",
+                              datetime.now(timezone.utc))
         return None if age is None else float(age)
 
     def made(self):
@@ -215,7 +219,7 @@ def refusals(reader, changes, types, role_names):
                 yield (
                     "airflow_connections.{0}.conn_type is {1}, which no installed provider knows. Valid are {2}.{3} Install its provider "
                     "(airflow_extra_packages), or name the type in airflow_connection_types where only your DAGs read the connection."
-                ).format(name, conn_type, ", ".join(known), objects.did_you_mean(conn_type, known))
+                ).format(name, conn_type, ", ".join(known), did_you_mean(conn_type, known))
 
     users = [item for item in written if item["kind"] == "users"]
     if users:
@@ -229,7 +233,7 @@ def refusals(reader, changes, types, role_names):
             for role in item["after"].get("roles", ()):
                 if role not in roles:
                     yield "{0}.roles has {1}, which is no role. Valid are {2}.{3}".format(
-                        path, role, ", ".join(sorted(roles)), objects.did_you_mean(role, roles))
+                        path, role, ", ".join(sorted(roles)), did_you_mean(role, roles))
             email = item["after"].get("email", "").lower()
             other = next((name for name in (taken.get(email), mine.get(email)) if name not in (None, item["name"])), None)
             if other:
@@ -246,7 +250,7 @@ def refusals(reader, changes, types, role_names):
                 action, resource = text.split(" on ", 1)
                 path = "airflow_roles.{0}.permissions".format(item["name"])
                 if resource not in resources and not of_a_dag(resource):
-                    yield "{0} has {1}, which is no resource of this Airflow.{2}".format(path, resource, objects.did_you_mean(resource, resources))
+                    yield "{0} has {1}, which is no resource of this Airflow.{2}".format(path, resource, did_you_mean(resource, resources))
                 if action not in actions:
                     yield "{0}.{1} has {2}, which is no action. Valid are {3}.".format(path, resource, action, ", ".join(sorted(actions)))
 
@@ -268,7 +272,7 @@ def wait_for_dags(reader, declared, timeout):
             known = [name for (name,) in reader.rows("SELECT dag_id FROM dag")]
             raise Refused([
                 "airflow_dag_state.{0}: Airflow knows no DAG of this name after {1} s.{2} A file that can't be imported brings none: "
-                "airflow dags list-import-errors".format(name, timeout, objects.did_you_mean(name, known)) for name in absent])
+                "airflow dags list-import-errors".format(name, timeout, did_you_mean(name, known)) for name in absent])
         time.sleep(1)
 
 

@@ -684,7 +684,7 @@ def check_agreement(hosts, expected):
         elif release["missing"]:
             yield wrong("agreement", name, "virtualenv", CRITICAL, "lacks {0} of its packages".format(len(release["missing"])), "virtualenv_broken",
                         [listed(release["missing"])], [],
-                        "systemctl stop 'airflow*'; rm /opt/airflow/venvs/{0}/release.json on {1}, "
+                        "systemctl stop airflow.target 'airflow*'; rm /opt/airflow/venvs/{0}/release.json on {1}, "
                         "then site.yml builds it anew.".format(release["venv"], name))
     versions = {release["airflow"] for release in releases.values() if release["airflow"]}
     if len(versions) > 1 or versions and versions != {expected["version"]}:

@@ -22,11 +22,11 @@ CONNECT, ALL, STATEMENT, LOCK = 3, 4, 1500, 300
 SOME = 20
 
 # Tasks that hold a slot, the ones that nobody hears of first: since when, and for how long without a sign of life. The heartbeat is the task's own in
-# Airflow 3, and that of its job in Airflow 2.
+# Airflow 3, and that of its job in Airflow 2. Hosts write these times with their own clocks, so the host's clock (now) tells their age.
 HELD = """
     SELECT ti.pool, ti.dag_id, ti.task_id, ti.run_id, ti.state,
-           extract(epoch FROM now() - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE ti.start_date END)::float8 AS seconds,
-           extract(epoch FROM now() - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE coalesce(
+           extract(epoch FROM to_timestamp(%(now)s) - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE ti.start_date END)::float8 AS seconds,
+           extract(epoch FROM to_timestamp(%(now)s) - CASE ti.state WHEN 'queued' THEN queued_dttm ELSE coalesce(
                (to_jsonb(ti) ->> 'last_heartbeat_at')::timestamptz, job.latest_heartbeat, ti.start_date) END)::float8 AS silent
     FROM task_instance ti LEFT JOIN job ON job.id = (to_jsonb(ti) ->> 'job_id')::int"""
 
@@ -209,7 +209,7 @@ def ask(request):
         # The driver's text names host, port, user and database, and no password.
         return {"refused": " ".join(str(error).split())[:400]}
     found = {"connected": round(time.monotonic() - begun, 3)}
-    questions = {name: (query, None) for name, query in QUESTIONS.items()}
+    questions = {name: (query, {"now": time.time()}) for name, query in QUESTIONS.items()}
     if request.get("dag_id"):
         questions.update({name: (query, request) for name, query in QUESTIONS_OF_A_DAG.items()})
     for name, (query, parameters) in questions.items():

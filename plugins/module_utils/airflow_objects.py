@@ -13,7 +13,7 @@ import json
 import re
 from urllib.parse import urlsplit
 
-from ansible_collections.windsock.airflow.plugins.module_utils.spelling import nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 # In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
 KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")
@@ -223,11 +223,6 @@ def no_more(_name, _fields):
 CHECKS = {
     "connections": connection_problems, "variables": variable_problems, "pools": pool_problems, "users": user_problems, "roles": role_problems,
 }
-
-
-def did_you_mean(name, known):
-    near = nearest(name, known)
-    return " Did you mean {0}?".format(near) if near else ""
 
 
 def type_name(value):

@@ -99,7 +99,8 @@ def main(path, proc="/proc"):
     if numbers:
         sys.exit(f"{path} is incomplete, and cannot be rebuilt while these processes use it: "
                  f"{', '.join(map(str, numbers))}. "
-                 f"End them, then run the same command again. For the components of Airflow: systemctl stop 'airflow*'")
+                 f"End them, then run the same command again. "
+                 f"For the components of Airflow: systemctl stop airflow.target 'airflow*'")
 
 
 if __name__ == "__main__":

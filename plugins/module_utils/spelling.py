@@ -1,4 +1,4 @@
-"""Which known name somebody meant who wrote another one."""
+"""Which known name somebody meant who wrote another one. The only place that suggests a name."""
 
 from __future__ import annotations
 
@@ -44,3 +44,9 @@ def nearest(name, known, share=3):
         if wrong <= limit:
             found.append((wrong, str(candidate)))
     return min(found)[1] if found else ""
+
+
+def did_you_mean(name, known, share=3):
+    """Return a sentence with the name that was meant, which follows another sentence; nothing if no name is near."""
+    near = nearest(name, known, share)
+    return " Did you mean {0}?".format(near) if near else ""

@@ -255,12 +255,16 @@ def from_directory(source: str) -> tuple:
     return entries, commit
 
 
+def without_token(source: str) -> str:
+    """Return the source as people may see it: where the name of a user is, some put a token."""
+    return re.sub(r"^(https?://)[^/@]*@", r"\1***@", source)
+
+
 def from_git(source: str, ref: str, subdirectory: str) -> tuple:
     """Return the files of a commit of a repository, without a work tree."""
     if re.match(r"\w+://[^/@]*:[^/@]*@", source):
         raise Problem("airflow_dags_source: the address holds a password. Leave it out and use an SSH key or git's credential helper on the controller.")
-    # Where a name is, some put a token.
-    address = re.sub(r"^(https?://)[^/@]*@", r"\1***@", source)
+    address = without_token(source)
     with tempfile.TemporaryDirectory() as directory:
         git("init", "--quiet", "--bare", directory)
         try:
@@ -345,10 +349,10 @@ def main() -> None:
         module.fail_json(msg=str(problem))
     entries = {place: found[path] for path, place in in_folders(list(found)).items()}
     if not entries:
-        module.fail_json(msg=f"airflow_dags_source: there is nothing to deploy in {args['source']}.")
+        module.fail_json(msg=f"airflow_dags_source: there is nothing to deploy in {without_token(args['source'])}.")
     problems = check(entries, args["max_file_size_mb"], args["not_searched"])
     if problems:
-        module.fail_json(msg="\n".join([f"{args['source']} can't be shipped: {len(problems)} problem{'s' * (len(problems) > 1)}.", *problems]))
+        module.fail_json(msg="\n".join([f"{without_token(args['source'])} can't be shipped: {len(problems)} problem{'s' * (len(problems) > 1)}.", *problems]))
 
     content = digest(entries)
     revision = {
@@ -356,7 +360,7 @@ def main() -> None:
         "id": f"{commit[:12]}-{content[:12]}" if commit else content[:12],
         "hash": content,
         "plugins": digest(entries, "plugins/"),
-        "source": args["source"],
+        "source": without_token(args["source"]),
         "ref": ref,
         "commit": commit,
         "files": len(entries),

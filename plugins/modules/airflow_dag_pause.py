@@ -82,15 +82,18 @@ others:
   type: int
 """
 
+import contextlib
+import fcntl
 import fnmatch
 import json
 import os
 import time
+from collections.abc import Iterator
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import did_you_mean
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import OPTIONS, ask
 from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
 def chosen(dags: list, args: dict) -> list:
@@ -148,6 +151,15 @@ def write(path: str, record: dict) -> None:
         os.unlink(path)
 
 
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Keep out whoever reads and writes the same record: of two, the later one would lose the names of the other."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Airflow:
     """The metadata database, asked and told by one process in the host's virtualenv."""
 
@@ -195,25 +207,26 @@ def main() -> None:
         supports_check_mode=True,
     )
     args, airflow = module.params, Airflow(module)
-    record, dags = read(args["record"]), airflow.dags()
-    wrong = problem([dag["dag_id"] for dag in dags], args, record)
-    if wrong:
-        module.fail_json(msg=wrong)
-    pausing = args["state"] == "paused"
-    due, recorded, gone = plan(dags, args, record)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    record_after = {name: record.get(name, now) for name in recorded}
-    if not module.check_mode:
-        # The record first when pausing, and last when unpausing: a kill in between leaves a name too many there, never one too few.
-        if pausing and record_after != record:
-            write(args["record"], record_after)
-        if due:
-            airflow.set(due, pausing)
-        if not pausing and record_after != record:
-            write(args["record"], record_after)
-        late = airflow.wait(chosen(dags, args), args["wait"]) if pausing and args["wait"] else []
-        if late:
-            module.fail_json(msg=f"All are paused, but tasks still run after {args['wait']} s: {', '.join(late)}. Run it again to wait on.")
+    with contextlib.nullcontext() if module.check_mode else alone(args["record"]):
+        record, dags = read(args["record"]), airflow.dags()
+        wrong = problem([dag["dag_id"] for dag in dags], args, record)
+        if wrong:
+            module.fail_json(msg=wrong)
+        pausing = args["state"] == "paused"
+        due, recorded, gone = plan(dags, args, record)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record_after = {name: record.get(name, now) for name in recorded}
+        if not module.check_mode:
+            # The record first when pausing, and last when unpausing: a kill in between leaves a name too many there, never one too few.
+            if pausing and record_after != record:
+                write(args["record"], record_after)
+            if due:
+                airflow.set(due, pausing)
+            if not pausing and record_after != record:
+                write(args["record"], record_after)
+    late = airflow.wait(chosen(dags, args), args["wait"]) if pausing and args["wait"] and not module.check_mode else []
+    if late:
+        module.fail_json(msg=f"All are paused, but tasks still run after {args['wait']} s: {', '.join(late)}. Run it again to wait on.")
     paused = {dag["dag_id"] for dag in dags if dag["paused"]}
     others = paused - set(() if pausing else due) - set(recorded)
     module.exit_json(changed=bool(due) or record_after != record, dags=due, recorded=recorded, gone=gone, others=len(others))

@@ -91,7 +91,7 @@ import urllib.error
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_api import OPTIONS, Api, Refused, said, unreachable
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import readable
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import did_you_mean
+from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 # Failed tasks whose log is shown.
 SHOWN = 3

@@ -1,23 +1,17 @@
 """What the roles refuse before they ask AWS anything."""
 
-import importlib.util
 import pathlib
 
 import pytest
 import yaml
+from ansible_collections.windsock.airflow.plugins.filter import aws_network
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import aws
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(ROOT.glob("roles/aws_*"))
 
 
-def plugin(role, name):
-    spec = importlib.util.spec_from_file_location(f"{role}_filter", ROOT / f"plugins/filter/{role}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FilterModule().filters()[name]
-
-
-problems, subnets = plugin("aws_common", "aws_problems"), plugin("aws_network", "aws_subnets")
+subnets = aws_network.FilterModule().filters()["aws_subnets"]
 SPECS, DEFAULTS = {}, {}
 for role in ROLES:
     SPECS |= yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
@@ -27,12 +21,16 @@ HOST = {"name": "main", "type": "t3.large", "volume_gb": 50, "groups": ["airflow
 ECS = {"cluster": "tasks", "task_definition": "airflow-task", "roles": ["arn:aws:iam::123456789012:role/airflow-task"]}
 
 
+def problems(values):
+    return [text for _name, text in aws.check_role(values | {"__aws_specs": SPECS}, None)]
+
+
 def wide(source, **more):
     return {"aws_security_groups_ingress": [{"port": 22, "source": source, **more}]}
 
 
 def test_defaults_are_good():
-    assert problems(GOOD, SPECS) == []
+    assert problems(GOOD) == []
 
 
 def test_all_roles_are_judged():
@@ -55,7 +53,7 @@ def test_all_roles_are_judged():
     {"aws_iam_ecs": ECS},
 ])
 def test_what_is_meant_passes(settings):
-    assert problems(GOOD | settings, SPECS) == []
+    assert problems(GOOD | settings) == []
 
 
 @pytest.mark.parametrize(("settings", "words"), [
@@ -103,7 +101,7 @@ def test_what_is_meant_passes(settings):
     ({"aws_observability_queued_minutes": 240}, ["is 240", "1 to 180"]),
 ])
 def test_what_cannot_work_is_one_problem(settings, words):
-    found = problems(GOOD | settings, SPECS)
+    found = problems(GOOD | settings)
     assert len(found) == 1, found
     assert not [word for word in words if word not in found[0]], found
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from repository import ROOT, without_printed_blocks
+from repository import ROOT, source_files, without_printed_blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The road of a new user, and what is read at 3 a.m.
@@ -101,3 +101,12 @@ def test_lines_are_short(page):
 def test_turns_that_are_hard_to_read_do_not_come_back(page):
     text = re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8"))
     assert not [match[0] for match in re.finditer(rf".{{30}}\b(?:{'|'.join(TURNS)})\b.{{10}}", text)]
+
+
+@pytest.mark.parametrize("command", ["stop", "disable"])
+def test_commands_for_many_units_do_what_they_say(command):
+    """systemctl stops the units of a pattern in a random order, one after the other, and disables none of them."""
+    pattern = re.compile(rf"systemctl {command} [^;|&`\n]*\*")
+    found = {f"{path.relative_to(ROOT)}: {line}" for path in source_files() if path.relative_to(ROOT).parts[0] in ("docs", "playbooks", "plugins", "roles")
+             and path.suffix in (".j2", ".md", ".py", ".yml") for line in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert {line for line in found if f"systemctl {command} airflow.target " not in line or command == "disable"} == set()

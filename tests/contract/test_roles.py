@@ -174,16 +174,16 @@ def test_commands_say_why_and_when_they_change_something(path):
 
 
 SECRET = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|_headers\b|"
-                    r"secrets_(here|aws|on_host|input|kept|values|of_before)\b)")
+                    r"secrets_(here|aws|on_host|input|kept|values|of_before|url)\b)")
 # Modules that return secrets, whatever their arguments are.
 RETURN_SECRETS = ("airflow_secrets", "airflow_aws_secrets")
 # Tasks whose answer holds secrets, or whose arguments do in a way that the expression does not see.
 HOLD_SECRETS = {
     "restore_begin | Unseal the keys": "prints all keys of the backup",
-    "restore_begin | Refuse keys that can't read the backup": "compares Fernet keys, and a failed assert shows what it compared",
-    "ask | Ask every host of the environment for its secrets": "prints the secrets of each host",
+    "restore_begin | Check that the keys can read the backup": "compares Fernet keys, and a failed assert shows what it compared",
+    "ask | Query every host of the environment for its secrets": "prints the secrets of each host",
     "known | Take the secrets as they are": "sets a variable that holds all secrets",
-    "prove | Ask the database whether the Fernet key decrypts its values": "gets the keys on standard input",
+    "prove | Query whether the Fernet key decrypts the values of the database": "gets the keys on standard input",
     "preflight | Try the site's certificate and key": "passes the private key to a program",
 }
 # A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged one by one.

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from ansible.template import Templar, trust_as_template
 from repository import ROOT, load
 
 RUNBOOKS = sorted(ROOT.glob("playbooks/runbooks/*.yml"))
@@ -84,3 +85,18 @@ def test_the_table_of_faults_is_that_of_the_test():
     rows = re.findall(r"^\| ([^|]+) \| (?:CRITICAL|WARN) ", (PAGES / "diagnose.md").read_text(encoding="utf-8"), re.M)
     assert len(titles) >= 20
     assert rows == titles
+
+
+def test_no_playbook_takes_the_first_host_of_the_inventory():
+    """A dynamic inventory changes its order, and what a run has kept on that host is not there for the next one."""
+    assert [path.name for path in ROOT.glob("playbooks/**/*.yml") if re.search(r"hosts: airflow\[", path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_session_that_rolls_back_for_minutes_is_waited_for_and_reported():
+    (play,) = load(ROOT / "playbooks/runbooks/end_database_sessions.yml")
+    (part,) = [task for task in play["tasks"] if task["name"].startswith("Wait until")]
+    (wait,), (report,) = part["block"], part["rescue"]
+    assert wait["retries"] * wait["delay"] >= 300
+    templar = Templar(variables={"left": {"query_result": [{"pid": 7}, {"pid": 8}]}})
+    told = templar.template(trust_as_template(report["ansible.builtin.fail"]["msg"]))
+    assert "session 7, 8. They end by themselves. Run the same command again" in told

@@ -2,7 +2,6 @@
 
 import json
 import re
-import statistics
 import subprocess
 
 import pytest
@@ -104,8 +103,7 @@ def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, set
     samples = watcher.samples()
     assert not done.failed, done.output
     assert changes(samples) and violations(samples) == []
-    # The machine may be busy. The long part "upgrade" has it for itself, and asks for the longest.
-    assert statistics.median(gaps(samples)) <= 0.5
+    assert max(gaps(samples)) <= 0.5
     # One backup, of the schema before.
     new = {name for name in host.file(setting("airflow_backup_dir")).listdir() if name.endswith(".tar")} - backups
     assert len(new) == 1, new
@@ -131,7 +129,7 @@ def test_a_restore_waits_for_running_tasks_and_nobody_sees_a_database_that_chang
     assert f"run {run}, task wait_for [0], try 1" in done.text, "the restore says what it waits for"
     assert "airflow-scheduler.service" in samples[0]["units"]
     assert any(sample["writes"] for sample in samples) and changes(samples) and violations(samples) == []
-    assert statistics.median(gaps(samples)) <= 0.5
+    assert max(gaps(samples)) <= 0.5
     # The task had ended well before its database was replaced.
     kept = sql("SELECT max(nspname) FROM pg_namespace WHERE nspname LIKE 'replaced%'")
     ended = "SELECT state, try_number FROM {0}.task_instance WHERE run_id = '{1}' AND task_id = 'wait_for'"

@@ -1,4 +1,9 @@
-"""Watch the metadata database and Airflow's units: watch_database.py URL RULES. One line of JSON for each sample, until the program is ended.
+"""Watch the metadata database and Airflow's units: watch_database.py URL RULES.
+
+There is one line of JSON for each sample, until the program is told to end.
+
+The last line has "ended", and repeats the last sample at the time of the end. Without this line, the program has died
+or hung, and did not see the rest.
 
 The URL is that of role "watcher", which only looks. RULES is the server's pg_hba.conf. A sample has the time in seconds, the schema, the sessions of
 Airflow, the sessions of this project that have changed something in a transaction that is still open, and the units of Airflow that run.
@@ -7,6 +12,7 @@ Airflow, the sessions of this project that have changed something in a transacti
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -77,10 +83,11 @@ def units(directory):
 
 def main(url, rules):
     """Take five samples a second."""
-    directory = services()
+    directory, told = services(), []
     while not (connection := connect(url, rules)):
         time.sleep(0.1)
-    while True:
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    while not told:
         begin = time.monotonic()
         try:
             sample = look(connection)
@@ -88,8 +95,10 @@ def main(url, rules):
             # Nobody knows what happens now, so it is another schema than the one before.
             sample = {"schema": [], "sessions": [], "writes": []}
             connection = connect(url, rules) or connection
-        print(json.dumps({"at": begin, **sample, "units": units(directory)}), flush=True)
+        sample["units"] = units(directory)
+        print(json.dumps({"at": begin, **sample}), flush=True)
         time.sleep(max(0.0, 0.2 - (time.monotonic() - begin)))
+    print(json.dumps({"at": time.monotonic(), **sample, "ended": True}), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def watching(host):
 
     def samples():
         host.check_output("systemctl stop watch-database")
-        return [json.loads(line) for line in host.file(SAMPLES).content_string.splitlines()]
+        found = [json.loads(line) for line in host.file(SAMPLES).content_string.splitlines()]
+        assert found[-1].pop("ended", False), "the watcher did not watch to the end"
+        return found
 
     start()
     yield types.SimpleNamespace(start=start, samples=samples)
@@ -48,5 +50,9 @@ def changes(samples):
 
 
 def gaps(samples):
-    """Return the seconds between each two samples while Airflow was stopped."""
-    return [two["at"] - one["at"] for one, two in itertools.pairwise(samples) if not (one["units"] and two["units"])]
+    """Return the seconds between each two samples while Airflow was stopped.
+
+    A sample without an answer of the database has seen nothing.
+    """
+    seen = [sample for sample in samples if sample["schema"]]
+    return [two["at"] - one["at"] for one, two in itertools.pairwise(seen) if not (one["units"] and two["units"])]

@@ -1,5 +1,3 @@
-import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -11,30 +9,8 @@ import yaml
 from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RULES = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]
+SUPPORTED = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_supported"]
 GROUPS = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
-
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def action():
-    return load("preflight_action", ROOT / "plugins/action/preflight.py")
-
-
-@pytest.fixture(scope="session")
-def module():
-    return load("preflight_module", ROOT / "plugins/modules/preflight.py")
-
-
-@pytest.fixture
-def rules():
-    return json.loads(json.dumps(RULES))
 
 
 def ansible(command, *arguments):
@@ -65,7 +41,8 @@ class Site:
             "children": {"airflow_postgres": {"hosts": host}, "airflow": {"children": {group: {"hosts": host} for group in GROUPS}}}}})
         # Out of the way of whatever runs on this machine, and without a network.
         self.base = {"airflow_install_dir": str(directory / "opt"), "airflow_log_dir": str(directory / "log"), "airflow_api_port": free_port(),
-                     "airflow_database_port": free_port(), "airflow_wheel_dir": str(directory / "wheels")}
+                     "airflow_database_port": free_port(), "airflow_wheel_dir": str(directory / "wheels"),
+                     "airflow_config": {"scheduler": {"scheduler_health_check_server_port": free_port()}}}
 
     def write(self, name, data):
         (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,11 +50,10 @@ class Site:
 
     def run(self, *arguments, playbook="playbooks/preflight.yml", **variables):
         self.write("group_vars/all/main.yml", {**self.base, **variables})
-        # What this machine can't be: of a supported system, started by systemd, free from what listens on fixed ports.
+        # What this machine can't be: of a supported system, and started by systemd.
         init = pathlib.Path("/proc/1/comm").read_text(encoding="utf-8").strip()
-        rules = {**RULES, "systems": self.systems, "init": init, "ports": [rule for rule in RULES["ports"] if "variable" in rule]}
-        self.write("rules.yml", {"__preflight_rules": rules})
-        code, output = ansible("ansible-playbook", "-i", self.directory / "hosts.yml", "-e", "@{0}".format(self.directory / "rules.yml"),
+        self.write("supported.yml", {"__preflight_supported": {**SUPPORTED, "systems": self.systems, "init": init}})
+        code, output = ansible("ansible-playbook", "-i", self.directory / "hosts.yml", "-e", "@{0}".format(self.directory / "supported.yml"),
                                playbook, *arguments)
         return Run(code, output, self)
 

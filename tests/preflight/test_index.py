@@ -9,6 +9,9 @@ import ssl
 import threading
 
 import pytest
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Site
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow, host
+from ansible_collections.windsock.airflow.plugins.modules import validate as module
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,6 +20,7 @@ from ports import free_port
 
 pytestmark = pytest.mark.playbook
 
+SITE = Site(where=lambda name: "f")
 FILE = "group_vars/all/main.yml:"
 
 
@@ -73,51 +77,51 @@ def no_proxy(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def kind(module, url, page="uv", bundle=""):
+def kind(url, page="uv", bundle=""):
     return module.index_problem(url, page, bundle, 5).get("kind", "")
 
 
-def test_an_index_that_answers(module):
+def test_an_index_that_answers():
     with served() as (url, _pem):
-        assert kind(module, url) == kind(module, url + "/") == ""
+        assert kind(url) == kind(url + "/") == ""
         assert module.index_problem(url, "pip", "", 5) == {"kind": "status", "said": "404 Not Found"}
 
 
-def test_an_index_that_wants_a_login(module, monkeypatch, tmp_path):
+def test_an_index_that_wants_a_login(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with served(login="me:p@ss") as (url, _pem):
         assert module.index_problem(url, "uv", "", 5) == {"kind": "status", "said": "401 Unauthorized"}
-        assert kind(module, url.replace("://", "://me:p%40ss@")) == ""
-        assert kind(module, url.replace("://", "://me:other@")) == "status"
+        assert kind(url.replace("://", "://me:p%40ss@")) == ""
+        assert kind(url.replace("://", "://me:other@")) == "status"
         # The installer reads it, and this does not.
         (tmp_path / "netrc").write_text("")
-        assert kind(module, url) == ""
-        assert kind(module, url.replace("://", "://me:other@")) == "status"
+        assert kind(url) == ""
+        assert kind(url.replace("://", "://me:other@")) == "status"
 
 
-def test_an_index_behind_a_private_authority(module, tmp_path):
+def test_an_index_behind_a_private_authority(tmp_path):
     with served(tmp_path) as (url, pem):
-        assert kind(module, url, bundle=pem.read_text()) == ""
-        assert kind(module, url) == "trust"
+        assert kind(url, bundle=pem.read_text()) == ""
+        assert kind(url) == "trust"
         # The bundles of Fedora and Red Hat have names such as this one in their comments.
-        assert kind(module, url, bundle="# F\u0151tan\u00fas\u00edtv\u00e1ny\n" + pem.read_text() + "# \u00e9nd\n") == ""
-        assert kind(module, url, bundle="no certificate") == kind(module, url, bundle="k\u00e9in Zertifikat") == "bundle"
-        assert kind(module, url.replace("127.0.0.1", "localhost"), bundle=pem.read_text()) == "name"
+        assert kind(url, bundle="# F\u0151tan\u00fas\u00edtv\u00e1ny\n" + pem.read_text() + "# \u00e9nd\n") == ""
+        assert kind(url, bundle="no certificate") == kind(url, bundle="k\u00e9in Zertifikat") == "bundle"
+        assert kind(url.replace("127.0.0.1", "localhost"), bundle=pem.read_text()) == "name"
 
 
-def test_a_host_that_trusts_nobody_yet(module, tmp_path, monkeypatch):
+def test_a_host_that_trusts_nobody_yet(tmp_path, monkeypatch):
     nothing = ssl.DefaultVerifyPaths(None, None, "", "", "", "")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
     with served(tmp_path) as (url, _pem):
-        assert kind(module, url) == ""
+        assert kind(url) == ""
 
 
-def test_an_index_that_is_not_there(module):
-    assert kind(module, "http://127.0.0.1:{0}/simple".format(free_port())) == "reach"
-    assert kind(module, "http://no-such-index.invalid/simple") == "reach"
+def test_an_index_that_is_not_there():
+    assert kind("http://127.0.0.1:{0}/simple".format(free_port())) == "reach"
+    assert kind("http://no-such-index.invalid/simple") == "reach"
 
 
-def test_it_is_asked_only_where_a_virtualenv_is_built(module, tmp_path, monkeypatch):
+def test_it_is_asked_only_where_a_virtualenv_is_built(tmp_path, monkeypatch):
     probe = {"built": str(tmp_path / "venvs/3.3.2-py*/release.json"), "page": "uv", "bundle": "", "timeout": 5, "given": True}
     url = "http://127.0.0.1:{0}/simple".format(free_port())
     assert module.ask_index(url, probe)["kind"] == "reach"
@@ -138,9 +142,9 @@ def test_it_is_asked_only_where_a_virtualenv_is_built(module, tmp_path, monkeypa
     ({}, {"kind": "name", "said": "Hostname mismatch"}, "airflow_index_url (f): the certificate of the package index https://pypi.org/simple is for another"),
     ({"airflow_ca_bundle": "/x.pem"}, {"kind": "bundle", "said": "no start line"}, "airflow_ca_bundle (f): /x.pem holds no certificates"),
 ])
-def test_messages(action, values, said, told):
+def test_messages(values, said, told):
     values = {"airflow_index_url": "", "airflow_ca_bundle": "", "airflow_installer": "uv", "preflight_index_timeout": 10, **values}
-    variable, text = action.index_text(said, values.get, lambda name: "f")
+    variable, text = host.index_text(values, SITE, said)
     assert text.startswith(told) and text.startswith(variable) and "horse" not in text
 
 
@@ -149,11 +153,10 @@ def test_messages(action, values, said, told):
     ("https://me:horse@pypi.example.com:8443/simple/", True), ("file:///srv/simple", True), ("http://[::1]/simple", True),
     ("pypi.example.com/simple", False), ("me:horse@pypi.example.com/simple", False), ("htps://me:horse@pypi.example.com", False), ("https:///simple", False),
 ])
-def test_addresses(action, rules, url, good):
-    get = {"airflow_index_url": url, "airflow_version": "3.3.2"}
-    found = action.check_together(lambda name: get.get(name, ""), lambda name: "f", rules, lambda path: True)
+def test_addresses(url, good):
+    found = airflow.check_packages({"airflow_index_url": url}, SITE)
     texts = [text for name, text in found if name == "airflow_index_url"]
-    assert [text.startswith("airflow_index_url (f): is ") for text in texts] == ([] if good else [True])
+    assert len(texts) == (not good)
     assert "horse" not in " ".join(texts)
 
 

@@ -1,6 +1,7 @@
 """The functions that judge, on plain data."""
 
 import base64
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -10,13 +11,31 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.windsock.airflow.plugins.module_utils.validation import core, owners, types
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import (
+    airflow,
+    airflow_backup,
+    airflow_common,
+    airflow_config,
+    airflow_secrets,
+    airflow_services,
+    controller,
+    host,
+    inventory,
+    reverse_proxy,
+    settings,
+    sign_in,
+)
+from ansible_collections.windsock.airflow.plugins.modules import validate as module
+from ansible_collections.windsock.airflow.plugins.plugin_utils.variables import Setting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SUPPORTED = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_supported"]
 KNOWN = ["airflow_version", "airflow_executor", "postgresql_port"]
 
 
-def setting(action, name, level="inventory", entity="all", where="inv/group_vars/all/main.yml:1"):
-    return action.Setting(name, where, entity, level)
+def setting(name, level="inventory", entity="all", where="inv/group_vars/all/main.yml:1"):
+    return Setting(name, where, entity, level)
 
 
 @pytest.mark.parametrize("name, told", [
@@ -30,22 +49,23 @@ def setting(action, name, level="inventory", entity="all", where="inv/group_vars
     ("my_variable", None),
     ("__airflow_internal", None),
 ])
-def test_names(action, name, told):
-    found = [text for _name, text in action.check_names([setting(action, name)], KNOWN, ["airflow", "postgresql"], {}, [])]
+def test_names(name, told):
+    found = [text for _name, text in settings.check_names([setting(name)], KNOWN, ["airflow", "postgresql"], [])]
     assert [told in text for text in found] == ([True] if told else [])
 
 
-def test_renamed_variables_say_their_new_name(action):
+def test_renamed_variables_say_their_new_name(monkeypatch):
     renamed = {"airflow_port": {"new": "airflow_api_port", "since": "1.1.0"}, "airflow_gone": {"new": "", "since": "1.2.0"}}
-    found = dict(action.check_names([setting(action, "airflow_port"), setting(action, "airflow_gone")], KNOWN, ["airflow"], renamed, []))
+    monkeypatch.setattr(settings, "RENAMED", renamed)
+    found = dict(settings.check_names([setting("airflow_port"), setting("airflow_gone")], KNOWN, ["airflow"], []))
     assert "is called airflow_api_port in release 1.1.0" in found["airflow_port"]
     assert "is gone in release 1.2.0" in found["airflow_gone"]
 
 
 @pytest.mark.parametrize("level, entity, clash", [("inventory", "all", True), ("inline", "airflow", True), ("inventory", "airflow", False)])
-def test_duplicates(action, level, entity, clash):
-    settings = [setting(action, "postgresql_port", "playbook", "all", "group_vars/all/p.yml:1"), setting(action, "postgresql_port", level, entity)]
-    assert bool(list(action.check_duplicates(settings, KNOWN))) is clash
+def test_duplicates(level, entity, clash):
+    both = [setting("postgresql_port", "playbook", "all", "group_vars/all/p.yml:1"), setting("postgresql_port", level, entity)]
+    assert bool(list(settings.check_duplicates(both, KNOWN))) is clash
 
 
 @pytest.mark.parametrize("kind, value, good", [
@@ -54,23 +74,23 @@ def test_duplicates(action, level, entity, clash):
     ("str", "x", True), ("str", 16, True), ("str", 3.1, False), ("str", True, False), ("str", None, False), ("str", ["x"], False),
     ("list", [], True), ("list", "a,b", False), ("dict", {}, True), ("dict", [], False), ("path", "/x", True), ("raw", object(), True),
 ])
-def test_types(action, kind, value, good):
-    assert (action.type_problem("airflow_x", {"type": kind}, value) is None) is good
+def test_types(kind, value, good):
+    assert (types.type_problem("airflow_x", {"type": kind}, value) is None) is good
 
 
-def test_types_inside_of_lists_and_dictionaries(action):
+def test_types_inside_of_lists_and_dictionaries():
     spec = {"type": "list", "elements": "dict", "options": {"name": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}}
-    assert action.type_problem("x", spec, [{"name": "a", "password": "b"}]) is None
-    assert "x[0] lacks name" in action.type_problem("x", spec, [{}])
-    assert "Did you mean name?" in action.type_problem("x", spec, [{"nmae": "a"}])
-    problem = action.type_problem("x", spec, [{"name": "a", "password": ["hunter2"]}])
+    assert types.type_problem("x", spec, [{"name": "a", "password": "b"}]) is None
+    assert "x[0] lacks name" in types.type_problem("x", spec, [{}])
+    assert "Did you mean name?" in types.type_problem("x", spec, [{"nmae": "a"}])
+    problem = types.type_problem("x", spec, [{"name": "a", "password": ["hunter2"]}])
     assert "x[0].password" in problem and "hunter2" not in problem
-    assert "x[1]" in action.type_problem("x", {"type": "list", "elements": "str"}, ["a", {}])
+    assert "x[1]" in types.type_problem("x", {"type": "list", "elements": "str"}, ["a", {}])
 
 
-def test_a_number_in_quotes_is_told_how_to_write_it(action):
-    assert """-e '{"airflow_api_port": 8081}'""" in action.type_problem("airflow_api_port", {"type": "int"}, "8081")
-    assert """-e '{"airflow_x": true}'""" in action.type_problem("airflow_x", {"type": "bool"}, "yes")
+def test_a_number_in_quotes_is_told_how_to_write_it():
+    assert """-e '{"airflow_api_port": 8081}'""" in types.type_problem("airflow_api_port", {"type": "int"}, "8081")
+    assert """-e '{"airflow_x": true}'""" in types.type_problem("airflow_x", {"type": "bool"}, "yes")
 
 
 # The same in each process: with pytest-xdist, the names of tests may not differ between them.
@@ -81,25 +101,25 @@ KEY = base64.urlsafe_b64encode(hashlib.sha256(b"a key of the tests").digest()).d
     "changeme", "change_me", "CHANGE-ME-NOW", "admin", "Admin123", "password", "Password1", "airflow", "secret", "postgres", "<password>", "YOUR_KEY",
     "your-secret-here", "xxxx", "****", "123456", "todo", "secret_key", "temporary_key", "replace me", "please-change-me", "${DB_PASSWORD}", "mysecret",
 ])
-def test_placeholders(action, rules, value):
-    assert "placeholder" in action.secret_problem({}, value, rules["placeholders"])
+def test_placeholders(value):
+    assert "placeholder" in core.secret_problem({}, value)
 
 
 @pytest.mark.parametrize("value", ["correct horse battery", "airflow-8f2b1c", "adminus-rex-42b", "test-driven-Zebra9", "Xq9!", "passworthy-Lamp7", KEY])
-def test_real_secrets(action, rules, value):
-    assert action.secret_problem({}, value, rules["placeholders"]) is None
+def test_real_secrets(value):
+    assert core.secret_problem({}, value) is None
 
 
 @pytest.mark.parametrize("value, good", [
     (KEY, True), (KEY + "," + KEY, True), (KEY + ", " + KEY, False), (KEY[:-1], False), (KEY + "\n", False), ("é" * 44, False),
     (base64.urlsafe_b64encode(b"x" * 31).decode(), False), ("*" + KEY[1:], False), ("", True),
 ])
-def test_fernet_keys(action, rules, value, good):
-    assert (action.secret_problem({"kind": "fernet"}, value, rules["placeholders"]) is None) is good
+def test_fernet_keys(value, good):
+    assert (core.secret_problem({"kind": "fernet"}, value) is None) is good
 
 
-def test_a_short_secret(action, rules):
-    assert "16 characters" in action.secret_problem({"shortest": 16}, "Xq9!", rules["placeholders"])
+def test_a_short_secret():
+    assert "16 characters" in core.secret_problem({"shortest": 16}, "Xq9!")
 
 
 @pytest.mark.parametrize("url, expected", [
@@ -107,16 +127,36 @@ def test_a_short_secret(action, rules):
     ("postgresql+psycopg2://u@db/airflow", ("db", 5432, "")),
     ("mysql://u:p@db/airflow", None), ("sqlite:////tmp/x.db", None), ("postgresql://db", None), ("db.example.com", None), ("postgresql://u:p@db:port/x", None),
 ])
-def test_database_urls(action, url, expected):
-    assert action.parse_url(url) == expected
+def test_database_urls(url, expected):
+    assert airflow_common.parse_url(url) == expected
 
 
-def getter(**values):
-    values = {"airflow_version": "3.3.2", "airflow_lock": "", "airflow_constraints": "", "airflow_python": "", "airflow_executor": "LocalExecutor", **values}
-    return lambda name: values.get(name, "")
+class Given(dict):
+    """Values of variables; an empty text for all others, as their defaults have it."""
+
+    def __init__(self, **values):
+        super().__init__({"airflow_version": "3.3.2", "airflow_executor": "LocalExecutor", **values})
+
+    def __missing__(self, name):
+        return ""
+
+    def get(self, name, default=None):
+        return self[name]
 
 
 LOCKS = {"2.11.2": ["3.10", "3.11", "3.12"], "3.3.2": ["3.10", "3.11", "3.12", "3.13"]}
+SITE = core.Site(where=lambda name, _host=None: "f", supported=SUPPORTED, locks=LOCKS, components=lambda _values: ["api-server", "scheduler"],
+                 is_file=lambda path: not path.startswith("/no/"))
+
+
+def told_about(values, *checks):
+    return [core.placed(name, text, SITE) for check in checks for name, text in check(values, SITE)]
+
+
+def together(**values):
+    """Of owners whose rules look at variables of each other."""
+    checks = [check for owner in (airflow_common, airflow, airflow_secrets, airflow_config) for check in owner.CHECKS]
+    return told_about(Given(**values), lambda values, site: core.check_data(values, site, owners.DATA), *checks)
 
 
 @pytest.mark.parametrize("values, told", [
@@ -127,8 +167,8 @@ LOCKS = {"2.11.2": ["3.10", "3.11", "3.12"], "3.3.2": ["3.10", "3.11", "3.12", "
     ({"airflow_version": "3.1.8", "airflow_constraints": "official"}, "is of no release that these roles install: 2.10, 2.11, 3.2, 3.3. Take one of them."),
     ({"airflow_version": "3.4.0", "airflow_lock": "/x"}, "a newer one is tried by adding it, with its Pythons, to airflow_python in roles/preflight"),
 ])
-def test_versions(action, rules, values, told):
-    found = [text for _name, text in action.check_version(getter(**values), lambda name: "f", rules, LOCKS)]
+def test_versions(values, told):
+    found = told_about(Given(**values), airflow.check_version)
     assert [told in text for text in found] == ([True] if told else [])
 
 
@@ -136,21 +176,21 @@ def test_versions(action, rules, values, told):
     ("3.3.2", (3, 11), None), ("3.3.2", (3, 13), None), ("3.3.2", (3, 9), "too old"), ("3.3.2", (3, 15), "too new"), ("3.3.2", (3, 14), "has no lock"),
     ("2.11.2", (3, 13), "too new for Airflow 2.11.2"), ("2.11.2", (3, 12), None),
 ])
-def test_pythons(action, rules, version, python, told):
+def test_pythons(version, python, told):
     found = {"path": "/usr/bin/python3", "exists": True, "version": list(python)}
-    texts = [text for _name, text in action.check_python(getter(airflow_version=version), lambda name: "f", rules, LOCKS, found, "")]
+    texts = [text for _name, text in airflow.check_python(Given(airflow_version=version), SITE, found, "")]
     assert [told in text for text in texts] == ([True] if told else [])
 
 
-def test_a_python_that_will_be_installed(action, rules):
+def test_a_python_that_will_be_installed():
     found = {"path": "/usr/bin/python3.12", "exists": False}
-    assert not list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, "3.12"))
-    assert "there is no /usr/bin/python3.12" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
+    assert not list(airflow.check_python(Given(), SITE, found, "3.12"))
+    assert "there is no /usr/bin/python3.12" in list(airflow.check_python(Given(), SITE, found, ""))[0][1]
 
 
-def test_a_python_that_cant_make_virtualenvs(action, rules):
+def test_a_python_that_cant_make_virtualenvs():
     found = {"path": "/usr/bin/python3.12", "exists": True, "version": [3, 12], "error": "ModuleNotFoundError: No module named 'ensurepip'"}
-    assert "ensurepip" in list(action.check_python(getter(), lambda name: "f", rules, LOCKS, found, ""))[0][1]
+    assert "ensurepip" in list(airflow.check_python(Given(), SITE, found, ""))[0][1]
 
 
 @pytest.mark.parametrize("executor, told", [
@@ -162,8 +202,8 @@ def test_a_python_that_cant_make_virtualenvs(action, rules):
     ("airflow.providers.celery.executors.celery_kubernetes_executor.CeleryKubernetesExecutor", "and no role installs Celery workers yet"),
     ("LocalExecutor,a.b.C,celery", 'has "celery"'), ("LocalExecutor,", 'has ""'), ("", 'has ""'), ("SequentialExecutor", 'has "SequentialExecutor"'),
 ])
-def test_executors(action, rules, executor, told):
-    found = [text for _name, text in action.check_executor(getter(airflow_executor=executor), lambda name: "f", rules)]
+def test_executors(executor, told):
+    found = told_about(Given(airflow_executor=executor), airflow.check_executor)
     assert [told in text for text in found] == ([True] if told else [])
 
 
@@ -176,8 +216,8 @@ def test_executors(action, rules, executor, told):
     # Airflow 2 knows one more of them.
     ({"airflow_version": "2.11.2", "airflow_executor": "CeleryKubernetesExecutor"}, 'has "CeleryKubernetesExecutor", and no role installs'),
 ])
-def test_an_executor_without_workers_is_refused_wherever_it_is_set(action, rules, values, told):
-    found = [text for _name, text in action.check_executor(getter(**{"airflow_executor": "LocalExecutor", **values}), lambda name: "f", rules)]
+def test_an_executor_without_workers_is_refused_wherever_it_is_set(values, told):
+    found = told_about(Given(**values), airflow.check_executor)
     assert [told in text for text in found] == ([True] if told else [])
 
 
@@ -186,25 +226,24 @@ def test_an_executor_without_workers_is_refused_wherever_it_is_set(action, rules
     ("0D4B3F6E-6C39-4F0E-9F0A-5F1C1F0C8F11", "lower case"), ("../0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11", "valid is a UUID"),
     ("0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11\n", "valid is a UUID"),
 ])
-def test_the_id_of_the_site(action, value, told):
-    texts = [text for _name, text in action.check_site_id(getter(airflow_site_id=value), lambda name: "group_vars/all/main.yml:7")]
-    assert [told in text and "group_vars/all/main.yml:7" in text for text in texts] == ([True] if told else [])
+def test_the_id_of_the_site(value, told):
+    texts = together(airflow_site_id=value)
+    assert [told in text and "airflow_site_id (f)" in text for text in texts] == ([True] if told else [])
 
 
-def test_hosts_of_one_inventory_are_one_site(action):
+def test_hosts_of_one_inventory_are_one_site():
     def problems(**ids):
-        return [text for _name, text in action.check_one_site(
-            {host: getter(airflow_site_id=value) for host, value in ids.items()}, lambda name, host: f"host_vars/{host}.yml:1")]
+        return [text for _name, text in inventory.check_one_site(
+            {name: Given(airflow_site_id=value) for name, value in ids.items()}, lambda name, host: f"host_vars/{host}.yml:1")]
 
     assert problems(a="x", b="x") == problems(a="", b="") == []
     (text,) = problems(a="x", b="")
     assert 'a has "x" (host_vars/a.yml:1); b has "" (host_vars/b.yml:1)' in text
 
 
-def test_airflow_2_has_executors_of_its_own(action, rules):
+def test_airflow_2_has_executors_of_its_own():
     def problems(executor):
-        return [text for _name, text in action.check_together(
-            getter(airflow_version="2.11.2", airflow_executor=executor), lambda name: "f", rules, lambda path: True)]
+        return together(airflow_version="2.11.2", airflow_executor=executor)
 
     assert problems("SequentialExecutor") == []
     assert "Did you mean SequentialExecutor?" in problems("SequentalExecutor")[0]
@@ -217,9 +256,8 @@ def test_airflow_2_has_executors_of_its_own(action, rules):
     ({"scheduler": {"Install": {}}}, "has the section Install"), ({"scheduler": {"MemoryHigh": "8G"}}, "needs sections with directives"),
     ({"scheduler": None}, "scheduler: {Service: {MemoryHigh: 8G}}"),
 ])
-def test_overrides_of_units(action, rules, overrides, told):
-    get = getter(airflow_services_unit_overrides=overrides)
-    found = [text for _name, text in action.check_unit_overrides(get, lambda name: "f", ["api-server", "scheduler"], rules["unit_sections"])]
+def test_overrides_of_units(overrides, told):
+    found = told_about(Given(airflow_services_unit_overrides=overrides), airflow_services.check_unit_overrides)
     assert [told in text for text in found] == ([True] if told else [])
 
 
@@ -274,8 +312,8 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_alerts": {"sns_topic_arn": "arn:aws:sns:eu-central-1:123456789012:a", "limit": 0}}, "limit is 0"),
     ({"airflow_python": "python3.12"}, "absolute path"), ({"airflow_python": "/usr/bin/python3"}, "ends in the version"),
 ])
-def test_what_belongs_together(action, rules, values, told):
-    texts = [text for _name, text in action.check_together(getter(**values), lambda name: "f", rules, lambda path: False)]
+def test_what_belongs_together(values, told):
+    texts = together(**values)
     assert [told in text for text in texts] == ([True] if told else [])
     assert "horse" not in " ".join(texts)
 
@@ -294,8 +332,8 @@ def test_what_belongs_together(action, rules, values, told):
     ("3.3.2", {"core": {"simple_auth_manager_passwords_file": "/x"}, "logging": {"min_length_masked_secret": 5, "secret_mask_adapter": "a.b"},
                "workers": {"secrets_backend": "a.b"}, "sentry": None, "smtp": {"smtp_password": None}}, None),
 ])
-def test_secrets_that_a_diff_would_show(action, rules, version, config, told):
-    texts = [text for _name, text in action.check_together(getter(airflow_version=version, airflow_config=config), lambda name: "f", rules, lambda path: True)]
+def test_secrets_that_a_diff_would_show(version, config, told):
+    texts = together(airflow_version=version, airflow_config=config)
     assert [told in text for text in texts] == ([True] if told else []), texts
     assert "horse" not in " ".join(texts)
 
@@ -334,22 +372,23 @@ def all_sections():
     ("3.3.9", {"core": {"paralelism": 5}}, None),
     ("3.3.2", {"core": None, "scheduler": {"no_such": None}, "database": {"sql_alchemy_engine_args_cmd": "x", "sql_alchemy_engine_args_secret": "x"}}, None),
 ])
-def test_options_of_airflow(action, rules, version, values, told):
-    texts = [text for _name, text in action.check_config_options(getter(airflow_version=version, airflow_config=values), lambda name: "f", rules,
-                                                                OPTIONS.get(version, {}), all_sections)]
+def test_options_of_airflow(version, values, told):
+    site = dataclasses.replace(SITE, options=lambda _values: OPTIONS.get(version, {}), all_sections=all_sections)
+    found = list(airflow_config.check_config_options(Given(airflow_version=version, airflow_config=values), site))
+    texts = [text for _name, text in found]
     assert [told in text for text in texts] == ([True] if told else []), texts
-    assert all(text.startswith("airflow_config (f): ") for text in texts)
+    assert {name for name, _text in found} <= {"airflow_config"}
 
 
-def test_options_of_another_providers_version_are_left_to_airflow(action, rules):
-    get = getter(airflow_config={"celery": {"a_new_one": 5}, "core": {"a_new_one": 5}}, airflow_constraints="official")
-    (found,) = action.check_config_options(get, lambda name: "f", rules, OPTIONS["3.3.2"])
+def test_options_of_another_providers_version_are_left_to_airflow():
+    values = Given(airflow_config={"celery": {"a_new_one": 5}, "core": {"a_new_one": 5}}, airflow_constraints="official")
+    (found,) = airflow_config.check_config_options(values, dataclasses.replace(SITE, options=lambda _values: OPTIONS["3.3.2"]))
     assert "core.a_new_one" in found[1]
 
 
-def test_a_variable_that_is_an_option_of_airflow(action):
+def test_a_variable_that_is_an_option_of_airflow():
     options = ["core.default_timezone", "core.parallelism", "scheduler.parallelism"]
-    found = dict(action.check_names([setting(action, "airflow_timezone"), setting(action, "airflow_parallelism")], KNOWN, ["airflow"], {}, [], options))
+    found = dict(settings.check_names([setting("airflow_timezone"), setting("airflow_parallelism")], KNOWN, ["airflow"], [], lambda: options))
     assert "variable. Airflow's own option core.default_timezone goes into airflow_config: {core: {default_timezone: ...}}." in found["airflow_timezone"]
     assert "own option" not in found["airflow_parallelism"]
 
@@ -362,25 +401,25 @@ def test_a_variable_that_is_an_option_of_airflow(action):
     ({"airflow_config": {"core": {"fernet_key_cmd": "horse"}}}, "airflow_config (f): has core.fernet_key_cmd"),
     ({"airflow_config": {"core": {"fernet_key": None}, "database": {"sql_alchemy_connect_args": "a.b"}}}, None),
 ])
-def test_secrets_that_airflow_would_take_from_elsewhere(action, rules, values, told):
-    texts = [text for _name, text in action.check_together(getter(**values), lambda name: "f", rules, lambda path: True)]
+def test_secrets_that_airflow_would_take_from_elsewhere(values, told):
+    texts = together(**values)
     assert [told in text for text in texts] == ([True] if told else []), texts
     assert "horse" not in " ".join(texts)
 
 
 @pytest.mark.parametrize("name, value, good", [("airflow_api_port", 80, False), ("airflow_api_port", 8080, True), ("postgresql_memory_percent", 101, False)])
-def test_ranges(action, rules, name, value, good):
-    assert (action.range_problem(name, value, rules["ranges"]) is None) is good
+def test_ranges(name, value, good):
+    assert (types.range_problem(name, value, owners.DATA["RANGES"]) is None) is good
 
 
-def test_choices_of_a_list_are_those_of_its_items(action):
+def test_choices_of_a_list_are_those_of_its_items():
     spec = {"type": "list", "elements": "str", "choices": ["owner", "catchup"]}
-    assert not action.type_problem("airflow_dags_rules", spec, ["owner", "catchup"])
-    assert "airflow_dags_rules[1]" in action.type_problem("airflow_dags_rules", spec, ["owner", "tags"])
+    assert not types.type_problem("airflow_dags_rules", spec, ["owner", "catchup"])
+    assert "airflow_dags_rules[1]" in types.type_problem("airflow_dags_rules", spec, ["owner", "tags"])
 
 
-def test_choices(action):
-    problem = action.type_problem("airflow_installer", {"type": "str", "choices": ["uv", "pip"]}, "pipx")
+def test_choices():
+    problem = types.type_problem("airflow_installer", {"type": "str", "choices": ["uv", "pip"]}, "pipx")
     assert "valid are uv, pip" in problem and "Did you mean pip?" in problem
 
 
@@ -402,8 +441,8 @@ ONE = {"all": ["a"], "ungrouped": [], "airflow": ["a"], "airflow_webserver": ["a
     ({"airflow": ["a", "b"], "airflow_dag_processor": ["a", "b"]}, False, None),
     ({"airflow_proxy": ["a"]}, False, None), ({"airflow_proxy": ["a", "b"]}, False, "b in group airflow_proxy but not in airflow_webserver"),
 ])
-def test_groups(action, rules, change, external, told):
-    texts = [text for _name, text in action.check_groups({**ONE, **change}, "inv", rules, 3, external)]
+def test_groups(change, external, told):
+    texts = [text for _name, text in inventory.check_groups({**ONE, **change}, "inv", 3, external)]
     assert any(told in text for text in texts) if told else not texts
 
 
@@ -412,56 +451,44 @@ def test_groups(action, rules, change, external, told):
     ({"airflow_api_base_url": "http://airflow.example.com"}, "Valid is https://"), ({"airflow_api_base_url": "https://Airflow.example.com"}, "in lower case"),
     ({"airflow_api_base_url": "https://example.com/airflow"}, "without a path"), ({"airflow_api_host": "0.0.0.0"}, 'airflow_api_host (f): is "0.0.0.0", but'),
 ])
-def test_what_a_proxy_needs(action, values, told):
+def test_what_a_proxy_needs(values, told):
     values = {"airflow_api_base_url": "https://airflow.example.com", "airflow_api_host": "127.0.0.1", **values}
-    texts = [text for _name, text in action.check_proxy(getter(**values), lambda name: "f")]
+    texts = told_about(Given(**values), reverse_proxy.check_proxy)
     assert [told in text for text in texts] == ([True] if told else [])
 
 
-def test_airflow_2_needs_no_dag_processor(action, rules):
-    assert not list(action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False))
-    assert not list(action.check_groups(ONE, "inv", rules, 2, False))
+def test_airflow_2_needs_no_dag_processor():
+    assert not list(inventory.check_groups({**ONE, "airflow_dag_processor": []}, "inv", 2, False))
+    assert not list(inventory.check_groups(ONE, "inv", 2, False))
 
 
-def test_airflow_2_runs_nothing_on_a_host_that_only_parses(action, rules):
+def test_airflow_2_runs_nothing_on_a_host_that_only_parses():
     two = {**ONE, "airflow": ["a", "b"], "airflow_dag_processor": ["b"]}
-    (text,) = [text for _name, text in action.check_groups(two, "inv", rules, 2, False)]
+    (text,) = [text for _name, text in inventory.check_groups(two, "inv", 2, False)]
     assert "b in group airflow but in no group whose component Airflow 2 has" in text and "airflow_dag_processor" not in text
-    assert not list(action.check_groups(two, "inv", rules, 2, False, True))
+    assert not list(inventory.check_groups(two, "inv", 2, False, True))
 
 
 @pytest.mark.parametrize("option, told", [(True, True), ("True", True), (False, False), (None, False)])
-def test_airflow_2_parses_dags_somewhere(action, rules, option, told):
-    standalone = action.standalone_dag_processor(getter(airflow_config={"scheduler": {"standalone_dag_processor": option}}))
-    texts = [text for _name, text in action.check_groups({**ONE, "airflow_dag_processor": []}, "inv", rules, 2, False, standalone)]
+def test_airflow_2_parses_dags_somewhere(option, told):
+    standalone = airflow.standalone_dag_processor(Given(airflow_config={"scheduler": {"standalone_dag_processor": option}}))
+    texts = [text for _name, text in inventory.check_groups({**ONE, "airflow_dag_processor": []}, "inv", 2, False, standalone)]
     assert ["scheduler.standalone_dag_processor" in text for text in texts] == ([True] if told else [])
-    assert not list(action.check_groups(ONE, "inv", rules, 2, False, standalone))
+    assert not list(inventory.check_groups(ONE, "inv", 2, False, standalone))
 
 
-def test_hosts_that_need_each_other(action):
+def test_hosts_that_need_each_other():
     two = {**ONE, "airflow": ["a", "b"], "airflow_scheduler": ["a", "b"]}
-    getters = {"a": getter(postgresql_listen_addresses=["127.0.0.1"]), "b": getter()}
-    texts = [text for _name, text in action.check_peers(two, "inv", 3, "LocalExecutor,a.b.C", getters, lambda name, host: "f")]
+    hosts = {"a": Given(postgresql_listen_addresses=["127.0.0.1"]), "b": Given()}
+    texts = [text for _name, text in inventory.check_peers(two, "inv", 3, "LocalExecutor,a.b.C", hosts, SITE.where)]
     assert [word in text for word, text in zip(("postgresql_listen_addresses", "postgresql_allowed_networks", "b in airflow_scheduler"), texts)] == [True] * 3
-    getters["a"] = getter(postgresql_listen_addresses=["127.0.0.1", "10.0.0.1"], postgresql_allowed_networks=["10.0.0.0/24"])
-    assert not list(action.check_peers({**two, "airflow_webserver": ["a", "b"]}, "inv", 3, "LocalExecutor", getters, lambda name, host: "f"))
+    hosts["a"] = Given(postgresql_listen_addresses=["127.0.0.1", "10.0.0.1"], postgresql_allowed_networks=["10.0.0.0/24"])
+    assert not list(inventory.check_peers({**two, "airflow_webserver": ["a", "b"]}, "inv", 3, "LocalExecutor", hosts, SITE.where))
 
 
-@pytest.mark.parametrize("changes, told", [
-    ({}, None), ({"version": "2.18.3"}, "ansible-core 2.18.3"), ({"version": "2.19.4"}, None), ({"python": (3, 9)}, "Python 3.9"),
-    ({"mode": 0o40777}, "chmod o-w"), ({"mode": 0o41777}, None), ({"collections_needed": ["no.such"]}, "no.such"),
-])
-def test_controller(action, rules, changes, told):
-    arguments = {"version": "2.19.14", "python": (3, 11), "mode": 0o40755, "prefix": "/usr", **changes}
-    texts = [text for _name, text in action.check_controller(rules, "/repo", **arguments)]
-    assert [told in text for text in texts] == ([True] if told else [])
-
-
-def test_another_ansible_than_that_of_the_environment_is_named(action, rules):
-    """The operating system's own, for one."""
-    (name, text), = action.check_controller(rules, "/repo", version="2.14.18", python=(3, 11), mode=0o40755, prefix="/usr")
-    assert name == "ansible-core"
-    assert "ansible-core 2.14.18 of /usr; valid is 2.19 or newer" in text and "/repo/bin/setup, then: . /repo/.venv/bin/activate" in text
+def test_the_controller():
+    assert list(controller.check_python((3, 11))) == [] and "Python 3.9; valid is 3.11 or newer" in next(controller.check_python((3, 9)))
+    assert list(controller.check_repository("/repo", 0o41777)) == [] and "chmod o-w /repo" in next(controller.check_repository("/repo", 0o40777))
 
 
 HOST = {"preflight_min_memory_mb": 1800, "preflight_min_disk_mb": 3000, "preflight_min_disk_rerun_mb": 500, "preflight_max_clock_skew": 300,
@@ -495,23 +522,23 @@ def mounts(free, **values):
     ({"unknown_times": ["hourly"]}, {}, 'logrotate_schedule (f) is "hourly", a time that systemd on the host does not know'),
     ({"time": time.time() - 4000}, {}, "clock is"),
 ])
-def test_hosts(action, rules, found, facts, told):
-    texts = told_of(action, rules, found, facts)
+def test_hosts(found, facts, told):
+    texts = told_of(found, facts)
     assert [told in text for text in texts] == ([True] if told else [])
 
 
-def told_of(action, rules, found, facts):
+def told_of(found, facts):
     good = mounts(5000, init="systemd", virtualenv="", ports={}, python={"path": "/usr/bin/python3", "exists": True, "version": [3, 11]}, database="", index={},
                   unknown_times=[], time=time.time())
     system = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
-    problems = action.check_host({**good, **found}, {**system, **facts}, getter(**HOST), lambda name: "f", rules, LOCKS, API, "", time.time())
+    problems = host.check_host(Given(**HOST), SITE, {**good, **found}, {**system, **facts}, API, "", time.time())
     return [text for _name, text in problems]
 
 
-def test_a_port_is_not_ours_if_somebody_else_wrote_the_unit(action, rules):
+def test_a_port_is_not_ours_if_somebody_else_wrote_the_unit():
     """As tutorials name theirs, so that the name alone proves nothing."""
     foreign = [["unit", "unit /etc/systemd/system/airflow-webserver.service"]]
-    port, unit = told_of(action, rules, {"ports": listener(unit="airflow-webserver.service"), "foreign": foreign}, {})
+    port, unit = told_of({"ports": listener(unit="airflow-webserver.service"), "foreign": foreign}, {})
     assert port.startswith("Its port 8080 is in use by") and "airflow-webserver.service" in port and foreign[0][1] in unit
 
 
@@ -519,10 +546,10 @@ def test_a_port_is_not_ours_if_somebody_else_wrote_the_unit(action, rules):
     ({}, 8974), ({"scheduler": {"scheduler_health_check_server_port": 8975}}, 8975), ({"scheduler": None}, 8974),
     ({"scheduler": {"scheduler_health_check_server_port": None}}, 8974), ({"core": {"parallelism": 4}}, 8974),
 ])
-def test_a_port_that_an_option_moves(action, rules, config, port):
+def test_a_port_that_an_option_moves(config, port):
     """What is asked for is what the components are asked at, and the message names the same option."""
-    (rule,) = [rule for rule in rules["ports"] if "option" in rule]
-    assert action.port_of(rule, getter(airflow_config=config)) == port
+    (rule,) = [rule for rule in host.PORTS if "option" in rule]
+    assert host.port_of(rule, Given(airflow_config=config)) == port
     variables = {"airflow_config": config}
     for name in ("main", "airflow_3"):
         variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
@@ -531,16 +558,16 @@ def test_a_port_that_an_option_moves(action, rules, config, port):
     found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},
                    database="", index={}, unknown_times=[], time=time.time())
     facts = {"distribution": "Debian", "distribution_version": "12.9", "memtotal_mb": 4000}
-    (told,) = [text for _name, text in action.check_host(found, facts, getter(**HOST), lambda name: "f", rules, LOCKS, {port: rule}, "", time.time())]
+    (told,) = [text for _name, text in host.check_host(Given(**HOST), SITE, found, facts, {port: rule}, "", time.time())]
     assert f"Its port {port} is in use" in told and "airflow_config.scheduler.scheduler_health_check_server_port (f)" in told
 
 
-def test_every_problem_is_told_once(action):
-    assert action.message([("a", "A.")], "Nothing") == "Nothing: 1 problem.\n1. A."
-    assert action.message([("a", "A."), ("b", "B."), ("a", "A.")], "Nothing") == "Nothing: 2 problems.\n1. A.\n2. B."
+def test_every_problem_is_told_once():
+    assert core.message([("a", "A.")], "Nothing") == "Nothing: 1 problem.\n1. A."
+    assert core.message([("a", "A."), ("b", "B."), ("a", "A.")], "Nothing") == "Nothing: 2 problems.\n1. A.\n2. B."
 
 
-def test_the_module_finds_a_listener_by_name(module):
+def test_the_module_finds_a_listener_by_name():
     import socket
 
     with socket.socket() as listener:
@@ -552,7 +579,7 @@ def test_the_module_finds_a_listener_by_name(module):
     assert [entry["pid"] for entry in found[port]] == [os.getpid()]
 
 
-def test_the_module_measures_the_nearest_directory_that_exists(module, tmp_path):
+def test_the_module_measures_the_nearest_directory_that_exists(tmp_path):
     found = module.filesystem(str(tmp_path / "a" / "b"))
     assert found["directory"] == str(tmp_path) and found["free_mb"] > 0
 
@@ -562,9 +589,8 @@ LDAP = {"type": "ldap", "server": "ldaps://ldap.example.com", "bind_user": "cn=x
 NO_GROUPS = {key: OAUTH[key] for key in ("type", "client_id", "client_secret", "allowed_domains")}
 
 
-def auth_problems(action, rules, auth, url="https://airflow.example.com"):
-    values = {"airflow_auth": auth, "airflow_api_base_url": url}
-    return [text for _name, text in action.check_auth(values.__getitem__, lambda name: "here:1", rules)]
+def auth_problems(auth, url="https://airflow.example.com"):
+    return told_about({"airflow_auth": auth, "airflow_api_base_url": url}, sign_in.check_auth)
 
 
 @pytest.mark.parametrize("auth", [
@@ -573,8 +599,8 @@ def auth_problems(action, rules, auth, url="https://airflow.example.com"):
     {**OAUTH, "provider": "cognito", "issuer": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", "name": "our-pool"},
     {**OAUTH, "allowed_domains": ["gmail.com"], "allowed_groups": ["data"]}, {**LDAP, "server": "ldap://l:389", "start_tls": True, "search_filter": "(a=(b))"},
 ])
-def test_a_good_sign_in(action, rules, auth):
-    assert auth_problems(action, rules, auth) == []
+def test_a_good_sign_in(auth):
+    assert auth_problems(auth) == []
 
 
 @pytest.mark.parametrize("auth, told", [
@@ -594,16 +620,16 @@ def test_a_good_sign_in(action, rules, auth):
     ({**LDAP, "server": "ldap://ldap.example.com"}, "in clear"), ({**LDAP, "server": "ldap.example.com"}, "valid is ldaps://host"),
     ({**LDAP, "start_tls": True}, "encrypted already"), ({**LDAP, "search_filter": "uid=x"}, "in brackets"), ({**LDAP, "search": ""}, "type ldap lacks search"),
 ])
-def test_a_sign_in_that_would_let_in_the_wrong_ones_or_nobody(action, rules, auth, told):
-    problems = auth_problems(action, rules, auth)
-    assert len(problems) == 1 and told in problems[0] and problems[0].startswith("airflow_auth (here:1): "), problems
+def test_a_sign_in_that_would_let_in_the_wrong_ones_or_nobody(auth, told):
+    problems = auth_problems(auth)
+    assert len(problems) == 1 and told in problems[0] and problems[0].startswith("airflow_auth (f): "), problems
 
 
 @pytest.mark.parametrize("url", ["", "http://airflow.example.com"])
-def test_a_provider_sends_people_back_by_https(action, rules, url):
-    (problem,) = auth_problems(action, rules, OAUTH, url)
-    assert "airflow_api_base_url (here:1) has to be https://" in problem and "airflow_proxy" in problem
-    assert auth_problems(action, rules, LDAP, url) == []
+def test_a_provider_sends_people_back_by_https(url):
+    (problem,) = auth_problems(OAUTH, url)
+    assert "airflow_api_base_url (f) has to be https://" in problem and "airflow_proxy" in problem
+    assert auth_problems(LDAP, url) == []
 
 
 PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -615,14 +641,15 @@ PUBLIC_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC 
     ({}, False, False, "the controller lacks gpg"),
     ({"airflow_secrets_copy_dir": ""}, False, True, "there is nobody that keys in a backup could be sealed for"),
     ({"airflow_backup_recipients": [PUBLIC_KEY], "airflow_secrets_copy_dir": ""}, False, False, None),
-    ({"airflow_backup_recipients": [PUBLIC_KEY, "age1qqq"]}, False, True, "airflow_backup_recipients[1] (inventory) is no armored OpenPGP public key"),
+    ({"airflow_backup_recipients": [PUBLIC_KEY, "age1qqq"]}, False, True, "airflow_backup_recipients[1] (f) is no armored OpenPGP public key"),
     ({"airflow_backup_recipients": [PUBLIC_KEY.replace("PUBLIC", "PRIVATE")]}, False, True, "airflow_backup_recipients[0]"),
-    ({"airflow_backup_dir": "/backups"}, False, True, "airflow_backup_dir (inventory) is /backups"),
+    ({"airflow_backup_dir": "/backups"}, False, True, "airflow_backup_dir (f) is /backups"),
     ({"airflow_backup_dir": "/var/my backups"}, False, True, "without spaces"),
 ])
-def test_backups_need_somebody_to_be_sealed_for(action, values, made, gpg, told):
+def test_backups_need_somebody_to_be_sealed_for(values, made, gpg, told):
     given = {"airflow_backup_dir": "/var/backups/airflow", "airflow_backup_recipients": [], "airflow_secrets_copy_dir": "~/x", **values}
-    found = [text for _name, text in action.check_backup(given.get, lambda _name: "inventory", lambda _directory: made, gpg)]
+    site = dataclasses.replace(SITE, has_backup_key=lambda _directory: made, has_gpg=gpg)
+    found = [core.placed(name, text, SITE) for name, text in airflow_backup.check_backup(given, site)]
     assert [told in text for text in found] == ([True] if told else [])
     assert "PRIVATE" not in "".join(found)
 
@@ -630,13 +657,13 @@ def test_backups_need_somebody_to_be_sealed_for(action, values, made, gpg, told)
 @pytest.mark.parametrize(("values", "told"), [
     ({}, ""),
     ({"airflow_backup_dir": "/var/lib/airflow-backups"}, ""),
-    ({"airflow_backup_dir": "/var/lib/airflow/backups"}, "is /var/lib/airflow/backups, and airflow_home (inventory) is /var/lib/airflow. One would be"),
-    ({"airflow_log_dir": "/data/logs/", "airflow_backup_dir": "/data/logs"}, "and airflow_log_dir (inventory) is /data/logs/"),
-    ({"airflow_install_dir": "/data/airflow/opt", "airflow_backup_dir": "/data/airflow"}, "and airflow_install_dir (inventory) is /data/airflow/opt"),
+    ({"airflow_backup_dir": "/var/lib/airflow/backups"}, "is /var/lib/airflow/backups, and airflow_home (f) is /var/lib/airflow. One would be"),
+    ({"airflow_log_dir": "/data/logs/", "airflow_backup_dir": "/data/logs"}, "and airflow_log_dir (f) is /data/logs/"),
+    ({"airflow_install_dir": "/data/airflow/opt", "airflow_backup_dir": "/data/airflow"}, "and airflow_install_dir (f) is /data/airflow/opt"),
     ({"airflow_backup_dir": "/var/lib/postgresql/backups"}, "and a directory of PostgreSQL is /var/lib/postgresql"),
 ])
-def test_backups_lie_apart_from_what_a_removal_deletes(action, rules, values, told):
+def test_backups_lie_apart_from_what_a_removal_deletes(values, told):
     given = {"airflow_backup_dir": "/var/backups/airflow", "airflow_install_dir": "/opt/airflow", "airflow_config_dir": "/etc/airflow",
              "airflow_home": "/var/lib/airflow", "airflow_log_dir": "/var/log/airflow", "airflow_cache_dir": "/var/cache/airflow", **values}
-    found = [text for _name, text in action.check_backup_dir(given.get, lambda _name: "inventory", rules)]
+    found = told_about(given, airflow_backup.check_backup_dir)
     assert (told in " ".join(found)) if told else found == []

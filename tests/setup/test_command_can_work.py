@@ -1,6 +1,5 @@
 """A command that cannot work ends in one sentence, whichever playbook it names, and before Ansible parses a role."""
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -11,11 +10,10 @@ import subprocess
 import pytest
 import yaml
 from ansible.cli.playbook import PlaybookCLI
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import controller
+from ansible_collections.windsock.airflow.plugins.vars import command_can_work as plugin
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("command_can_work", ROOT / "plugins/vars/command_can_work.py")
-plugin = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(plugin)
 SITE = ["-i", ROOT / "inventories/single_node/hosts.yml"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 NO_SITE = "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml"
@@ -45,8 +43,8 @@ def test_a_command_that_can_work_does():
 @pytest.fixture
 def clone(tmp_path):
     """A checkout without a sandbox, with one playbook of which no role exists."""
-    for name in ("plugins/vars", "requirements", "inventories/sandbox"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("host_vars", "__pycache__"))
+    for name in ("plugins", "collections", "requirements", "inventories/sandbox"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("host_vars", "__pycache__"))
     (tmp_path / "vars_plugins").symlink_to("plugins/vars")
     shutil.copy(ROOT / "requirements.yml", tmp_path)
     (tmp_path / "roles").mkdir()
@@ -85,7 +83,7 @@ def test_the_options_that_name_an_inventory_are_those_of_ansible():
 @pytest.mark.parametrize("limit", ["OLDEST = (99, 0)", "TOO_NEW = (2, 1)"])
 def test_an_ansible_that_is_too_old_or_too_new_is_named(clone, limit):
     """The operating system's own, for one."""
-    path = clone / "vars_plugins/command_can_work.py"
+    path = clone / "plugins/module_utils/validation/rules/controller.py"
     path.write_text(re.sub(f"^{limit.split()[0]} = .*", limit, path.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml")
     assert code != 0 and "no_such_role" not in output
@@ -97,12 +95,12 @@ def test_an_installed_collection_names_its_page(clone):
     """The archive has no bin/."""
     (clone / "bin/setup").unlink()
     (clone / "bin").rmdir()
-    assert plugin.environment_of(str(clone)) == f"Make an environment as {clone}/docs/collection.md says"
+    assert controller.environment_of(str(clone)) == f"Make an environment as {clone}/docs/collection.md says"
 
 
 @pytest.mark.parametrize(("version", "valid"), [("2.14.18", False), ("2.19.0rc1", True), ("2.20.1", True), ("2.21.0", False), ("3.0", False)])
 def test_valid_are_the_ansibles_that_preflight_takes(version, valid):
-    assert bool(list(plugin.check_ansible("/repo", version))) != valid
+    assert bool(list(controller.check_ansible("/repo", version))) != valid
 
 
 def test_an_ansible_without_the_collections_is_told(clone):
@@ -117,7 +115,7 @@ def test_an_ansible_without_the_collections_is_told(clone):
 
 def test_the_collections_are_those_of_requirements():
     required = yaml.safe_load((ROOT / "requirements.yml").read_text(encoding="utf-8"))["collections"]
-    assert plugin.required_collections(str(ROOT)) == [item["name"] for item in required]
+    assert controller.required_collections(str(ROOT)) == [item["name"] for item in required]
 
 
 @pytest.mark.parametrize(("stamp", "told"), [("new", True), ("right", False), (None, True)])
@@ -131,10 +129,10 @@ def test_an_environment_from_before_a_pull_is_refused(tmp_path, stamp, told):
                            capture_output=True, text=True, check=True).stdout
     if stamp:
         (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
-    texts = list(plugin.check_environment(str(tmp_path), str(tmp_path / ".venv")))
+    texts = list(controller.check_environment(str(tmp_path), str(tmp_path / ".venv")))
     assert bool(texts) == told
     assert not texts or f"Run: {tmp_path}/bin/setup" in texts[0]
 
 
 def test_an_environment_of_another_maker_has_no_stamp(tmp_path):
-    assert not list(plugin.check_environment(str(ROOT), str(tmp_path)))
+    assert not list(controller.check_environment(str(ROOT), str(tmp_path)))

@@ -5,12 +5,12 @@ import urllib.parse
 
 import psycopg2.extensions
 import pytest
-import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_common
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
-VALID = yaml.safe_load((ROLES / "preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_rules"]["database_url_options"]
+VALID = airflow_common.DATABASE_URL_OPTIONS
 
 
 def addresses(**given):

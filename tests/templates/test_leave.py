@@ -53,7 +53,8 @@ class Host:
 
     def script(self, file, find):
         tasks = DataLoader().load_from_file(str(ROLES / f"airflow_services/tasks/{file}.yml"), trusted_as_template=True)
-        (text,) = [found for task in tasks if (found := find(task))]
+        ((text, variables),) = [(found, task.get("vars", {})) for task in tasks if (found := find(task))]
+        self.templar.available_variables |= variables
         return self.templar.template(trust_as_template(text)).replace("/etc/systemd/system", str(self.units))
 
     def run(self, script):
@@ -140,6 +141,16 @@ def test_they_are_stopped_disabled_and_removed_and_a_second_name_that_was_left_g
     assert set(calls[0].split()[1:]) == {"airflow-scheduler.service", "airflow-backup.timer"}
     assert os.listdir(host.units) == []
     assert host.leaving() == []
+
+
+@pytest.mark.parametrize(("major", "server"), [(3, "airflow-api-server.service"), (2, "airflow-api-server.service"), (2, "airflow-webserver.service")])
+def test_the_scheduler_is_told_to_stop_first(host, major, server):
+    """Its tasks report to the API server while they end. systemctl tells systemd one name after the other."""
+    host = host("empty", major)
+    host.has("airflow-watchdog.service", server, *COMPONENTS[1:])
+    calls = host.leave()
+    assert calls[0].startswith("stop airflow-triggerer.service airflow-scheduler.service ")
+    assert sorted(calls[0].split()[1:]) == sorted(["airflow-watchdog.service", server, *COMPONENTS[1:]])
 
 
 @pytest.fixture

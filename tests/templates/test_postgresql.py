@@ -9,6 +9,8 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import postgresql
+from ansible_collections.windsock.airflow.plugins.plugin_utils.variables import Values
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/postgresql"
@@ -52,8 +54,12 @@ def rules(**given):
     return [line.split() for line in render("pg_hba.conf.j2", **given).splitlines() if line and not line.startswith("#")]
 
 
+def judged(check, **given):
+    return [text for _name, text in check(Values(Templar(loader=DataLoader()), variables(**given)), None)]
+
+
 def errors(**given):
-    return value("__postgresql_errors", **given)
+    return judged(postgresql.check_role, **given)
 
 
 @pytest.mark.parametrize(("ram", "percent", "buffers", "cache", "work", "maintenance"), [
@@ -163,7 +169,7 @@ SHOP = answer(others=["database crm", "database shop"])
 
 
 def refusals(**given):
-    return value("__postgresql_neighbours_errors", **given)
+    return judged(postgresql.check_neighbours, **given)
 
 
 def test_a_server_that_serves_another_application_is_refused_with_the_way_to_share_it():
@@ -344,6 +350,9 @@ def test_what_is_missing_and_what_else_is_there():
     ({"postgresql_allowed_networks": ["10.0.0.0/8"]}, "add the host's private address"),
     ({"system": ("Amazon", "2023"), "postgresql_allowed_networks": ["10.0.0.0/8"], "postgresql_listen_addresses": ["10.0.0.1"]}, "needs TLS"),
     ({"postgresql_tls_key": "/x"}, "belong together"),
+    ({"postgresql_pgdg_url": "https://me:hush@mirror.example/pgdg"}, "postgresql_pgdg_url has a login"),
+    ({"postgresql_pgdg_key_url": "https://hush@mirror.example/key", "postgresql_pgdg_key_checksum": "sha256:0"},
+     "postgresql_pgdg_key_url has a login"),
     ({"postgresql_settings": {"max_connections": 5}}, "max_connections: that has a variable"),
     ({"postgresql_settings": {"a = 1\nb": 5}}, "names of settings"),
     ({"postgresql_users": [AIRFLOW, {"name": "Ann\"", "password": "x"}]}, "has the name Ann\""),

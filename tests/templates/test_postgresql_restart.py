@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 from collection_of_test import collection
 
 pytestmark = pytest.mark.playbook
@@ -52,6 +53,10 @@ def project(tmp_path):
         for name in names:
             (tasks / f"{name}.yml").write_text("[]" if role == "airflow_common" or name == "main" else SAYS.format(name), encoding="utf-8")
     (tmp_path / "roles/postgresql/tasks/service.yml").write_text(ASKS, encoding="utf-8")
+    variables = yaml.safe_load((ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8"))
+    (tmp_path / "roles/airflow_common/vars").mkdir()
+    (tmp_path / "roles/airflow_common/vars/main.yml").write_text(
+        yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
     for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
@@ -92,6 +97,14 @@ def test_an_airflow_that_does_not_stop_keeps_its_database(project):
     assert done.returncode != 0 and "a person is connected" in done.stdout
     assert "db restart" not in found
     assert {"a stop_undo", "b stop_undo"} <= set(found)
+
+
+def test_a_host_that_limit_hides_keeps_its_database(project):
+    """Also if no host of Airflow is in the run."""
+    found, done = run(project, '["max_connections"]', "--limit", "db")
+    assert done.returncode != 0, done.stdout
+    assert "leaves out a, b, whose running tasks would fail" in " ".join(done.stdout.split()), done.stdout
+    assert "db restart" not in found
 
 
 @pytest.mark.parametrize("tags", ["configure", "service"])

@@ -1,6 +1,7 @@
 """Files of role reverse_proxy, rendered by Ansible's own engine without a host, and read by those who will read them."""
 
 import datetime
+import hashlib
 import json
 import os
 import pathlib
@@ -160,3 +161,27 @@ def test_a_self_signed_certificate_for_an_address(pem):
     subprocess.run(["sh", "-s"], input=render("self_signed.sh.j2", **given), text=True, check=True)
     given.pop("__reverse_proxy_pem")
     assert well(pem, **given) and not well(pem)
+
+
+@pytest.mark.parametrize(("place", "text", "foreign"), [
+    ("link", "welcome", False), ("link", "a site", True), ("file", "welcome", True), ("other link", "welcome", True), ("", "welcome", False),
+    ("dangling link", "", False),
+])
+def test_only_the_welcome_page_of_the_package_is_removed(tmp_path, place, text, foreign):
+    """Whoever edits the page of the package, or puts a site there, loses it otherwise."""
+    enabled, available = tmp_path / "sites-enabled/default", tmp_path / "sites-available/default"
+    for path in (enabled, available, tmp_path / "bin/dpkg-query"):
+        path.parent.mkdir()
+    if text:
+        available.write_text(text, encoding="utf-8")
+    (tmp_path / "sites-available/shop").write_text("welcome", encoding="utf-8")
+    if place == "file":
+        enabled.write_text(text, encoding="utf-8")
+    elif place:
+        enabled.symlink_to("../sites-available/" + ("shop" if place == "other link" else "default"))
+    query = tmp_path / "bin/dpkg-query"
+    query.write_text(f"#!/bin/sh\necho ' {available} {hashlib.md5(b'welcome').hexdigest()}'\n", encoding="utf-8")
+    query.chmod(0o755)
+    script = render("probe.sh.j2", __reverse_proxy_default_site=str(enabled))
+    said = subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}, capture_output=True, text=True, check=False).stdout
+    assert ("default foreign" in said.splitlines()) is foreign

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_secrets
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULTS = ["airflow_common/defaults/main.yml", "airflow_common/vars/main.yml", "airflow_secrets/vars/main.yml"]
@@ -54,10 +55,10 @@ def test_the_oldest_keys_are_what_is_dropped():
     [
         ({}, []),
         ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY_CMD": "x", "TZ": "UTC"}}, ["airflow_environment.AIRFLOW__CORE__FERNET_KEY_CMD"]),
-        ({"airflow_config": {"api_auth": {"jwt_secret": "x"}, "core": {"parallelism": 4}, "sentry": None}}, ["airflow_config: jwt_secret"]),
+        ({"airflow_config": {"api_auth": {"jwt_secret": "x"}, "core": {"parallelism": 4}, "sentry": None}}, ["airflow_config.api_auth.jwt_secret"]),
         ({"airflow_config": {"database": {"sql_alchemy_connect_args": "x"}}, "airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "x"}}, []),
-        ({"airflow_config": {"database": {"sql_alchemy_conn_secret": "x"}}}, ["airflow_config: sql_alchemy_conn_secret"]),
+        ({"airflow_config": {"database": {"sql_alchemy_conn_secret": "x"}}}, ["airflow_config.database.sql_alchemy_conn_secret"]),
     ],
 )
 def test_what_airflow_would_take_from_elsewhere(given, found):
-    assert value("__airflow_secrets_elsewhere", **given) == found
+    assert [text for _name, text in airflow_secrets.check_rotation(given, None)] == found

@@ -204,6 +204,19 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(run):
     assert "hunter2" not in result["msg"]
 
 
+@pytest.mark.parametrize(("files", "shown"), [
+    (PROJECT, "revision"), ({**PROJECT, "dags/key.py": KEY}, "msg"), ({}, "msg"),
+])
+def test_a_token_in_the_address_is_in_no_release_and_no_message(run, tmp_path, monkeypatch, files, shown):
+    """Every DAG reads the file REVISION, and backups keep it."""
+    collect, project = airflow_dag_archive.collect, write(tmp_path / "src", files)
+    project.mkdir(exist_ok=True)
+    monkeypatch.setattr(airflow_dag_archive, "collect", lambda _source, *others: collect(str(project), *others))
+    result = run("https://hunter2@example.com/x.git")
+    assert "https://***@example.com/x.git" in str(result[shown])
+    assert "hunter2" not in str({name: value for name, value in result.items() if name != "invocation"})
+
+
 @pytest.fixture
 def bucket(monkeypatch):
     """An emulated bucket."""

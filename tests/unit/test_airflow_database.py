@@ -1,6 +1,8 @@
 """airflow_database.py and airflow_metadata.py: what they ask PostgreSQL for besides data, locks and limits."""
 
+import datetime
 import sys
+import time
 import types
 
 import pytest
@@ -122,3 +124,35 @@ def test_all_changes_are_one_transaction(monkeypatch, tmp_path, fails):
         airflow_database.write(changes, None, None)
     end = ["fail transaction", "fail session"] if fails else ["b", "end transaction", "end session"]
     assert done == ["begin session", "begin transaction", "a", *end]
+
+
+CLOCKS = """
+    DROP SCHEMA IF EXISTS clocks CASCADE; CREATE SCHEMA clocks; SET search_path = clocks;
+    CREATE TABLE job (id int, job_type text, state text, latest_heartbeat timestamptz);
+    CREATE TABLE dag (dag_id text, is_paused bool);
+    CREATE TABLE slot_pool (pool text, slots int);
+    CREATE TABLE task_instance (dag_id text, run_id text, task_id text, map_index int, try_number int, state text, hostname text, pool text,
+        pool_slots int, job_id int, queued_by_job_id int, queued_dttm timestamptz, start_date timestamptz, updated_at timestamptz);
+    INSERT INTO job VALUES (1, 'SchedulerJob', 'running', %(now)s), (2, 'LocalTaskJob', 'running', %(now)s);
+    INSERT INTO task_instance VALUES ('d', 'r', 't', -1, 1, 'running', 'h', 'default_pool', 1, 2, 1, %(now)s, %(now)s, %(now)s);
+"""
+
+
+def test_the_clock_of_the_hosts_tells_the_age_of_a_heartbeat(postgresql, monkeypatch, tmp_path):
+    """By a clock of the database that is 20 minutes ahead, no scheduler works and every task of Airflow 2 is silent."""
+    import psycopg2
+
+    now = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=20)
+    with psycopg2.connect(postgresql.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute(CLOCKS, {"now": now})
+    connection.close()
+    url = f"{postgresql}&options=-csearch_path%3Dclocks"
+    monkeypatch.setattr(airflow_database, "datetime", types.SimpleNamespace(now=lambda _zone: now, fromisoformat=datetime.datetime.fromisoformat))
+    reader = airflow_database.Reader(url, Fernet.generate_key().decode())
+    (task,) = reader.waiting()
+    assert [abs(age) < 10 for age in (task["silent"], task["queued_by_silent"], task["age"], reader.scheduler_silent())] == [True] * 4
+    reader.connection.close()
+    (tmp_path / "url").write_text(url, encoding="utf-8")
+    monkeypatch.setattr(time, "time", now.timestamp)
+    found = airflow_metadata.ask({"url_file": str(tmp_path / "url"), "key_file": "/nowhere"})
+    assert [(row["task_id"], abs(row["silent"]) < 10, abs(row["seconds"]) < 10) for row in found["running"]] == [("t", True, True)], found["running"]

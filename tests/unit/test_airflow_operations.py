@@ -1,5 +1,6 @@
 """Modules of the daily runbooks: what they decide."""
 
+import fcntl
 import importlib.util
 import json
 import pathlib
@@ -68,6 +69,27 @@ def test_pausing_remembers_and_adds(run):
 def test_the_record_is_for_its_maker_and_on_the_disk_before_it_has_its_name(run, files_seen):
     run(Airflow(dag("a")), state="paused", dags=["a"])
     assert files_seen.created["sub"] == 0o700 and files_seen.named["paused.json"] == (0o600, True)
+
+
+@pytest.mark.parametrize("state", ["paused", "resumed"])
+def test_two_people_at_once_do_not_lose_each_others_names(run, tmp_path, state):
+    """Between the reading and the writing of the record nobody else may do either."""
+    held = []
+
+    class Busy(Airflow):
+        def ask(self, params, request):
+            with open(f"{params['record']}.lock", encoding="utf-8") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+            return super().ask(params, request)
+
+    run(Busy(dag("a")), state="paused")
+    run(Busy(dag("a", paused=True)), state=state)
+    assert len(held) == (3 if state == "paused" else 4)
+    with open(tmp_path / "sub/paused.json.lock", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_resuming_takes_only_what_was_remembered(run):

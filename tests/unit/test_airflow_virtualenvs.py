@@ -193,7 +193,7 @@ def test_as_a_program_it_names_the_processes(host):
     with host.uses("library", "third") as pid:
         done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and f"while these processes use it: {pid}." in done.stderr
-    assert "systemctl stop 'airflow*'" in done.stderr
+    assert "systemctl stop airflow.target 'airflow*'" in done.stderr
 
 
 def test_what_a_virtualenv_was_built_from_goes_with_it(host):

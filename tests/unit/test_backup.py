@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gzip
 import hashlib
 import importlib.util
 import io
@@ -483,6 +484,20 @@ def test_a_backup_that_the_bucket_refuses_stays_on_the_host_and_does_not_count(h
     assert backup.inspect(path) and not (host.path / "state/last_success.json").exists()
 
 
+@pytest.mark.parametrize(("linked", "configured", "noted"), [
+    # The inventory's version was raised, and only backups were set up again.
+    ("3.1.10", "3.3.2", "3.1.10"),
+    # The backup before a migration: the virtualenv is that of the schema to come.
+    ("3.10.0", "3.9.1", "3.9.1"),
+    ("", "3.3.2", "3.3.2"),
+])
+def test_a_backup_notes_the_airflow_that_made_the_schema(host, linked, configured, noted):
+    """A restore refuses a backup of a newer Airflow."""
+    if linked:
+        pathlib.Path(host.config["venv"], "release.json").write_text(json.dumps({"airflow": linked}), encoding="utf-8")
+    assert host.run(airflow_version=configured)["airflow_version"] == noted
+
+
 # ---- restore, with the same stand-ins
 
 
@@ -502,6 +517,13 @@ def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
     assert sql[:3] == ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
     assert sql[-1] == "COMMIT;"
     assert "COPY dag FROM stdin;" in sql
+
+
+@pytest.mark.parametrize(("filled", "kept"), [("dag_run", True), ("connection", True), ("variable", True), ("dag", False)])
+def test_a_database_that_holds_anything_of_worth_is_kept(restore, monkeypatch, filled, kept):
+    """Those who keep only variables in it have nowhere else to take them from."""
+    monkeypatch.setattr(backup, "rows", lambda _connection: {**dict.fromkeys(backup.COUNTED, 0), filled: 1})
+    assert bool(restore()["kept"]) is kept
 
 
 def test_a_dump_that_cannot_be_read_to_its_end_is_not_committed(host, restore):
@@ -652,7 +674,7 @@ def cleaning(tmp_path, monkeypatch):
         (tmp_path / "backup.json").write_text(json.dumps(config), encoding="utf-8")
         monkeypatch.setattr(clean_database, "clean", lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
         monkeypatch.setattr(clean_database, "backup_program", lambda: types.SimpleNamespace(alone=alone))
-        monkeypatch.setattr(clean_database, "export", lambda _directory: done.append("exported") or 2)
+        monkeypatch.setattr(clean_database, "export", lambda _directory, _config: done.append("exported") or 2)
         monkeypatch.setattr(clean_database, "forget", lambda _directory, _days: done.append("forgot"))
         return clean_database.main(question, tmp_path / "backup.json"), done
 
@@ -694,3 +716,29 @@ def test_airflow_keeps_what_it_deletes_where_there_is_an_archive(monkeypatch, ar
     clean_database.clean(NOW, {"clean": {"archive_dir": archive, "batch_size": 1000}})
     times = [NOW] if batches else [NOW - datetime.timedelta(days=3), NOW]
     assert calls == [(time, False, skipped, 1000 if batches else None) for time in times]
+
+
+def test_rows_are_dropped_once_their_file_is_on_the_disk(tmp_path, monkeypatch):
+    """After a loss of power, either the table or a whole file is there."""
+    name, done = "_airflow_deleted__log__20260301020304", []
+
+    def exported(export_format, output_path, drop_archives, needs_confirm):
+        assert (export_format, output_path, drop_archives, needs_confirm) == ("csv", str(tmp_path), False, False)
+        (tmp_path / f"{name}.csv").write_text("id\n7\n", encoding="utf-8")
+
+    program = types.ModuleType("airflow.utils.db_cleanup")
+    program.export_archived_records = exported
+    for module in ("airflow", "airflow.utils"):
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    monkeypatch.setitem(sys.modules, "airflow.utils.db_cleanup", program)
+    # A file of somebody else, which is no table of the archive.
+    (tmp_path / "dag_run.csv").write_text("mine", encoding="utf-8")
+    fsync, unlink = os.fsync, pathlib.Path.unlink
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}") or fsync(handle))
+    monkeypatch.setattr(pathlib.Path, "unlink", lambda path: done.append(f"remove {path}") or unlink(path))
+    database = types.SimpleNamespace(connect=lambda _config: contextlib.ExitStack(), query=lambda _connection, statement: done.append(statement))
+    monkeypatch.setattr(clean_database, "backup_program", lambda: database)
+    assert clean_database.export(tmp_path, {}) == 1
+    assert done == [f"flush {tmp_path}/{name}.csv.gz", f"flush {tmp_path}", f'DROP TABLE IF EXISTS "{name}"', f"remove {tmp_path}/{name}.csv"]
+    assert gzip.decompress((tmp_path / f"{name}.csv.gz").read_bytes()) == b"id\n7\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv.gz", "dag_run.csv"]

@@ -17,6 +17,8 @@ with open({log!r}, "a") as log:
     log.write(next((word for word in sys.argv[1:] if word in {words}), "other") + chr(10))
     if "inspect" in sys.argv:
         log.write(sys.argv[-1] + chr(10))
+    if "restore" in sys.argv:
+        log.write(sys.argv[sys.argv.index("restore") + 1] + chr(10))
 answers = {answers}
 for word in answers:
     if word in sys.argv:
@@ -49,7 +51,7 @@ def fleet(tmp_path):
         """The host has the program, the settings and the units of backups, in this configuration directory."""
         place = tmp_path / name / directory
         place.mkdir(parents=True, exist_ok=True)
-        settings = {"directory": "/backups/of/it", "recipients": list(recipients)}
+        settings = {"directory": "/backups/of/it", "config_dir": str(place), "recipients": list(recipients)}
         (place / "backup.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
         program(f"{name}/install/libexec/backup.py", "")
         (tmp_path / name / "backups").mkdir(exist_ok=True)
@@ -136,13 +138,10 @@ def test_a_moved_configuration_directory_keeps_the_backup_before_a_migration(fle
     assert calls(fleet).count(MAKES) == 1 and "/backups/of/it/airflow-x.tar" in fleet.log("a")
 
 
-@pytest.mark.parametrize("limit", ["", "new"])
-def test_data_that_no_host_of_the_run_can_back_up_is_not_migrated(fleet, limit):
+def test_data_that_no_host_of_the_run_can_back_up_is_not_migrated(fleet):
     for name in ("old", "new"):
         fleet.host(name)
-    if limit:
-        fleet.backs_up("old")
-    done = migrate(fleet, "old", "new", limit=limit)
+    done = migrate(fleet, "old", "new")
     assert done.rc != 0 and "The database was not migrated." in done.text, done.output
     for said in ("holds data", "Run playbooks/backup.yml without --limit", "airflow_backup_enabled: false"):
         assert said in done.text, done.output
@@ -169,14 +168,19 @@ def test_a_backup_that_fails_stops_the_migration(fleet):
     assert "begin" not in fleet.log("a")
 
 
-@pytest.mark.parametrize("hosts", [("new", "old"), ("old", "new")])
-def test_the_host_that_made_the_backup_takes_the_database_back_in_each_order(fleet, hosts):
+@pytest.mark.parametrize(
+    ("hosts", "directory"), [(("new", "old"), ""), (("old", "new"), ""), (("new", "old"), "former")]
+)
+def test_the_host_that_made_the_backup_takes_the_database_back_in_each_order(fleet, hosts, directory):
+    """Also if the configuration directory moves in this run."""
     for name in hosts:
         fleet.host(name, unknown="revision-of-the-new-airflow")
-    fleet.backs_up("old")
+    fleet.backs_up("old", directory=directory)
     done = migrate(fleet, *hosts, __airflow_switches=True)
     assert done.rc != 0 and "the migration went wrong" in done.text, done.output
-    assert "restore" in fleet.log("old") and "restore" not in fleet.log("new"), done.output
+    log = fleet.log("old")
+    assert "restore" in log and "restore" not in fleet.log("new"), done.output
+    assert log[log.index("restore") + 1] == str(fleet.path / "old" / directory / "backup.json")
     assert "The database is that of airflow-x.tar" in done.text
 
 

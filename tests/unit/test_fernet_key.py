@@ -195,12 +195,47 @@ def test_a_database_that_does_not_answer_has_an_exit_code_of_its_own(ask, monkey
     assert capsys.readouterr().err == "The metadata database cannot be asked: connection refused.\n"
 
 
-def test_a_session_from_an_address_of_no_host_is_a_stranger():
+SESSIONS = (ROOT / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
+KNOWN = ["10.0.0.1", "127.0.0.1"]
+
+
+def told(*rows):
+    """What "strangers" makes of these rows of sessions.sql."""
     cursor = Cursor({})
-    cursor.execute = lambda statement: None
-    cursor.rows = [(5, "airflow-components", "10.0.0.1"), (6, "", "10.0.0.9"), (7, "psql", ""), (8, "", "127.0.0.1")]
-    number, others = fernet_key.strangers(cursor, ["10.0.0.1", "127.0.0.1"])
-    assert (number, others) == (4, ["session 6 (no name) from 10.0.0.9"])
+    cursor.execute = lambda statement: cursor.statements.append(statement)
+    cursor.rows = list(rows)
+    found = fernet_key.strangers(cursor, SESSIONS, KNOWN)
+    assert cursor.statements == [SESSIONS]
+    return found
+
+
+def test_a_session_from_an_address_of_no_host_is_a_stranger():
+    number, others = told(
+        (5, "airflow", "airflow-components", "10.0.0.1", "own"),
+        (6, "airflow", "", "10.0.0.9", "own"),
+        (7, "airflow", "psql", "", "own"),
+        (8, "airflow", "", "127.0.0.1", "own"),
+    )
+    assert (number, others) == (4, ["session 6 of role airflow (no name) from 10.0.0.9"])
+
+
+def test_a_session_of_another_role_that_writes_is_a_stranger_also_if_its_address_is_hidden():
+    """As the Airflow of a second environment, whose role is a member of the owner's."""
+    number, others = told(
+        (6, "green", "airflow", "10.0.0.9", "other"),
+        (7, "green", "airflow", "10.0.0.1", "other"),
+        (8, "green", "", "?", "other"),
+    )
+    assert number == 3
+    assert others == [
+        "session 6 of role green (airflow) from 10.0.0.9",
+        "session 8 of role green (no name) from an address that PostgreSQL hides from Airflow's role",
+    ]
+
+
+def test_a_superuser_who_stays_for_ever_holds_no_key():
+    exporter, person = ((6, "postgres", "exporter", "?", "superuser"), (7, "postgres", "psql", "10.0.0.9", "superuser"))
+    assert told(exporter, person) == (0, [])
 
 
 def test_the_database_itself_is_asked_who_uses_it(postgresql):
@@ -208,5 +243,5 @@ def test_the_database_itself_is_asked_who_uses_it(postgresql):
 
     with psycopg2.connect(postgresql.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         assert set(fernet_key.addresses(cursor)) >= {"127.0.0.1", "::1"}
-        number, others = fernet_key.strangers(cursor, [])
+        number, others = fernet_key.strangers(cursor, SESSIONS, [])
     assert (number >= 1, others) == (True, [])

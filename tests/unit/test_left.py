@@ -16,6 +16,7 @@ PROGRAM = ROOT / "roles/airflow_services/files/left.py"
 spec = importlib.util.spec_from_file_location("left", PROGRAM)
 left = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(left)
+QUESTION = (ROOT / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -51,20 +52,24 @@ def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
 
 
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
-    done = subprocess.run(["sh", "-c", f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' < {PROGRAM}; exit $?", f"{tmp_path}/venv"],
-                          text=True, capture_output=True, check=False)
+    script = f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' '' < {PROGRAM}; exit $?"
+    done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"], text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout.partition("[")[0]) == (0, "not asked: "), done
 
 
 def test_it_says_not_yet_while_something_is_left(tmp_path, sleeper):
-    done = subprocess.run([sys.executable, PROGRAM, "no-such-user", tmp_path, tmp_path, "{}"], text=True, capture_output=True, check=False)
+    command = [sys.executable, PROGRAM, "no-such-user", tmp_path, tmp_path, "{}", ""]
+    done = subprocess.run(command, text=True, capture_output=True, check=False)
     assert done.returncode == 75 and f"process {sleeper.pid} of user" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("row", "said"), [
-    ((7, "airflow", "", "10.0.0.9"), "session 7 of role airflow (no name) from 10.0.0.9, which is no host of this run"),
-    ((7, "airflow", "psql", "10.0.0.5"), "session 7 of role airflow (psql) from 10.0.0.5, which is worker-1"),
-    ((7, "postgres", "psql", ""), "session 7 of role postgres (psql) over the socket, or of another role"),
+    ((7, "airflow", "", "10.0.0.9", "own"),
+     "session 7 of role airflow (no name) from 10.0.0.9, which is no host of this run"),
+    ((7, "airflow", "psql", "10.0.0.5", "own"), "session 7 of role airflow (psql) from 10.0.0.5, which is worker-1"),
+    ((7, "airflow", "psql", "", "own"), "session 7 of role airflow (psql) over the socket"),
+    ((7, "postgres", "psql", "?", "superuser"),
+     "session 7 of role postgres (psql) from an address that PostgreSQL hides from Airflow's role"),
 ])
 def test_a_session_is_named_with_its_address_and_the_host_of_the_address(row, said):
     assert left.left_sessions([row], {"10.0.0.5": "worker-1"}) == [said]
@@ -83,12 +88,12 @@ def test_the_writer_of_the_logs_may_run_on(monkeypatch):
 def test_a_client_of_postgresql_is_named_only_beside_a_session(monkeypatch, capsys):
     monkeypatch.setattr(left, "left_processes", lambda _user, _directory: ([], ["process 9 of user bob: psql airflow"]))
     monkeypatch.setattr(left.time, "sleep", lambda _seconds: None)
-    monkeypatch.setattr(left, "sessions", lambda _directory: [])
-    left.main("airflow", "/opt/airflow", "/etc/airflow", "{}")
+    monkeypatch.setattr(left, "sessions", lambda _directory, _question: [])
+    left.main("airflow", "/opt/airflow", "/etc/airflow", "{}", QUESTION)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(left, "sessions", lambda _directory: [(7, "postgres", "psql", "")])
+    monkeypatch.setattr(left, "sessions", lambda _directory, _question: [(7, "postgres", "psql", "", "superuser")])
     with pytest.raises(SystemExit) as end:
-        left.main("airflow", "/opt/airflow", "/etc/airflow", json.dumps({}))
+        left.main("airflow", "/opt/airflow", "/etc/airflow", json.dumps({}), QUESTION)
     assert end.value.code == 75 and "process 9 of user bob" in capsys.readouterr().out
 
 
@@ -111,7 +116,11 @@ def gives(directory, url):
 
 @pytest.mark.parametrize(("said", "answer"), [
     ("connection to server failed: FATAL:  the database system is starting up", []),
+    ("connection to server failed: FATAL:  the database system is in recovery mode", []),
     ('connection to server failed: FATAL:  database "airflow" does not exist', []),
+    # A server that waits for its last sessions, and one whose database others may use.
+    ("connection to server failed: FATAL:  the database system is shutting down", "refused: connection"),
+    ('connection to server failed: FATAL:  role "airflow" does not exist', "refused: connection"),
     ('connection to server at "192.0.2.1", port 5432 failed: Connection refused', "connection to server at"),
     ('connection to server failed: FATAL:  password authentication failed for user "airflow"', "refused: connection"),
     ("connection to server failed: FATAL:  sorry, too many clients already", "refused: connection"),
@@ -125,17 +134,17 @@ def test_a_server_that_did_not_answer_is_no_proof(monkeypatch, tmp_path, said, a
         raise psycopg2.OperationalError(said)
 
     monkeypatch.setattr(psycopg2, "connect", connect)
-    found = left.sessions(tmp_path)
+    found = left.sessions(tmp_path, QUESTION)
     assert found == [] if answer == [] else found.startswith(answer) and said in found
 
 
 def test_a_host_that_cannot_ask_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(left, "left_processes", lambda _user, _directory: ([], []))
-    left.main("airflow", "/opt/airflow", str(tmp_path), "{}")
-    assert capsys.readouterr().out.startswith("not asked: ") and "sql_alchemy_conn" in left.sessions(tmp_path)
+    left.main("airflow", "/opt/airflow", str(tmp_path), "{}", QUESTION)
+    assert capsys.readouterr().out.startswith("not asked: ") and "sql_alchemy_conn" in left.sessions(tmp_path, QUESTION)
     gives(tmp_path, "postgresql+psycopg2://airflow:hush@db.example.com/airflow")
     monkeypatch.setitem(sys.modules, "psycopg2", None)
-    left.main("airflow", "/opt/airflow", str(tmp_path), "{}")
+    left.main("airflow", "/opt/airflow", str(tmp_path), "{}", QUESTION)
     said = capsys.readouterr().out
     assert said.startswith("not asked: ") and "psycopg2" in said and "hush" not in said
 
@@ -149,13 +158,13 @@ def test_without_psycopg2_the_superuser_of_this_hosts_server_is_told(monkeypatch
     subprocess.run([*as_airflow, "CREATE ROLE postgres SUPERUSER LOGIN"], check=True)
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.setattr(left, "SOCKETS", directory)
-    assert left.sessions(tmp_path) == []
+    assert left.sessions(tmp_path, QUESTION) == []
     with subprocess.Popen([*as_airflow, "SELECT pg_sleep(60)"]) as client:
         try:
             end = time.monotonic() + 30
-            while not left.sessions(tmp_path) and time.monotonic() < end:
+            while not left.sessions(tmp_path, QUESTION) and time.monotonic() < end:
                 time.sleep(0.1)
-            ((pid, role, program, address),) = left.sessions(tmp_path)
+            ((pid, role, program, address, kind),) = left.sessions(tmp_path, QUESTION)
         finally:
             client.kill()
-    assert pid.isdigit() and (role, program, address) == ("airflow", "psql", "")
+    assert pid.isdigit() and (role, program, address, kind) == ("airflow", "psql", "", "own")

@@ -4,6 +4,8 @@ import base64
 import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 import types
 
 import hosts_of_test
@@ -369,7 +371,8 @@ def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet
     done = fleet.run("a", "b", tasks=tasks)
     assert (done.rc == 0) is (refused == "") and refused in done.text, done.output
     if "did not start" not in refused:
-        assert json.loads((tmp_path / "asked-a").read_text())["addresses"] == ["10.0.0.1", "10.0.0.2"]
+        asked = json.loads((tmp_path / "asked-a").read_text())
+        assert asked["addresses"] == ["10.0.0.1", "10.0.0.2"] and "FROM pg_stat_activity" in asked["sessions"]
 
 
 def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
@@ -381,3 +384,76 @@ def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
         for text in ("Resume with both", "Prove that everything that runs has both", "Encrypt with the new key")
     )
     assert (prove, encrypt) == (resume + 1, resume + 2)
+
+
+@pytest.mark.parametrize(("state", "given", "refused"), [
+    ("active", {"airflow_database_password": "n/w"}, True),
+    ("active", {"airflow_database_password": "o@d"}, False),
+    # Another role's password changes nothing for the one of now.
+    ("active", {"airflow_database_password": "n/w", "airflow_database_user": "other"}, False),
+    # A server that this run does not change, a restore, and a rotation, which drains first.
+    ("active", {"airflow_database_password": "n/w", "airflow_database_host": "db.example.com"}, False),
+    ("active", {"airflow_database_password": "n/w", "__airflow_database_replaced": True}, False),
+    ("active", {"airflow_database_password": "n/w", "__airflow_secrets_rotated": {}}, False),
+    ("inactive", {"airflow_database_password": "n/w"}, False),
+    # A rotation was killed after it had made the new password.
+    ("active", {}, True),
+])
+def test_a_password_of_the_database_is_not_changed_under_an_airflow_that_runs(fleet, tmp_path, state, given, refused):
+    """site.yml gives it to the server minutes before the hosts get it, and the tasks that start in between would fail."""
+    hosts_of_test.systemctl(tmp_path)
+    if state == "inactive":
+        (tmp_path / "stopped").touch()
+    fleet.give("a", fernet_key=A, database_password="n/w", sql_alchemy_conn="postgresql+psycopg2://airflow:o%40d@h:5432/airflow")
+    done = fleet.run("new", "a", limit="a", **given)
+    assert (done.rc != 0) is refused, done.output
+    if refused:
+        name = "airflow_database_password" if given else "database_password"
+        assert f"{name} is not the password that Airflow on a uses" in done.text and "playbooks/rotate_database_password.yml" in done.text
+        assert fleet.secret("a", "sql_alchemy_conn").endswith("o%40d@h:5432/airflow")
+
+
+@pytest.mark.parametrize(("url", "given", "says", "refused"), [
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", True),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db1", "airflow_database_name": "other"}, "echo holds data", True),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo", False),
+    # The same database is not asked.
+    ("airflow:y@db1:5432/airflow?sslmode=require", {"airflow_database_host": "db1"}, "echo holds data", False),
+    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2", "__airflow_database_replaced": True}, "echo holds data", False),
+    # Airflow has never run here.
+    ("airflow:x@wrong:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", False),
+], ids=["another server", "another name", "nothing is lost", "the same", "a restore", "a first install"])
+def test_an_airflow_in_use_gets_no_empty_database(fleet, tmp_path, url, given, says, refused):
+    fleet.give("a", fernet_key=A, sql_alchemy_conn=f"postgresql+psycopg2://{url}")
+    (tmp_path / "a/environment").touch()
+    fleet.program("a/install/venv/bin/python", says)
+    if "wrong" not in url:
+        (tmp_path / "a/units").mkdir()
+        (tmp_path / "a/units/airflow.target").touch()
+    done = fleet.run("a", airflow_database_password="x", **{"airflow_database_port": 5432, **given})
+    assert (done.rc != 0) is refused, done.output
+    if refused:
+        assert "Airflow on a uses database db1:5432/airflow, which holds data. The inventory names db" in done.text
+        assert fleet.secret("a", "sql_alchemy_conn") == f"postgresql+psycopg2://{url}"
+
+
+def test_what_another_database_leaves_behind(postgresql):
+    import psycopg2
+
+    names = {"lost": "", "moved": "CREATE TABLE alembic_version AS SELECT 'x'", "used": "CREATE TABLE dag_run AS SELECT 1"}
+    for name, statement in names.items():
+        for place, text in (("postgres", f"CREATE DATABASE behind_{name}"), (f"behind_{name}", statement)):
+            connection = psycopg2.connect(postgresql.replace("+psycopg2", "").replace("/postgres?", f"/{place}?"))
+            connection.autocommit = True
+            if text:
+                connection.cursor().execute(text)
+            connection.close()
+
+    def ask(held, wanted):
+        urls = [postgresql.replace("/postgres?", f"/behind_{name}?") for name in (held, wanted)]
+        program = ROOT / "roles/airflow_secrets/files/other_database.py"
+        return subprocess.run([sys.executable, program], input=json.dumps(urls), text=True, capture_output=True, check=True).stdout.strip()
+
+    assert ask("used", "lost") == ask("used", "absent") == "holds data"
+    assert ask("used", "moved") == ask("lost", "absent") == ask("lost", "moved") == ""
+    assert ask("absent", "lost").startswith("cannot be asked (") and "does not exist" in ask("absent", "lost")

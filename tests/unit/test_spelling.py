@@ -1,15 +1,12 @@
 """Which name was meant: a slip of the pen is found, a name that only begins alike is not."""
 
-import importlib.util
 import pathlib
 
 import pytest
 import yaml
+from ansible_collections.windsock.airflow.plugins.module_utils import spelling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("spelling", ROOT / "plugins/module_utils/spelling.py")
-spelling = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(spelling)
 VARIABLES = [name for path in ROOT.glob("roles/*/defaults/main.yml") for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
 
 
@@ -34,3 +31,8 @@ def test_variables(name, meant):
 def test_distance(one, other, wrong):
     for limit in range(8):
         assert spelling.distance(one, other, limit) == spelling.distance(other, one, limit) == min(wrong, limit + 1)
+
+
+def test_a_suggestion_follows_another_sentence():
+    assert spelling.did_you_mean("airflow_excutor", VARIABLES) == " Did you mean airflow_executor?"
+    assert spelling.did_you_mean("airflow_timezone", VARIABLES) == ""

@@ -23,13 +23,14 @@ FATAL = 'connection to server at "192.0.2.1" failed: FATAL:  password authentica
 # An answer without a session.
 TOLD = 'connection to server at "192.0.2.1" failed: FATAL:  database "airflow" does not exist'
 SILENT = 'connection to server at "192.0.2.1" failed: Connection refused'
+TIMEOUT = 'connection to server at "192.0.2.1" failed: timeout expired'
 
 
 @pytest.fixture
 def stop(tmp_path):
     """stop(a=FATAL, b=None): stop hosts whose database server says this; None is a host without Airflow."""
 
-    def run(broken=False, **hosts):
+    def run(broken=False, proof=False, limit="", **hosts):
         hosts_of_test.systemctl(tmp_path)
         for name, said in hosts.items():
             host = tmp_path / name
@@ -52,7 +53,7 @@ def stop(tmp_path):
             (host / "opt/libexec/airflow_runtime/run.py").write_text(f"print({json.dumps({'running': [], 'orphaned': []})!r})\n", encoding="utf-8")
         done = hosts_of_test.play(tmp_path, list(hosts), TASKS, {
             "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
-            "airflow_version": "3.3.2"})
+            "airflow_version": "3.3.2", "__airflow_services_proof": proof}, limit)
         calls = tmp_path / "systemctl"
         done.stopped = calls.exists() and "stop --no-block airflow-scheduler.service" in calls.read_text(encoding="utf-8").splitlines()
         assert "hush" not in done.output
@@ -88,3 +89,49 @@ def test_who_may_go_on(stop, hosts):
     done = stop(**hosts)
     assert done.rc == 0, done.output
     assert ("The database was not asked" in done.text) == (TOLD not in hosts.values())
+
+
+@pytest.mark.parametrize(("hosts", "said"), [
+    ({"a": SILENT, "b": None}, "Connection refused"),
+    ({"a": TIMEOUT, "b": TIMEOUT}, "timeout expired"),
+    ({"a": None}, "sql_alchemy_conn"),
+])
+def test_whoever_changes_a_database_that_is_there_has_to_know_who_uses_it(stop, hosts, said):
+    """A migration, and the second stop of a restore."""
+    done = stop(proof=True, **hosts)
+    assert done.rc != 0 and "no host could ask the database who uses it: a: " in done.text, done.output
+    assert said in done.text
+
+
+def test_one_host_that_was_told_is_enough(stop):
+    done = stop(proof=True, a=TIMEOUT, b=TOLD)
+    assert done.rc == 0, done.output
+
+
+@pytest.mark.parametrize("other", [TOLD, None], ids=["has Airflow", "is bare"])
+def test_nothing_is_stopped_while_limit_hides_a_host(stop, other):
+    """Its Airflow may be stopped only now, and would start on what changes next."""
+    done = stop(limit="a", a=TOLD, b=other)
+    assert done.rc != 0 and not done.stopped, done.output
+    assert "--limit leaves out b. Nothing was stopped. Run this without --limit" in done.text
+
+
+@pytest.mark.parametrize("target", [["airflow.target"], []], ids=["target", "components"])
+def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(tmp_path, target):
+    """systemctl tells systemd one name after the other, and the parts of the target are one transaction."""
+    hosts_of_test.systemctl(tmp_path)
+    parts = [f"airflow-{name}.service" for name in ("api-server", "dag-processor", "scheduler", "triggerer")]
+    others = ["airflow-watchdog.service", "airflow-backup.timer", "airflow-backup.service"]
+    (tmp_path / "a/units").mkdir(parents=True)
+    for name in [*target, *parts, *others]:
+        (tmp_path / "a/units" / name).write_text(UNIT, encoding="utf-8")
+    again = {"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": "stop_undo.yml"}}
+    done = hosts_of_test.play(tmp_path, ["a"], [*TASKS, again], {
+        "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
+        "airflow_version": "3.3.2"})
+    assert done.rc == 0, done.output
+    calls = [call.split() for call in (tmp_path / "systemctl").read_text(encoding="utf-8").splitlines()]
+    (stop,), (start, late) = ([call[1:] for call in calls if call[0] == verb] for verb in ("stop", "start"))
+    assert stop[:-3] == ["--no-block", *target, *parts[::-1]] and sorted(stop[-3:]) == sorted(others)
+    assert start[:len(target)] == target and start[-4:] == parts and sorted(start[len(target):-4]) == sorted(others[:2])
+    assert late == ["--no-block", others[2]]

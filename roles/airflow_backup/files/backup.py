@@ -30,6 +30,8 @@ from pathlib import Path
 
 NAME = re.compile(r"airflow-(\d{8}T\d{6}Z)\.tar")
 COUNTED = ("dag", "dag_run", "task_instance", "connection", "variable")
+# Those that a person or a scheduler fills. With a row in one of them, the database that a restore replaces is kept.
+DATA = ("dag_run", "connection", "variable")
 # A database that was replaced is kept in a schema of such a name, which is no part of a backup.
 REPLACED = "replaced_"
 MB = 2**20
@@ -323,7 +325,7 @@ def write(path, config, last):
             manifest = {
                 "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "host": config["host"],
-                "airflow_version": config["airflow_version"],
+                "airflow_version": version_of_schema(config),
                 "virtualenv": Path(config["venv"]).resolve().name,
                 "postgresql": version,
                 "pg_dump": major,
@@ -336,6 +338,19 @@ def write(path, config, last):
             archive.close()
     prove_dump(path, client("pg_restore", major)[0])
     return manifest
+
+
+def version_of_schema(config):
+    """Return the Airflow that made the schema: the older one of the virtualenv's and the configuration's.
+
+    A migration makes its backup with the new virtualenv and the configuration of before. If airflow_version was raised
+    in the inventory, and only backups were set up again, the configuration is ahead of the virtualenv.
+    """
+    try:
+        linked = json.loads(Path(config["venv"], "release.json").read_text(encoding="utf-8"))["airflow"]
+    except (OSError, ValueError, KeyError):
+        return config["airflow_version"]
+    return min(linked, config["airflow_version"], key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
 
 
 def upload(config, path, sha256):
@@ -486,7 +501,7 @@ def restore(path_of_config, path, fate):
         # pg_dump is never older than its server.
         refuse_unfit(connection, int(str(manifest.get("postgresql") or manifest.get("pg_dump") or 0).split(".")[0]))
         there = rows(connection)
-        keep = f"{REPLACED}{time.strftime('%Y%m%dt%H%M%Sz', time.gmtime())}" if there.get("dag_run") or there.get("connection") else ""
+        keep = f"{REPLACED}{time.strftime('%Y%m%dt%H%M%Sz', time.gmtime())}" if any(map(there.get, DATA)) else ""
     before, after = statements(manifest, fate, keep)
     with service(config) as environment, tempfile.TemporaryFile() as said:
         reader, _major = client("pg_restore", manifest.get("pg_dump") or 0)

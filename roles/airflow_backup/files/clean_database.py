@@ -15,6 +15,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -92,17 +93,39 @@ def forget(directory, days):
             path.unlink()
 
 
-def export(directory):
-    """Turn the tables of the archive, also those of a run that was killed, into files; return how many."""
+def export(directory, config):
+    """Turn the tables of the archive, also those of a run that was killed, into files; return how many.
+
+    A file is on the disk before the table that it replaces goes: a loss of power must not take both.
+    """
     from airflow.utils.db_cleanup import export_archived_records
 
-    export_archived_records(export_format="csv", output_path=str(directory), drop_archives=True, needs_confirm=False)
-    plain = sorted(Path(directory).glob("*.csv"))
+    export_archived_records(export_format="csv", output_path=str(directory), drop_archives=False, needs_confirm=False)
+    plain = sorted(Path(directory).glob("_airflow_deleted__*.csv"))
     for path in plain:
-        with open(path, "rb") as source, gzip.open(f"{path}.gz", "wb") as target:
-            shutil.copyfileobj(source, target)
+        with open(path, "rb") as source, open(f"{path}.gz", "wb") as target:
+            with gzip.GzipFile(fileobj=target, mode="wb") as packed:
+                shutil.copyfileobj(source, packed)
+            target.flush()
+            os.fsync(target.fileno())
+    flush(directory)
+    backup = backup_program()
+    with contextlib.closing(backup.connect(config)) as connection, connection:
+        for path in plain:
+            # Only these: somebody may have made another table since.
+            backup.query(connection, f'DROP TABLE IF EXISTS "{path.stem}"')
+    for path in plain:
         path.unlink()
     return len(plain)
+
+
+def flush(directory):
+    """Have the names of a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def main(question, path_of_config):
@@ -119,7 +142,7 @@ def main(question, path_of_config):
         with contextlib.closing(backup_program().alone(config)):
             clean(until, config, dry_run=True)
             failures = clean(until, config)
-            files = export(settings["archive_dir"]) if settings["archive_dir"] else 0
+            files = export(settings["archive_dir"], config) if settings["archive_dir"] else 0
     if settings["archive_dir"]:
         forget(settings["archive_dir"], settings["archive_days"])
     if failures:

@@ -1,12 +1,14 @@
 """Re-encrypt what the metadata database holds encrypted: count, check, addresses, strangers, rotate or prove.
 
 Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows are encrypted).
+For "strangers" it has also sessions (the text of sessions.sql, role airflow_common) and addresses (those of all hosts).
 The answer is the number of values.
 
 count    needs no keys
 check    fails where a value can be read with none of the keys
 addresses  prints the addresses of this host, one a line: the one that the database sees, and its own
-strangers  fails where a session of Airflow's role comes from another address than those of "addresses"; prints how many there are
+strangers  fails where a session that may hold Airflow's key comes from another address than those of "addresses";
+         prints how many such sessions there are
 rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what they were
 prove    fails where a value can't be read with the newest key alone
 
@@ -59,14 +61,23 @@ def addresses(cursor):
     return sorted({cursor.fetchone()[0], *own, "127.0.0.1", "::1"} - {""})
 
 
-def strangers(cursor, known):
-    """Return how many sessions of Airflow's role there are, and those from other hosts as text. A session over the socket has no address."""
-    cursor.execute("""
-        SELECT pid, coalesce(application_name, ''), coalesce(host(client_addr), '') FROM pg_stat_activity
-        WHERE datname = current_database() AND usename = current_user ORDER BY pid
-    """)
-    found = cursor.fetchall()
-    return len(found), [f"session {pid} ({name or 'no name'}) from {address}" for pid, name, address in found if address and address not in known]
+def strangers(cursor, sessions, known):
+    """Return how many sessions may hold Airflow's key, and those from other hosts as text.
+
+    A process that encrypts with the old key has a session of Airflow's own role, or of another role that may write:
+    two Airflows of one database may have a role each. A superuser's session is that of a person, of a monitoring
+    system or of a backup. It holds no key, and may be there for ever. A session over the socket has no address, and is
+    of the server's own host. An address that PostgreSQL hides may be that of any host, so such a session counts as a
+    stranger's.
+    """
+    cursor.execute(sessions)
+    found = [row[:4] for row in cursor.fetchall() if row[4] != "superuser"]
+    hidden = "an address that PostgreSQL hides from Airflow's role"
+    return len(found), [
+        f"session {pid} of role {role} ({name or 'no name'}) from {hidden if address == '?' else address}"
+        for pid, role, name, address in found
+        if address and address not in known
+    ]
 
 
 def values(cursor, columns, lock=""):
@@ -116,7 +127,7 @@ def main():
             print("\n".join(addresses(cursor)))
             return
         if question == "strangers":
-            number, others = strangers(cursor, request["addresses"])
+            number, others = strangers(cursor, request["sessions"], request["addresses"])
             if others:
                 sys.exit("; ".join(others))
             print(number)

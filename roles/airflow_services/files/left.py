@@ -1,37 +1,31 @@
 """Report the processes and the database sessions of Airflow that are left after its units have stopped.
 
-left.py USER INSTALL_DIR CONFIG_DIR ADDRESSES
+left.py USER INSTALL_DIR CONFIG_DIR ADDRESSES SESSIONS
 
-ADDRESSES is a JSON object: {address: name of the host} of the hosts that stop together. The exit code is 0 if nothing is left. It is 75 ("not yet")
-if something is left; then the last line of standard output names each process and each session. A host that has the server asks as its superuser if
-Airflow's role cannot: without psycopg2, as where the virtualenv is broken, or if the server refuses. If nobody told this host who uses the database,
-a line begins with "not asked: " and has the reason. It begins with "not asked: refused: " if there is a server and it refuses to answer.
+ADDRESSES is a JSON object: {address: name of the host} of the hosts that stop together. SESSIONS is the text of
+sessions.sql (role airflow_common), which says what counts as a session. The exit code is 0 if nothing is left. It is
+75 ("not yet") if something is left; then the last line of standard output names each process and each session. A host
+that has the server asks as its superuser if Airflow's role cannot: without psycopg2, as where the virtualenv is broken,
+or if the server refuses. If nobody told this host who uses the database, a line begins with "not asked: " and has the
+reason. It begins with "not asked: refused: " if there is a server and it refuses to answer.
 """
 
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# This program's own sessions, which several hosts have at the same time.
+# This program's own sessions, which sessions.sql leaves out.
 NAME = "airflow-left"
 # Units of role logrotate. They run as Airflow's user, read the journal and never use the database.
 APART = ("airflow-component-logs.service", "airflow-groom-logs.service")
 # Where the superuser of the server, user postgres of the system, is let in.
 SOCKETS = "/var/run/postgresql"
-# A role that is neither Airflow's own nor a superuser may only look, as a monitoring system does. Its sessions change nothing.
-# PostgreSQL hides the type of another role's session.
-SESSIONS = """
-    SELECT pid, usename, coalesce(application_name, ''), coalesce(host(client_addr), '')
-    FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
-    WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> %s
-      AND (usename = current_user OR rolsuper)
-    ORDER BY pid
-"""
 
 
 def in_a_container(path):
@@ -99,8 +93,8 @@ def left_processes(user, install_dir):
     return airflow, clients
 
 
-def sessions(config_dir):
-    """Return the rows of SESSIONS, or the reason for which nobody has told them."""
+def sessions(config_dir, question):
+    """Return the rows of sessions.sql, or the reason for which nobody has told them."""
     try:
         url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
     except OSError as error:
@@ -108,43 +102,44 @@ def sessions(config_dir):
     try:
         import psycopg2
 
-        return ask(psycopg2, url)
+        return ask(psycopg2, url, question)
     except ImportError as error:
         reason = str(error)
     except psycopg2.OperationalError as error:
         reason = str(error).strip()
-        # A server that starts, and a database that does not exist, have no sessions.
-        if "the database system is" in reason or "does not exist" in reason:
+        # A server that starts or recovers has no sessions. A server that shuts down may wait for its last ones.
+        starts = "the database system is" in reason and "shutting down" not in reason
+        if starts or re.search('database "[^"]*" does not exist', reason):
             return []
         # What a server says for itself begins with FATAL.
         reason = f"refused: {reason}" if "FATAL" in reason else reason
     try:
-        return ask_as_superuser(url)
+        return ask_as_superuser(url, question)
     except (OSError, ValueError, subprocess.SubprocessError):
         return reason
 
 
-def ask(psycopg2, url):
-    """Return the rows of SESSIONS."""
+def ask(psycopg2, url, question):
+    """Return the rows of sessions.sql."""
     connection = psycopg2.connect(url, connect_timeout=5, application_name=NAME)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(SESSIONS, (NAME,))
+            cursor.execute(question)
             return cursor.fetchall()
     finally:
         connection.close()
 
 
-def ask_as_superuser(url):
+def ask_as_superuser(url, question):
     """The same by psql, which every server has, over the socket of this host's server."""
     address = urlsplit(url)
     host = parse_qs(address.query).get("host", [address.hostname or ""])[0]
     if host not in ("", "localhost", "127.0.0.1", "::1") and not host.startswith("/"):
         raise ValueError("another host's server")
     # Airflow's role is not the current user here.
-    question = SESSIONS.replace("%s", ":'name'").replace("current_user", ":'role'")
+    question = question.replace("current_user", ":'role'")
     command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--no-align", "--tuples-only", "--field-separator=\t", "--set=ON_ERROR_STOP=1",
-               f"--set=name={NAME}", f"--set=role={unquote(address.username or '')}", f"--host={SOCKETS}", f"--port={address.port or 5432}",
+               f"--set=role={unquote(address.username or '')}", f"--host={SOCKETS}", f"--port={address.port or 5432}",
                f"--dbname={unquote(address.path[1:])}"]
     answer = subprocess.run(command, input=question, text=True, capture_output=True, check=True, timeout=10, cwd="/",
                             env={**os.environ, "PGAPPNAME": NAME, "PGCONNECT_TIMEOUT": "5"})
@@ -154,18 +149,19 @@ def ask_as_superuser(url):
 def left_sessions(rows, addresses):
     """Return the sessions as text."""
     said = []
-    for pid, user, application, address in rows:
-        # PostgreSQL tells a role the address of its own sessions only.
-        place = (f"from {address}, which is {addresses[address]}" if address in addresses
-                 else f"from {address}, which is no host of this run" if address else "over the socket, or of another role")
+    for pid, user, application, address, _kind in rows:
+        place = {
+            "": "over the socket",
+            "?": "from an address that PostgreSQL hides from Airflow's role",
+        }.get(address, f"from {address}, which is {addresses.get(address, 'no host of this run')}")
         said.append(f"session {pid} of role {user} ({application or 'no name'}) {place}")
     return said
 
 
-def main(user, install_dir, config_dir, addresses):
+def main(user, install_dir, config_dir, addresses, question):
     """Look once."""
     airflow, clients = left_processes(user, install_dir)
-    found = sessions(config_dir)
+    found = sessions(config_dir, question)
     if isinstance(found, str):
         print("not asked: " + " ".join(found.split()))
         found = []

@@ -1,4 +1,4 @@
-"""Judge the variables of all AWS roles before anything is made."""
+"""The variables of all AWS roles."""
 
 import ipaddress
 import re
@@ -11,11 +11,11 @@ SMALLEST_VOLUME_GB = 20
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
-def names(values, specs):
-    """Yield what is wrong with names of variables."""
-    for name in sorted(set(values) - set(specs)):
-        near = spelling.nearest(name, specs)
-        yield "No role knows %s.%s" % (name, " Did you mean %s?" % near if near else "")
+def names(values):
+    """Yield what is wrong with names of variables. __aws_specs: the argument specs of all AWS roles."""
+    specs = values["__aws_specs"]
+    for name in sorted({name for name in values if name.startswith("aws_")} - set(specs)):
+        yield "No role knows %s.%s" % (name, spelling.did_you_mean(name, specs))
 
 
 def common(values):
@@ -158,16 +158,7 @@ def observability(values):
         yield "aws_observability_queued_minutes is %s; valid is 1 to 180: an alarm on a query looks back three hours." % minutes
 
 
-def aws_problems(values, specs):
-    """Return a sentence for each thing that is wrong. Variables without a value are judged by their default."""
-    unknown = list(names(values, specs))
-    checks = (common, network, ingress, instances, storage, database, cache, observability)
-    return unknown + [problem for check in checks for problem in check(values)]
-
-
-class FilterModule:
-    """Filters of role aws_common."""
-
-    def filters(self):
-        """Return them by name."""
-        return {"aws_problems": aws_problems}
+def check_role(values, site):
+    """The variables of all AWS roles at once. What is wrong in the last role must not be found after the first has made something."""
+    for check in (names, common, network, ingress, instances, storage, database, cache, observability):
+        yield from (("aws", text) for text in check(values))

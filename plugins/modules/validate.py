@@ -1,16 +1,17 @@
 #!/usr/bin/python
-"""What role preflight asks a host, in one round trip."""
+"""What the validation asks a host, in one round trip."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: preflight
+module: validate
 short_description: Check the input and the hosts of an Airflow installation before anything is changed
 version_added: "1.0.0"
 author: The project
 description:
   - The action plugin of the same name does the checks. With O(stage=input) it runs on the controller only and no host is contacted.
     With O(stage=host) it sends this module to the host, which returns what it found, and judges that on the controller.
+    With O(stage=role) it judges the variables of one role, on the controller.
   - The module also returns the facts that later plays need, so that they need not be gathered in a round trip of their own.
   - Nothing is changed. The values of secrets are in no message and no result.
 options:
@@ -18,10 +19,16 @@ options:
     description: Which checks to do.
     type: str
     required: true
-    choices: [input, host]
-  rules:
-    description: Data that the input is judged by, see C(roles/preflight/vars/main.yml). Used by the action plugin.
+    choices: [input, host, role]
+  supported:
+    description: Versions and systems that are supported, see C(roles/preflight/vars/main.yml). Used by the action plugin.
     type: dict
+  owner:
+    description: Whose rules to use with O(stage=role), see C(plugins/module_utils/validation/owners.py). Used by the action plugin.
+    type: str
+  message:
+    description: The message with O(stage=role). C({problems}) stands for what is wrong. Used by the action plugin.
+    type: str
   deferred:
     description: Variables that could not be judged without facts, as returned by O(stage=input). Used by the action plugin.
     type: list
@@ -56,15 +63,20 @@ notes:
 
 EXAMPLES = r"""
 - name: Check the controller, the inventory and the variables
-  windsock.airflow.preflight:
+  windsock.airflow.validate:
     stage: input
-    rules: "{{ __preflight_rules }}"
+    supported: "{{ __preflight_supported }}"
   run_once: true
 
 - name: Check the host
-  windsock.airflow.preflight:
+  windsock.airflow.validate:
     stage: host
-    rules: "{{ __preflight_rules }}"
+    supported: "{{ __preflight_supported }}"
+
+- name: Validate the variables of role logrotate
+  windsock.airflow.validate:
+    stage: role
+    owner: logrotate
 """
 
 RETURN = r"""
@@ -239,8 +251,8 @@ COMMAND = re.compile(
 # Names that units of this project have, or had, or that Airflow's own examples have.
 UNIT_NAME = re.compile(
     r"airflow(-(webserver|api-server|scheduler|dag-processor|triggerer|worker|celery|celery-worker|flower|kerberos"
-    r"|standalone|watchdog))?"
-    r"\.(service|target)$"
+    r"|standalone|watchdog|backup|clean-database|groom-logs|component-logs))?"
+    r"\.(service|target|timer)$"
 )
 
 
@@ -285,7 +297,7 @@ def foreign_user(wanted):
 def foreign_units(root="/"):
     """Units that have a name of ours, or run Airflow, and are not ours. A link is the name of another unit, or of none."""
     for directory in ("etc/systemd/system", "usr/lib/systemd/system", "run/systemd/system"):
-        names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target")]
+        names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target", "airflow*.timer")]
         for path in sorted(path for name in names for path in glob.glob(name)):
             if os.path.islink(path):
                 continue
@@ -385,8 +397,10 @@ def ask_index(url, probe):
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            stage=dict(type="str", required=True, choices=["input", "host"]),
-            rules=dict(type="dict"),
+            stage=dict(type="str", required=True, choices=["input", "host", "role"]),
+            supported=dict(type="dict"),
+            owner=dict(type="str"),
+            message=dict(type="str"),
             deferred=dict(type="list", elements="str", default=[]),
             probe=dict(type="dict", default={}),
             index_url=dict(type="str", default="", no_log=True),
