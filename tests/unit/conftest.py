@@ -17,7 +17,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def postgresql():
+def postgresql_server():
     """Start an empty PostgreSQL that listens on a socket only, and return its URL as Airflow writes it."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb") + glob.glob("/usr/pgsql-*/bin/initdb"))
     if not programs:
@@ -45,6 +45,29 @@ def postgresql():
             run("pg_ctl", "--pgdata", directory / "data", "--mode=immediate", "stop")
         shutil.rmtree(directory)
         (directory.parent / f"{directory.name}.log").unlink(missing_ok=True)
+
+
+# Each statement of its second column is run in the database of the tests.
+LEFT_BEHIND = """
+    SELECT 1, format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')
+    UNION ALL SELECT 2, format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'
+    UNION ALL SELECT 3, 'CREATE SCHEMA public'
+    UNION ALL SELECT 4, format('DROP OWNED BY %I CASCADE', rolname) FROM pg_roles WHERE rolname !~ '^(pg_|airflow$)'
+    UNION ALL SELECT 5, format('DROP ROLE %I', rolname) FROM pg_roles WHERE rolname !~ '^(pg_|airflow$)'
+    ORDER BY 1"""
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """The URL of the server. It is empty again after the test, because the next test may ask what a server holds."""
+    yield postgresql_server
+    connection = pytest.importorskip("psycopg2").connect(postgresql_server.replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(LEFT_BEHIND)
+        for _order, statement in cursor.fetchall():
+            cursor.execute(statement)
+    connection.close()
 
 
 @pytest.fixture

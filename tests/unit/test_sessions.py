@@ -38,14 +38,14 @@ READERS = {"reads", "reads_and_has_tables_of_its_own"}
 
 
 @pytest.fixture(scope="module")
-def connect(postgresql):
+def connect(postgresql_server):
     """connect(role): a session in Airflow's database, until the test ends."""
     import psycopg2
 
     opened = []
 
     def session(role, database="sessions_of_test"):
-        url = postgresql.replace("+psycopg2", "").replace("airflow@/postgres", f"{role}@/{database}")
+        url = postgresql_server.replace("+psycopg2", "").replace("airflow@/postgres", f"{role}@/{database}")
         connection = psycopg2.connect(url, application_name=f"of {role}")
         connection.autocommit = True
         opened.append(connection)
