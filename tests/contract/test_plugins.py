@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from repository import ROOT, load, task_files, tasks_of
+from repository import ROOT, load, module_of, task_files, tasks_of
 
 FILES = {"module": "plugins/modules/*.py", "lookup": "plugins/lookup/*.py", "filter": "plugins/filter/*.yml"}
 
@@ -57,3 +57,10 @@ def test_a_condition_is_refused_by_a_rule_or_by_an_assertion():
     """fail only ends a run that failed before, so it has no condition of its own."""
     assert not [f"{path.relative_to(ROOT)}: {task['name']}" for path in task_files() for task in tasks_of(load(path) or [])
                 if "ansible.builtin.fail" in task and "when" in task]
+
+
+def test_no_argument_list_of_a_module_of_ours_is_one_template():
+    """Ansible warns of it unless ansible.cfg says otherwise, and a site needs no ansible.cfg of ours."""
+    whole = [f"{path}: {task['name']}" for path in task_files() for task in tasks_of(load(path))
+             for module, arguments in [module_of(task)] if module.startswith("windsock.airflow.") and isinstance(arguments, str)]
+    assert whole == []
