@@ -1,4 +1,4 @@
-"""The name that a file has until it is whole."""
+"""The name that a file has until it is whole, and the name that it has then."""
 
 from __future__ import annotations
 
@@ -19,3 +19,18 @@ def new_name(path: str) -> str:
         if found and (found[1] in (None, str(os.getpid())) or not os.path.exists(f"/proc/{found[1]}")):
             os.unlink(os.path.join(directory, entry))
     return os.path.join(directory, f".{name}.{os.getpid()}.new")
+
+
+def flush(directory: str) -> None:
+    """Have the names in a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def rename(new: str, path: str) -> None:
+    """Give a file or directory its name for good. Without the flush, a loss of power may bring back what had the name before."""
+    os.rename(new, path)
+    flush(os.path.dirname(path) or ".")

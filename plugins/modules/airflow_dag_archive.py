@@ -108,6 +108,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import rename
 
 FOLDERS = ("dags", "plugins", "include")
 LEFT_OUT = {".git", ".hg", ".svn", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".idea", ".vscode", ".DS_Store"}
@@ -371,7 +372,9 @@ def main() -> None:
         os.makedirs(args["dest"], mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=args["dest"], delete=False) as file:
             file.write(archive)
-        os.rename(file.name, path)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(file.name, path)
         forget(args["dest"])
     requirements = found.get("requirements.txt", Entry(False, b"")).content.decode(errors="replace").splitlines()
     module.exit_json(

@@ -92,7 +92,7 @@ from collections.abc import Iterator
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import OPTIONS, ask
-from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name, rename
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
@@ -146,7 +146,7 @@ def write(path: str, record: dict) -> None:
         json.dump(record, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(new, path)
+    rename(new, path)
     if not record:
         os.unlink(path)
 

@@ -148,6 +148,7 @@ import tarfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import flush, rename
 
 ACTIVATIONS = ("deployed", "rolled back", "switched back")
 HISTORY_LENGTH = 500
@@ -212,15 +213,6 @@ def status(history: list, name: str) -> str:
     return said
 
 
-def flush(directory: str) -> None:
-    """Have the names in a directory on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def flush_file_system(directory: str) -> None:
     """Have everything below a directory on the disk. One call for each file takes several times as long."""
     done = subprocess.run(["sync", "--file-system", directory], capture_output=True, text=True, check=False)
@@ -266,7 +258,7 @@ class Releases:
             file.flush()
             os.fsync(file.fileno())
         self.own(f"{path}.new", 0o640)
-        os.rename(f"{path}.new", path)
+        rename(f"{path}.new", path)
 
     # ---- what is there
 
@@ -358,8 +350,7 @@ class Releases:
         self.write(self.path("incoming", name, "REVISION"), json.dumps(revision, indent=1, sort_keys=True) + "\n")
         # A release counts as complete once it has its name: a loss of power must leave no empty file in it.
         flush_file_system(self.path("incoming", name))
-        os.rename(self.path("incoming", name), self.path("releases", name))
-        flush(self.path("releases"))
+        rename(self.path("incoming", name), self.path("releases", name))
         return True
 
     def switch(self, name: str, event: str, by: str, settle: float) -> bool:
@@ -383,8 +374,7 @@ class Releases:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         os.symlink(f"releases/{name}", temporary)
-        os.rename(temporary, self.path("current"))
-        flush(self.root)
+        rename(temporary, self.path("current"))
 
     def pack(self, archive: str) -> bool:
         """Write what another host needs to be as this one. It changes no release."""

@@ -17,6 +17,7 @@ description:
   - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names them. Secrets under
     I(values) are written as given.
   - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
+  - When the module ends, the files and their names are on the disk, so that a loss of power brings back no earlier secret.
   - A file that is made for I(generate) may be read by its maker only.
   - No Fernet key is lost. If the first key of file C(fernet_key), which encrypts, is not among the new keys, the
     content of the file is kept beside it as C(fernet_key.TIME), with the time in UTC, for its maker alone.
@@ -95,7 +96,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import ARGUMENTS, refuse
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import plan as plan_secrets
-from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import flush, new_name, rename
 
 
 def read(path: str) -> str | None:
@@ -119,7 +120,7 @@ def write(path: str, value: str) -> None:
         file.write(to_bytes(value))
         file.flush()
         os.fsync(file.fileno())
-    os.rename(temporary, path)
+    rename(temporary, path)
 
 
 # The secret that nobody can make again: it opens what is in the database.
@@ -176,6 +177,8 @@ def main() -> None:
     changed = bool(due or gone) or absent
     if changed and not module.check_mode:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        if absent:
+            flush(os.path.dirname(os.path.abspath(directory)))
         for name, value in due.items():
             path = os.path.join(directory, name)
             before = read(path)

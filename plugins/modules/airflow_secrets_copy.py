@@ -70,6 +70,7 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name, rename
 
 # The file that carries the id.
 NAME = "site_id"
@@ -132,11 +133,12 @@ def with_key(directory: str, key: str) -> str:
 def note(directory: str, site_id: str) -> None:
     """Write the id into the copy, at once or not at all."""
     path = os.path.join(directory, NAME)
-    with os.fdopen(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    new = new_name(path)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(site_id)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
+    rename(new, path)
 
 
 def main() -> None:
@@ -167,7 +169,7 @@ def main() -> None:
         if changed and not module.check_mode:
             if moving:
                 os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
-                os.rename(former, directory)
+                rename(former, directory)
             note(directory, site_id)
     except Foreign as foreign:
         module.fail_json(msg=str(foreign))

@@ -116,7 +116,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-from ansible_collections.windsock.airflow.plugins.module_utils.new_file import new_name
+from ansible_collections.windsock.airflow.plugins.module_utils.new_file import flush, new_name, rename
 
 KIND_OPTIONS = {"file": "content", "link": "target"}
 
@@ -144,8 +144,6 @@ class Host:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.diff: list[dict] = []
-        # Directories in which this call has made something.
-        self.written: set[str] = set()
 
     def apply(self, item: dict) -> bool:
         """Bring one path into its state; return whether that was needed."""
@@ -202,24 +200,19 @@ class Host:
             for path in reversed(missing):
                 os.mkdir(path, 0o700)
                 self.attributes(item, path)
-                self.written.add(os.path.dirname(path))
+                flush(os.path.dirname(path))
         return True
 
     def link(self, item: dict, present: str) -> bool:
-        """Point the link at its target, once what this call has made is on the disk: the link may lead there."""
+        """Point the link at its target. What this call has made is on the disk already: the link may lead there."""
         now = os.readlink(item["path"]) if present == "link" else present
         if now == item["target"]:
             return False
         self.tell(item, now, item["target"])
         if not self.module.check_mode:
-            for path in self.written:
-                handle = os.open(path, os.O_RDONLY)
-                os.fsync(handle)
-                os.close(handle)
-            self.written.clear()
             new = new_name(item["path"])
             os.symlink(item["target"], new)
-            os.rename(new, item["path"])
+            rename(new, item["path"])
         return True
 
     def file(self, item: dict, present: str) -> bool:
@@ -242,8 +235,7 @@ class Host:
             os.fsync(file.fileno())
         self.attributes(item, new)
         self.module.set_context_if_different(new, self.module.selinux_default_context(item["path"]), False)
-        os.rename(new, item["path"])
-        self.written.add(os.path.dirname(item["path"]))
+        rename(new, item["path"])
         return True
 
     def validate(self, item: dict, wanted: bytes) -> None:

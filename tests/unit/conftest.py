@@ -72,8 +72,11 @@ def postgresql(postgresql_server):
 
 @pytest.fixture
 def files_seen(monkeypatch):
-    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was synced) at its rename}."""
-    seen, synced = types.SimpleNamespace(created={}, named={}), set()
+    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was synced) at its rename}.
+
+    unflushed has the names that a loss of power could still take: their directory was not synced since.
+    """
+    seen, synced = types.SimpleNamespace(created={}, named={}, unflushed=set()), set()
     system = types.SimpleNamespace(open=os.open, mkdir=os.mkdir, fsync=os.fsync, rename=os.rename, replace=os.replace)
 
     def create(path, flags, mode=0o777, **options):
@@ -90,12 +93,15 @@ def files_seen(monkeypatch):
     def fsync(handle):
         system.fsync(handle)
         synced.add(os.fstat(handle).st_ino)
+        directory = os.readlink(f"/proc/self/fd/{handle}")
+        seen.unflushed = {path for path in seen.unflushed if os.path.dirname(path) != directory}
 
     def name_with(function):
         def name(source, target, **options):
             state = os.lstat(source)
             seen.named[os.path.basename(target)] = (stat.S_IMODE(state.st_mode), state.st_ino in synced)
             function(source, target, **options)
+            seen.unflushed.add(os.path.realpath(os.path.dirname(target)) + "/" + os.path.basename(target))
 
         return name
 

@@ -68,7 +68,7 @@ def test_pausing_remembers_and_adds(run):
 
 def test_the_record_is_for_its_maker_and_on_the_disk_before_it_has_its_name(run, files_seen):
     run(Airflow(dag("a")), state="paused", dags=["a"])
-    assert files_seen.created["sub"] == 0o700 and files_seen.named["paused.json"] == (0o600, True)
+    assert files_seen.created["sub"] == 0o700 and files_seen.named["paused.json"] == (0o600, True) and not files_seen.unflushed
 
 
 @pytest.mark.parametrize("state", ["paused", "resumed"])

@@ -126,12 +126,19 @@ def test_a_file_left_by_a_killed_run_is_no_obstacle(run, directory):
 def test_a_secret_is_never_readable_by_others_and_is_on_the_disk_before_it_has_its_name(run, directory, files_seen):
     run(generate={"new": "token"}, values={"it": "one"})
     assert files_seen.created == {"secrets": 0o700, f".new.{os.getpid()}.new": 0o600, f".it.{os.getpid()}.new": 0o600}
-    assert files_seen.named == {"new": (0o600, True), "it": (0o600, True)}
+    assert files_seen.named == {"new": (0o600, True), "it": (0o600, True)} and not files_seen.unflushed
     # Running components read it at any moment, so the next file has the mode of the last one before it has its name.
     (directory / "it").chmod(0o640)
     files_seen.created.clear()
     run(values={"it": "two"})
     assert files_seen.created == {f".it.{os.getpid()}.new": 0o600} and files_seen.named["it"] == (0o640, True)
+
+
+def test_a_new_directory_is_on_the_disk_with_what_it_holds(run, directory, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)))
+    run(values={"it": "one"})
+    assert {str(directory), str(directory.parent)} <= set(synced)
 
 
 def test_a_group_that_the_system_knows_may_read_what_is_given(run, directory):

@@ -49,7 +49,7 @@ def test_without_a_copy_nothing_is_made(run, tmp_path):
     assert kept(tmp_path / "now") is None
 
 
-def test_a_former_copy_is_moved_and_gets_the_id(run, tmp_path):
+def test_a_former_copy_is_moved_and_gets_the_id(run, tmp_path, files_seen):
     make(tmp_path / "before", fernet_key="k", backup_key="b")
     assert run(check_mode=True) | {"changed": True, "moved": True} == run(check_mode=True)
     assert kept(tmp_path / "now") is None
@@ -58,6 +58,7 @@ def test_a_former_copy_is_moved_and_gets_the_id(run, tmp_path):
     assert kept(tmp_path / "now") == {"fernet_key": "k", "backup_key": "b", "site_id": MINE}
     assert kept(tmp_path / "before") is None
     assert stat.S_IMODE((tmp_path / "now/site_id").stat().st_mode) == 0o600
+    assert files_seen.named["site_id"] == (0o600, True) and not files_seen.unflushed
     assert not run()["changed"]
 
 

@@ -385,6 +385,7 @@ def test_a_backup_has_its_checksum_beside_it_and_is_on_the_disk_before_it_has_it
     subprocess.run(["sha256sum", "--check", "--strict", f"{path.name}.sha256"], cwd=host.backups, check=True, capture_output=True)
     assert done["sha256"] == backup.checksum(path) and json.loads((host.path / "state/last_success.json").read_text(encoding="utf-8"))["file"] == str(path)
     assert files_seen.created[f"{path.name}.new"] == 0o600 and files_seen.named[path.name] == (0o600, True)
+    assert files_seen.named[f"{path.name}.sha256"][1] and files_seen.named["last_success.json"][1] and not files_seen.unflushed
     manifest = backup.inspect(path)
     assert manifest["dag_release"]["id"] == "1" and manifest["database"]["rows"]["dag_run"] == 3
 
@@ -457,7 +458,8 @@ def test_a_backup_that_has_no_room_does_not_begin(host):
 
 
 def test_what_a_killed_backup_left_goes(host):
-    (host.backups / f"{name(1)}.new").touch()
+    for left in (f"{name(1)}.new", f"{name(1)}.sha256.new"):
+        (host.backups / left).touch()
     path = pathlib.Path(host.run()["file"])
     assert left_in(host.backups) == [path.name, f"{path.name}.sha256"]
 

@@ -78,6 +78,26 @@ class Archive:
         os.fsync(self.file.fileno())
 
 
+def flush(directory):
+    """Have the names in a directory on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path, text):
+    """Replace a file by a whole one, for good: half of one, after a loss of power, would make every later backup fail."""
+    new = path.with_name(f"{path.name}.new")
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    flush(path.parent)
+
+
 def chunks_of(stream):
     """Yield what a stream holds."""
     while chunk := stream.read(MB):
@@ -413,7 +433,7 @@ def run(path_of_config):
     """Make a backup."""
     config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
     directory, state = Path(config["directory"]), Path(config["state_dir"], "last_success.json")
-    for left in directory.glob("*.tar.new"):
+    for left in directory.glob("airflow-*.new"):
         # Of a run that was killed.
         left.unlink()
     last = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
@@ -424,8 +444,10 @@ def run(path_of_config):
         # What is on the disk is read once more.
         manifest = inspect(new)
         sha256 = checksum(new)
-        path.with_name(f"{path.name}.sha256").write_text(f"{sha256}  {path.name}\n")
+        write_whole(path.with_name(f"{path.name}.sha256"), f"{sha256}  {path.name}\n")
         new.rename(path)
+        # Before older backups are removed.
+        flush(directory)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
@@ -433,8 +455,7 @@ def run(path_of_config):
     done = {
         "time": manifest["time"], "file": where, "bytes": path.stat().st_size, "sha256": sha256, "airflow_version": manifest["airflow_version"],
     }
-    state.with_suffix(".new").write_text(json.dumps(done) + "\n")
-    state.with_suffix(".new").rename(state)
+    write_whole(state, json.dumps(done) + "\n")
     count_success(config)
     return {**done, "removed": prune(config)}
 
