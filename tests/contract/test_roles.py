@@ -182,6 +182,8 @@ HOLD_SECRETS = {
     "restore_begin | Unseal the keys": "prints all keys of the backup",
     "restore_begin | Check that the keys can read the backup": "compares Fernet keys, and a failed assert shows what it compared",
     "ask | Query every host of the environment for its secrets": "prints the secrets of each host",
+    "held | Ask which secrets of the rotation this host holds": "prints marks on which a password could be tried",
+    "begin | Note it for a rotation that fails": "keeps these marks for the rescue",
     "known | Take the secrets as they are": "sets a variable that holds all secrets",
     "prove | Query whether the Fernet key decrypts the values of the database": "gets the keys on standard input",
     "preflight | Try the site's certificate and key": "passes the private key to a program",

@@ -57,7 +57,9 @@ def project(tmp_path):
     (tmp_path / "roles/airflow_common/vars").mkdir()
     (tmp_path / "roles/airflow_common/vars/main.yml").write_text(
         yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
-    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml"):
+    (tmp_path / "roles/airflow_services/vars").mkdir()
+    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml", "airflow_services/tasks/start_again.yml",
+                 "airflow_services/vars/main.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
     collection(tmp_path, tmp_path / "roles")
@@ -105,6 +107,31 @@ def test_a_host_that_limit_hides_keeps_its_database(project):
     assert done.returncode != 0, done.stdout
     assert "leaves out a, b, whose running tasks would fail" in " ".join(done.stdout.split()), done.stdout
     assert "db restart" not in found
+
+
+FAILS_THERE = """
+- name: {0} | Fail
+  ansible.builtin.command: sh -c 'echo {1} >&2; exit 1'
+  when: inventory_hostname == "{2}"
+"""
+
+
+def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project):
+    (project / "roles/postgresql/tasks/restart.yml").write_text(FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8")
+    found, done = run(project, '["max_connections"]')
+    assert done.returncode != 0 and {"a stop_undo", "b stop_undo"} <= set(found)
+    last = " ".join(done.stdout.split("Report what has failed")[1].split())
+    assert "The restart of PostgreSQL has failed. restart | Fail: no memory left" in last, done.stdout
+    assert "Airflow runs again on a, b. Correct the reason, then run the same command again." in last, done.stdout
+
+
+def test_a_host_that_does_not_start_again_is_named_and_keeps_no_other_stopped(project):
+    (project / "roles/airflow_services/tasks/stop_undo.yml").write_text(
+        FAILS_THERE.format("stop_undo", "it waits for the database", "a") + SAYS.format("stop_undo"), encoding="utf-8")
+    found, done = run(project, '["max_connections"]')
+    assert done.returncode != 0 and "b stop_undo" in found and "a stop_undo" not in found
+    last = " ".join(done.stdout.split("Report what has failed")[1].split())
+    assert "Airflow runs again on b. Airflow does not run on a: it waits for the database." in last, done.stdout
 
 
 @pytest.mark.parametrize("tags", ["configure", "service"])

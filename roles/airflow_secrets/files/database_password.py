@@ -1,10 +1,12 @@
-"""Give the database role of a URL the password that the URL holds: try or change.
+"""Give the database role of a URL the password that the URL holds: try or change. Or ask whether a host can sign in: held.
 
 Standard input is the new URL. Where it signs in already there is nothing to do. Otherwise the role signs in with the URL that this host
 still holds, and changes its own password, as every role of PostgreSQL may: no superuser is needed, so it works with an external server too.
 
 try      does it in a transaction that is rolled back: it says whether it would work, and changes nothing
 change   does it
+
+held     says whether the URL that this host holds signs in; it needs no standard input
 
 Prints "in place", "possible" or "changed".
 """
@@ -35,6 +37,9 @@ def main():
     """Answer one question."""
     question = sys.argv[1]
     held = plain(Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text())
+    if question == "held":
+        connection, why = connect(held)
+        return "in place" if connection else sys.exit(why)
     wanted = plain(sys.stdin.read())
     old, new = parse_dsn(held), parse_dsn(wanted)
 
