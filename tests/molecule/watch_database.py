@@ -33,8 +33,8 @@ STATE = """
            array_agg(pid) FILTER (WHERE application_name IN ('airflow-backup', 'airflow-installer') AND backend_xid IS NOT NULL)
     FROM pg_stat_activity WHERE datname = 'airflow' AND backend_type = 'client backend'
 """
-# They read the journal and no database.
-APART = {"airflow-component-logs.service", "airflow-groom-logs.service"}
+# They read the journal and no database, or keep Airflow from starting.
+APART = {"airflow-component-logs.service", "airflow-groom-logs.service", "airflow-hold.service"}
 
 
 def connect(url, rules):

@@ -12,15 +12,20 @@ PATHS = {
     "/etc/airflow-of-test": ".",
     "/usr/local/bin/airflow": "command",
     "/etc/systemd/system": "units",
+    "/run/airflow-hold.py": "hold.py",
     "/var/lib/airflow-backup": "backups",
     "/var/lib/airflow-archive": "archive",
     "/etc/nginx": "nginx",
     "/usr/local/sbin": "sbin",
     "/var/www": "www",
 }
-# One for all hosts: a stop or a start of any unit counts for all of them. File "systemctl" has the calls.
+# One for all hosts: a stop or a start of any unit counts for all of them. File "systemctl" has the calls, and "held" is there while starts are held.
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$HOSTS_OF_TEST/systemctl"
+case "$1 $*" in
+    is-active*airflow-hold*) [ -e "$HOSTS_OF_TEST/held" ]; exit ;;
+    stop*airflow-hold*) rm -f "$HOSTS_OF_TEST/held"; exit ;;
+esac
 case "$1" in
     is-active) if [ -e "$HOSTS_OF_TEST/stopped" ]; then echo inactive; exit 3; else echo active; fi ;;
     stop) touch "$HOSTS_OF_TEST/stopped" ;;
@@ -28,15 +33,22 @@ case "$1" in
     show) echo LoadState=loaded; echo ActiveState=inactive ;;
 esac
 """
+# Of the one unit that has no file. A test may have it fail.
+SYSTEMD_RUN = """#!/bin/sh
+echo "systemd-run $@" >> "$HOSTS_OF_TEST/systemctl"
+[ ! -e "$HOSTS_OF_TEST/no-hold" ] || exit 1
+touch "$HOSTS_OF_TEST/held"
+"""
 AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
 def systemctl(directory):
-    """Give the hosts in this directory a systemctl."""
-    path = directory / "bin/systemctl"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(SYSTEMCTL, encoding="utf-8")
-    path.chmod(0o755)
+    """Give the hosts in this directory a systemctl, and what runs a unit without a file."""
+    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "journalctl": "#!/bin/sh\necho why it failed\n"}.items():
+        path = directory / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
 
 
 def play(directory, hosts, tasks, variables, limit="", check=False, **groups):

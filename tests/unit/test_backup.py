@@ -517,6 +517,9 @@ def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
     assert done["rows"] == dict.fromkeys(backup.COUNTED, 3) and re.fullmatch(r"replaced_\d{8}t\d{6}z", done["kept"])
     sql = (host.path / "sql").read_text(encoding="utf-8").splitlines()
     assert sql[:3] == ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
+    # Components wait for this one, and the first change comes after it.
+    held = sql.index("SELECT pg_advisory_xact_lock_shared(hashtext('airflow-schema'));")
+    assert held < min(number for number, line in enumerate(sql) if line.startswith(("ALTER", "DROP")))
     assert sql[-1] == "COMMIT;"
     assert "COPY dag FROM stdin;" in sql
 

@@ -120,7 +120,9 @@ def test_the_lock_is_taken_before_the_migration_and_held_until_all_is_done(hosts
     host("begin", "admin", "a@example.com")
     host("wait")
     # A lock of a session, not of a transaction: nothing may end it but the end of the process.
-    assert events() == ["one: autocommit True", f"one: SELECT pg_advisory_lock({LOCK})", "one: migrates", "one: migrated", "one: created the user",
+    keepalives = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+    assert events() == ["one: autocommit True", f"one: SELECT pg_advisory_lock({LOCK})", f"one: {keepalives}",
+                        "one: SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))", "one: migrates", "one: migrated", "one: created the user",
                         "one: close"]
 
 
@@ -191,16 +193,32 @@ def test_the_lock_outlives_the_servers_limit_for_idle_transactions(hosts, events
     until(free)
 
 
+def held(url):
+    """Return the programs that keep components from starting, as each component asks."""
+    import psycopg2
+    from airflow_runtime import components
+
+    connection = psycopg2.connect(url.replace("+psycopg2", ""))
+    with connection.cursor() as cursor:
+        cursor.execute(components.CHANGES)
+        found = {name for _pid, name, _address in cursor}
+    connection.close()
+    return found
+
+
 def test_a_second_host_waits_until_the_first_has_updated(hosts, events, free, postgresql, tmp_path):
     first, second = hosts("one", postgresql), hosts("two", postgresql)
     (tmp_path / "two/go on").touch()
     assert free()
+    assert held(postgresql) == set()
     first("begin", "admin", "a@example.com")
     until(lambda: "one: migrates" in events())
     assert not free()
     second("begin", "admin", "a@example.com")
     time.sleep(1)
     assert events() == ["one: migrates"]
+    # Also if the run that began it has died.
+    assert held(postgresql) == {"airflow-installer"}
     (tmp_path / "one/go on").touch()
     first("wait")
     second("wait")

@@ -51,6 +51,13 @@ def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
             os.killpg(build.pid, 9)
 
 
+def test_what_keeps_airflow_from_starting_is_no_airflow(monkeypatch):
+    """It begins before the stop, and runs from the virtualenv until the database has changed."""
+    process = (10 ** 7, 0, "/opt/airflow/venv/bin/python /run/airflow-hold.py", "python", "0::/system.slice/airflow-hold.service\n", 1)
+    monkeypatch.setattr(left, "processes", lambda: [process])
+    assert left.left_processes("no-such-user", "/opt/airflow") == ([], [])
+
+
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
     script = f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' '' < {PROGRAM}; exit $?"
     done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"], text=True, capture_output=True, check=False)

@@ -157,6 +157,28 @@ def test_a_migration_is_refused_if_nobody_knows_who_uses_the_database(hosts):
     assert started == ["start airflow-scheduler.service"] * 2
 
 
+def test_no_host_starts_airflow_from_before_the_stop_until_the_end(hosts):
+    """A host that boots meanwhile was not stopped. The lock is held over the backup, and over what a failure takes back."""
+    done, _links, started = migrate(hosts, **ASKED)
+    assert done.rc != 0 and len(started) == 2, done.output
+    calls = (hosts / "systemctl").read_text(encoding="utf-8").splitlines()
+    # What a killed run has left goes first.
+    assert calls.pop(0) == "stop airflow-hold.service"
+    order = [next(number for number, call in enumerate(calls) if call.startswith(begin))
+             for begin in ("systemd-run", "stop --no-block", "stop airflow-hold.service", "start ")]
+    assert order == sorted(order), calls
+    assert sum(call.startswith("systemd-run") for call in calls) == 1 and not (hosts / "held").exists()
+    assert f"--property=EnvironmentFile=-{hosts}/one/environment {hosts}/one/opt/venv/bin/python" in calls[order[0]]
+    assert "def hold(config_dir)" in (hosts / "one/hold.py").read_text(encoding="utf-8")
+
+
+def test_a_database_that_cannot_be_held_is_not_migrated(hosts):
+    (hosts / "no-hold").touch()
+    done, links, started = migrate(hosts, **ASKED)
+    assert done.rc != 0 and "The database was not migrated. why it failed" in done.text, done.output
+    assert links == {"one": "3.3.1", "two": "3.3.1"} and started == [] and not (hosts / "stopped").exists()
+
+
 def test_airflow_that_was_stopped_before_the_run_is_not_said_to_run(hosts):
     (hosts / "stopped").touch()
     done, links, started = migrate(hosts)

@@ -16,7 +16,7 @@ FERNET = {name: name * 43 + "=" for name in ("A", "B")}
 # It notes what it was asked, and is the program that a test has written for "restore". left.py, whose first argument is
 # Airflow's user, finds nothing but what file "left" says.
 PYTHON = """#!/bin/sh
-[ "$1" != -c ] || shift
+case $1 in -c | */run.py) shift ;; esac
 echo "$2" >> HOST/asked
 case $2 in
     status) echo '{"present": true, "migrate": false, "admin": true, "locked": 0}' ;;
@@ -88,6 +88,20 @@ def test_a_database_that_nobody_could_ask_is_not_replaced(hosts):
     assert "restore" not in (hosts.path / "one/asked").read_text(encoding="utf-8").split()
     assert [hosts.secret(host) for host in ("one", "two")] == [FERNET["A"]] * 2
     assert hosts.calls("start") == ["start airflow-scheduler.service"] * 2
+
+
+def test_no_host_starts_airflow_while_a_restore_is_at_work(hosts):
+    """A database that is lost cannot be held before the restore has installed its server."""
+    (hosts.path / "no-hold").touch()
+    (hosts.path / "two/restore").write_text("", encoding="utf-8")
+    done = hosts.run()
+    assert done.rc != 0 and "why it failed Nothing was replaced. Airflow runs again" in done.text, done.output
+    assert "restore" not in (hosts.path / "one/asked").read_text(encoding="utf-8").split()
+    assert len(hosts.calls("systemd-run")) == 2
+    (hosts.path / "no-hold").unlink()
+    (hosts.path / "one/restore").write_text(f"[ -e {hosts.path}/held ] && echo '{{\"rows\": {{}}, \"kept\": \"replaced_x\"}}'", encoding="utf-8")
+    done = hosts.run()
+    assert done.rc == 0 and not (hosts.path / "held").exists(), done.output
 
 
 def test_a_host_that_may_still_replace_the_database_keeps_the_others_stopped(hosts):

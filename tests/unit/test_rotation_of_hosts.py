@@ -21,7 +21,7 @@ esac
 # Airflow's Python. Each host says that a unit of its own name is due, and what the database does is in file "database".
 PYTHON = """#!/bin/sh
 cat > /dev/null
-[ "$1" != -c ] || shift
+case $1 in -c | */run.py) shift ;; esac
 echo "$2" >> HOST/asked
 case $2 in
     pending) [ -e HOST/asks ] && exit 1; echo '["airflow.target", "airflow-NAME.service"]' ;;
@@ -39,8 +39,6 @@ def rotate(tmp_path):
     (tmp_path / "bin/systemctl").write_text(SYSTEMCTL, encoding="utf-8")
     # A unit of this name is on no host.
     (tmp_path / "broken").write_text("none\n", encoding="utf-8")
-    (tmp_path / "bin/journalctl").write_text("#!/bin/sh\necho it has no memory\n", encoding="utf-8")
-    (tmp_path / "bin/journalctl").chmod(0o755)
     held = {"fernet_key": OLD, "api_secret_key": "old", "jwt_secret": "old", "database_password": "old", "admin_password": "x"}
     url = "postgresql+{}://airflow:old@192.0.2.1:5432/airflow"
     for name in ("one", "two"):
@@ -56,8 +54,7 @@ def rotate(tmp_path):
         python.parent.mkdir(parents=True)
         python.write_text(PYTHON.replace("HOST", str(host)).replace("NAME", name), encoding="utf-8")
         python.chmod(0o755)
-        (host / "opt/libexec").mkdir()
-        (host / "opt/libexec/components.py").touch()
+        (host / "opt/libexec/airflow_runtime").mkdir(parents=True)
 
     def run(playbook, on_stop="", **variables):
         (tmp_path / "on-stop").write_text(on_stop.replace("HOSTS", str(tmp_path)), encoding="utf-8")
@@ -126,7 +123,7 @@ def test_a_host_that_does_not_start_is_named_and_keeps_no_other_stopped(rotate, 
     (tmp_path / "broken").write_text("airflow-one.service\n", encoding="utf-8")
     done = rotate("api_secrets", "exit 1")
     assert "two" in done.started, done.output
-    assert "Airflow runs again on two. Airflow does not run on one: it has no memory" in done.text, done.output
+    assert "Airflow runs again on two. Airflow does not run on one: why it failed" in done.text, done.output
 
 
 # ---- what may start -----------------------------------------------------------------------------------------------------

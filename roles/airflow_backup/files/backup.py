@@ -479,6 +479,10 @@ def statements(manifest, fate, keep):
     # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
     before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
     before.append("SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));")
+    # No component starts meanwhile (`components reach`), also if the run that began this is gone. If this host loses its
+    # power, the server would hold both locks for two hours.
+    before += [f"SET LOCAL tcp_keepalives_{name} = {seconds};" for name, seconds in (("idle", 30), ("interval", 10), ("count", 3))]
+    before.append("SELECT pg_advisory_xact_lock_shared(hashtext('airflow-schema'));")
     before.append(f"ALTER SCHEMA public RENAME TO {keep};" if keep else "DROP SCHEMA public CASCADE;")
     before += ["CREATE SCHEMA public;", "GRANT USAGE ON SCHEMA public TO PUBLIC;"]
     after = []

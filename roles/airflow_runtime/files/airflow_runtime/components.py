@@ -1,6 +1,6 @@
 """Ask the Airflow components of this host how they are, and stop one. Reads components.json in the configuration directory.
 
-components reach        return once the metadata database answers (systemd's ExecStartPre)
+components reach        return once the metadata database answers and nobody changes it (systemd's ExecStartPre)
 components wait NAME    return once the component's own signal is good (systemd's ExecStartPost; its TimeoutStartSec is the limit)
 components stop NAME PID  tell the component to stop, and return once it has (systemd's ExecStop)
 components ended NAME   say which tasks ended with a component that did not end by itself, and have them repeated (systemd's ExecStopPost)
@@ -35,6 +35,14 @@ UNITS = Path("/etc/systemd/system")
 BETWEEN_LOOKS = 3
 # Seconds that a child which is told to stop before its component may take. Airflow itself gives it as many.
 CHILD_TIMEOUT = 10
+# The sessions that hold the lock of hold.py, database.py or backup.py: the two halves of its number are columns of their own.
+CHANGES = """
+    SELECT pid, coalesce(application_name, 'a program'), coalesce(host(client_addr), '')
+    FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = hashtext('airflow-schema')
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY pid
+"""
 # Looks in a row, a tenth of a second apart, that must find a server idle before it is ended. Its last lines go to the
 # journal meanwhile.
 IDLE_LOOKS = 3
@@ -249,22 +257,37 @@ def running_tasks(component):
     return [task for task, pid in tasks_here() if runs_in(component["unit"], pid)]
 
 
+def being_changed():
+    """Return what there is to say of a migration or a restore that changes the database; nothing if there is none."""
+    found = rows(CHANGES)
+    if not found:
+        return ""
+    sessions = ", ".join(f"{name} (session {pid}{f' from {address}' if address else ''})" for pid, name, address in found)
+    return (f"a migration or a restore changes the metadata database, and holds it by {sessions}. Airflow starts when this has ended."
+            " If its run died, airflow-hold ends within 5 minutes, or at once by systemctl stop airflow-hold on its host")
+
+
 def reach():
-    """Block until the metadata database answers. Airflow would end without it, and cost the host a new start every ten seconds."""
+    """Block until the metadata database answers and nobody changes it.
+
+    Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes, or on
+    a database that is replaced, it would lose what it does. A host that boots meanwhile was not stopped by anybody.
+    """
     data = load()
     said = None
     while True:
         try:
-            differ = clocks_differ(data)
+            differ, why = clocks_differ(data), being_changed()
         except ConnectionError as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"waiting: {said}", flush=True)
-            time.sleep(1)
-        else:
-            if differ:
-                print(f"<4>{differ}", flush=True)
-            return
+            why = str(error)
+        if not why:
+            break
+        if why != said:
+            said = why
+            print(f"waiting: {said}", flush=True)
+        time.sleep(1)
+    if differ:
+        print(f"<4>{differ}", flush=True)
 
 
 def wait(name):
