@@ -19,6 +19,19 @@ def load(path):
     return yaml.load(path.read_text(encoding="utf-8"), Loader)
 
 
+def strings(path):
+    """The scalars of a file, as YAML reads them."""
+    nodes = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.ScalarNode):
+            yield node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [one for pair in node.value for one in pair]
+        elif node:
+            nodes += node.value
+
+
 def tasks_of(items):
     """Every task of a list of tasks or plays, those inside of blocks too."""
     for item in items or []:

@@ -2,7 +2,7 @@
 
 import re
 
-from repository import ROOT, load, module_of, task_files, tasks_of
+from repository import ROOT, load, module_of, strings, task_files, tasks_of
 
 # A skip of the lock's task means that an earlier play of the run has the lock.
 MEANT = {"__airflow_environment_lock"}
@@ -25,26 +25,38 @@ def with_conditions(items, outer=False):
             yield item, conditional
 
 
+def imported(task, path):
+    """The file that a task of this file imports, or nothing."""
+    module, arguments = module_of(task)
+    if module == "ansible.builtin.import_tasks":
+        return (path.parent / (arguments if isinstance(arguments, str) else arguments["file"])).resolve()
+    if module == "ansible.builtin.import_role":
+        role = ROOT / "roles" / arguments["name"].removeprefix("windsock.airflow.")
+        return role / "tasks" / arguments.get("tasks_from", "main.yml")
+    return None
+
+
 def imported_with_a_condition():
-    """(role, file) of every import that has a condition: the condition then applies to each task of the file."""
-    for path in task_files():
-        role = path.relative_to(ROOT).parts[1]
-        for task, conditional in with_conditions(load(path)):
-            module, arguments = module_of(task)
-            if conditional and module == "ansible.builtin.import_tasks":
-                yield role, arguments if isinstance(arguments, str) else arguments["file"]
-            if conditional and module == "ansible.builtin.import_role":
-                yield arguments["name"], arguments.get("tasks_from", "main.yml")
+    """Every file that is imported with a condition, which then applies to its tasks and to what it imports."""
+    waiting = [imported(task, path) for path in task_files()
+               for task, conditional in with_conditions(load(path)) if conditional]
+    found = set()
+    while waiting:
+        path = waiting.pop()
+        if path and path not in found:
+            found.add(path)
+            waiting += [imported(task, path) for task in tasks_of(load(path))]
+    return found
 
 
 def skippable():
     """Variables that a skipped task may have registered."""
-    conditional_files = set(imported_with_a_condition())
+    conditional_files = imported_with_a_condition()
     return {
         task["register"]
         for path in task_files()
         for task, conditional in with_conditions(load(path))
-        if "register" in task and (conditional or (path.relative_to(ROOT).parts[1], path.name) in conditional_files)
+        if "register" in task and (conditional or path in conditional_files)
     }
 
 
@@ -52,11 +64,11 @@ def test_no_condition_takes_a_registered_variable_for_a_task_that_ran():
     names = skippable() - MEANT
     assert "__airflow_database_updated" in names
     wrong = [
-        f"{path.relative_to(ROOT)}: {task.get('name')}: {name}"
-        for path in task_files()
-        for task in tasks_of(load(path))
-        for name in re.findall(r"\b(\w+) is (?:not )?defined", conditions(task))
-        if name in names and not re.search(rf"\b{name} is (not )?(skipped|changed)", conditions(task))
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in [*task_files(), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("group_vars/*/*.yml")]
+        for text in strings(path)
+        for name in re.findall(r"\b(\w+) is (?:not )?defined", text)
+        if name in names and not re.search(rf"\b{name} is (not )?(skipped|changed)", text)
     ]
     assert not wrong, "ask `is skipped` or `is changed` too"
 
@@ -69,9 +81,7 @@ def set_in(path):
         names |= {task["register"]} if "register" in task else set()
         if module == "ansible.builtin.set_fact":
             names |= set(arguments)
-        if module == "ansible.builtin.import_tasks":
-            name = arguments if isinstance(arguments, str) else arguments["file"]
-            names |= set_in(path.parent / name) if (path.parent / name).is_file() else set()
+        names |= set_in(imported(task, path)) if imported(task, path) else set()
     return names
 
 
@@ -80,12 +90,7 @@ def test_no_import_has_a_condition_that_its_own_tasks_change():
     wrong = []
     for path in task_files():
         for task in tasks_of(load(path)):
-            module, arguments = module_of(task)
-            if module in ("ansible.builtin.import_tasks", "ansible.builtin.import_role") and "when" in task:
-                if module == "ansible.builtin.import_tasks":
-                    imported = path.parent / (arguments if isinstance(arguments, str) else arguments["file"])
-                else:
-                    imported = ROOT / "roles" / arguments["name"] / "tasks" / arguments.get("tasks_from", "main.yml")
-                changed = set_in(imported) & set(re.findall(r"\w+", conditions(task))) if imported.is_file() else set()
+            if imported(task, path) and "when" in task:
+                changed = set_in(imported(task, path)) & set(re.findall(r"\w+", conditions(task)))
                 wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}: {name}" for name in sorted(changed)]
     assert not wrong, "include the tasks, or ask for something that they do not set"

@@ -225,7 +225,8 @@ def test_the_line_that_counts(site):
     more = site.directory / "group_vars/all/more.yml"
     more.parent.mkdir(parents=True)
     more.write_text("ours:\n  airflow_log_format: yes\nairflow_log_format: text\nairflow_config:\n  core:\n    parallelism: 5\n"
-                    "  scheduler: {}\n  core: {}\nairflow_log_format: yaml\nours: {}\n", encoding="utf-8")
+                    "  scheduler: {}\n  core: {}\nairflow_log_format: yaml\nours: {airflow_log_format: yes}\n",
+                    encoding="utf-8")
     hosts = site.directory / "hosts.yml"
     hosts.write_text(hosts.read_text(encoding="utf-8") + "  vars:\n    ours: {airflow_executor: x}\n"
                      "    airflow_keep_venvs: many\n    airflow_parallelism: 4\n    airflow_parallelism: 8\n", encoding="utf-8")

@@ -248,6 +248,23 @@ def test_a_tunnel_on_which_nobody_may_sign_in_is_closed(run, airflow):
     assert not listens(port)
 
 
+@pytest.mark.parametrize(("program", "advice"), [
+    ("ssh", "Find out whether Ansible itself reaches it: ansible main -m ping"),
+    ("aws", "docs/aws.md says what it needs"),
+])
+def test_the_advice_is_about_the_program_that_failed(tmp_path, program, advice):
+    """Without a real sshd."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "pid").write_text(str(ended.pid), encoding="utf-8")
+    (tmp_path / "log").write_text("Permission denied (publickey).\n", encoding="utf-8")
+    way = open_ui.Way([f"/usr/bin/{program}", "main"], "127.0.0.1", free_port())
+    _pid, why = open_ui.wait(None, way, "http://localhost", tmp_path / "pid", tmp_path / "log", "main")
+    assert why.startswith(f"{program} ended before the tunnel was open. {program} said: Permission denied (publickey).")
+    assert advice in why
+    assert ("aws" in why) is (program == "aws")
+
+
 def checked(port, url="", **site):
     site = open_ui.Site(**{"major": 3, "base_url": "", "address": "127.0.0.1", "port": 8080, "proxied": False, "provider": "", **site})
     try:

@@ -1,5 +1,6 @@
 """The script that builds a virtualenv, for each installer and pin: rendered by Ansible without a host, and run with stand-ins of what it calls."""
 
+import fcntl
 import functools
 import itertools
 import os
@@ -328,6 +329,21 @@ def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path)
     subprocess.run(["flock", "--timeout", "10", str(tmp_path / "lock"), "true"], check=True)
     assert (tmp_path / "build.log").read_text(encoding="utf-8") == "/\n/\nhttps://pypi.example.com\n"
     assert not environment.exists()
+
+
+@pytest.mark.parametrize(("file", "said"), [
+    ("wait.yml", "waits for the virtualenv. Last line of its log: Prepared 80 packages\n"),
+    ("remove.yml", "waits for a build of the virtualenv that an earlier run has begun\n"),
+])
+def test_a_build_at_work_is_waited_for(tmp_path, file, said):
+    build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
+    task = DataLoader().load_from_file(str(ROLES / "airflow/tasks" / file), trusted_as_template=True)[0]
+    (build.installers / "build.log").write_text("Downloading\nPrepared 80 packages\n", encoding="utf-8")
+    script = build.templar.template(trust_as_template(task["windsock.airflow.probe"]["stdin"]))
+    with open(build.installers / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (75, said, "")
 
 
 @pytest.mark.parametrize(("given", "told"), [

@@ -141,7 +141,8 @@ def test_what_looks_like_a_secret_is_refused_with_its_line_and_without_its_value
 
 
 def test_what_is_not_there_is_said(run, tmp_path):
-    assert "is no directory of the controller" in run(tmp_path / "nowhere")["msg"]
+    told = f"airflow_dags_source: {tmp_path}/nowhere is no directory of the controller"
+    assert run(tmp_path / "nowhere")["msg"].startswith(told)
     assert "there is nothing to deploy" in run(write(tmp_path / "src", {"dags/__pycache__/x.pyc": ""}))["msg"]
 
 
@@ -200,7 +201,7 @@ def test_what_git_refuses_names_the_variable(run, repository, source, arguments,
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(run):
     result = run("https://user:hunter2@example.com/x.git")
-    assert "holds a password" in result["msg"]
+    assert result["msg"].startswith("airflow_dags_source: the address holds a password")
     assert "hunter2" not in result["msg"]
 
 
@@ -240,7 +241,7 @@ def test_a_prefix_of_a_bucket_is_the_same_release_as_the_directory(run, tmp_path
 
 @pytest.mark.usefixtures("bucket")
 def test_a_bucket_that_is_not_there_is_named(run):
-    assert "s3://nowhere/x" in run("s3://nowhere/x")["msg"]
+    assert run("s3://nowhere/x")["msg"].startswith("airflow_dags_source: s3://nowhere/x: ")
 
 
 @pytest.mark.usefixtures("bucket")

@@ -1,5 +1,6 @@
 """Module airflow_dag_release: releases come whole, the switch is one rename, and what is needed is kept."""
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -302,6 +303,21 @@ def test_an_archive_is_unpacked_only_when_no_other_process_changes_anything(ship
     ship("one")
     waits_for_lock(root / ".changing", lambda: ship("two"))
     assert sorted(os.listdir(root / "releases")) == ["one", "two"]
+
+
+def test_the_lock_is_held_until_the_change_is_made(call, ship, root, monkeypatch):
+    ship("one")
+    held, rename = [], os.rename
+
+    def locked():
+        with open(root / ".changing", encoding="utf-8") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        return True
+
+    monkeypatch.setattr(os, "rename", lambda *paths: held.append(locked()) or rename(*paths))
+    assert call(state="current", id="one")["changed"]
+    assert held and all(held) and not locked()
 
 
 def test_a_question_waits_for_nobody(call, ship, root):

@@ -249,14 +249,15 @@ def test_a_bucket_that_says_no_is_named_with_what_it_said(bucket, made):
 def test_what_is_too_old_goes_from_the_host_and_from_below_the_prefix(bucket, tmp_path):
     client, config = bucket
     now = datetime.datetime.now(datetime.timezone.utc)
-    old, young = (f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (20, 1))
+    old, older, young = (f"airflow-{now - datetime.timedelta(days=days):%Y%m%dT%H%M%SZ}.tar" for days in (20, 30, 1))
     for file in (old, f"{old}.sha256", young, "notes.txt"):
         (tmp_path / file).write_text("x", encoding="utf-8")
-    for key in (f"prod/{old}", f"prod/{young}", f"test/{old}", "prod/notes.txt"):
+    for key in (f"prod/{old}", f"prod/{young}", f"test/{older}", "prod/notes.txt"):
         client.put_object(Bucket="backups", Key=key, Body=b"x")
     assert backup.prune({**config, "directory": str(tmp_path)}) == [old, f"s3://backups/prod/{old}"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [young, "notes.txt"]
-    assert [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]] == [f"prod/{young}", "prod/notes.txt", f"test/{old}"]
+    left = [item["Key"] for item in client.list_objects_v2(Bucket="backups")["Contents"]]
+    assert left == [f"prod/{young}", "prod/notes.txt", f"test/{older}"]
 
 
 def test_old_backups_on_every_page_of_the_bucket_go(bucket, two_a_page, tmp_path):

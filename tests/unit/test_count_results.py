@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,36 @@ def test_a_report_that_is_absent_or_torn_is_a_failure(count, tmp_path):
 def test_a_stage_without_tests_is_one_check(count):
     assert count("row", "ruff", "0", "3").stdout.split() == ["ruff", "ok", "3", "s", "1", "0", "0"]
     assert count("row", "ruff", "1", "3").stdout.split() == ["ruff", "FAILED", "3", "s", "0", "1", "0"]
+
+
+REPORT = """cat > "${PYTEST_ADDOPTS#--junitxml=}" <<'XML'
+<testsuite><testcase classname="tests.unit.test_backup" name="test_a">RESULT</testcase></testsuite>
+XML
+"""
+
+
+@pytest.mark.parametrize("stage", ["--fast", "playbooks", "aws"])
+@pytest.mark.parametrize(("result", "code"), [("", 0), ('<skipped message="later"/>', 1)], ids=["passed", "skipped"])
+def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result, code):
+    """With stand-ins for pytest, which has nothing to complain of, and for the lint tools."""
+    for name in ("bin/test", "bin/lib.sh", "tests/count_results.py", "tests/allowed_skips.yml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    commands = tmp_path / ".venv/bin"
+    commands.mkdir(parents=True)
+    programs = dict.fromkeys(("ansible-lint", "yamllint", "shellcheck", "ruff", "python"), "")
+    programs |= {"pytest": REPORT.replace("RESULT", result), "python3": f'exec {sys.executable} "$@"\n'}
+    programs |= {"../../bin/setup": ""}
+    for name, text in programs.items():
+        (commands / name).write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
+        (commands / name).chmod(0o755)
+    done = subprocess.run([tmp_path / "bin/test", stage], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("test_a was skipped: later. Make the test run" in done.stdout + done.stderr) is bool(result)
+    lint = 4 if stage == "--fast" else 0
+    counted = f"{lint} passed, 2 failed, 0 skipped" if result else f"{lint + 2} passed, 0 failed, 0 skipped"
+    assert done.stdout.splitlines()[-1] == counted
 
 
 def test_a_skip_is_allowed_in_its_file_only(count, report):

@@ -89,9 +89,10 @@ def hosts(tmp_path):
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(home), "AIRFLOW_CONFIG": str(config / "airflow.cfg"),
                "EVENTS": str(tmp_path / "events")}
 
-        def run(*arguments):
+        def run(*arguments, code=0):
             done = subprocess.run([sys.executable, PROGRAM, *arguments], input="geheim", capture_output=True, text=True, env=env, check=False, timeout=30)
-            assert done.returncode == 0, done.stderr
+            assert done.returncode == code, done.stderr
+            return done.stdout
 
         return run
 
@@ -224,6 +225,46 @@ def test_a_second_host_waits_until_the_first_has_updated(hosts, events, free, po
     second("wait")
     assert events() == [f"{name}: {what}" for name in ("one", "two") for what in ("migrates", "migrated", "created the user")]
     until(free)
+
+
+QUESTIONS = [("idle",), ("status", "admin", "0", "[]")]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=["idle", "status"])
+def test_a_question_is_answered_when_no_host_updates(hosts, events, free, postgresql, tmp_path, question):
+    first, second = hosts("one", postgresql), hosts("two", postgresql)
+    first("begin", "admin", "a@example.com")
+    until(lambda: "one: migrates" in events())
+    assert second(*question, code=75) == "waits for an update of the database that an earlier run has begun\n"
+    (tmp_path / "one/go on").touch()
+    first("wait")
+    until(free)
+    second(*question)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=["idle", "status"])
+def test_a_question_asks_for_the_lock_of_the_update(hosts, events, tmp_path, question):
+    """Without a server."""
+    busy = """
+        import events
+        OperationalError = OSError
+        class Connection:
+            def __enter__(self):
+                return self
+            def __exit__(self, *_error):
+                pass
+            def cursor(self):
+                return self
+            def execute(self, statement):
+                events.note(statement)
+            def fetchone(self):
+                return [False]
+        def connect(*_arguments, **_options):
+            return Connection()
+        """
+    write(tmp_path / "lib", {"psycopg2.py": busy})
+    assert hosts("one")(*question, code=75)
+    assert events() == [f"one: SELECT pg_try_advisory_lock({LOCK})"]
 
 
 def test_the_lock_of_a_killed_update_is_free(hosts, events, free, postgresql, tmp_path):

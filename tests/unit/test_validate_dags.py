@@ -71,6 +71,8 @@ BOTH = {
                 owner, retries = self.default_args.get("owner", "airflow"), self.default_args.get("retries", 0)
                 self.tasks = [types.SimpleNamespace(owner=owner, retries=retries) for _number in range(tasks)]
         """,
+    "airflow/providers/__init__.py": "",
+    "airflow/providers/there.py": "import os\nIMPORTED_BY = os.getpid()\n",
     "airflow/serialization/__init__.py": "",
     "airflow/utils/__init__.py": "",
 }
@@ -88,7 +90,7 @@ def list_py_file_paths(directory, safe_mode{more}):
     assert safe_mode is True{check}
     return glob.glob(os.path.join(directory, "*.py"))
 def iter_airflow_imports(path):
-    yield "airflow.sdk"
+    yield "airflow.providers.there"
     yield "airflow.providers.gone"
 """
 PLUGINS = """
@@ -150,7 +152,7 @@ def validate(tmp_path, major):
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path}/lib:{tmp_path}/release", "TMPDIR": str(tmp_path / "temporary")}
         # As the role does it. In a session of its own, so that a failed test leaves none of its children at work.
         process = subprocess.Popen([sys.executable, "-c", PROGRAM.read_text(encoding="utf-8")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=env, cwd="/", text=True, start_new_session=True)
+                                   stderr=subprocess.PIPE, env=env, cwd=tmp_path, text=True, start_new_session=True)
         try:
             out, error = process.communicate(json.dumps(request), timeout=100)
         finally:
@@ -278,11 +280,13 @@ def test_a_file_runs_with_a_home_and_a_database_of_its_own_whatever_the_site_set
     text = f"""
         import json, os
         with open(os.path.join(os.environ["AIRFLOW_HOME"], "tables.json")) as tables, open("{tmp_path}/seen", "w") as seen:
-            json.dump([dict(os.environ), json.load(tables)], seen)
+            json.dump([dict(os.environ), json.load(tables), os.getcwd()], seen)
         """
     validate({"dags/a.py": text}, environment={"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://real", "LEVEL": 7,
                                                "AIRFLOW__CORE__FERNET_KEY": "the real one", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "postgresql://real"})
-    seen, tables = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
+    seen, tables, directory = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
+    # The program begins in the home of the login, which its user may not enter.
+    assert directory == "/"
     home = seen["AIRFLOW_HOME"]
     assert home.startswith(str(tmp_path / "temporary")) and not os.path.exists(home)
     assert seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{home}/airflow.db"
@@ -291,6 +295,17 @@ def test_a_file_runs_with_a_home_and_a_database_of_its_own_whatever_the_site_set
     assert seen["AIRFLOW__CORE__DAGS_FOLDER"] == str(tmp_path / "release/dags")
     # Code that asks for a variable or a connection finds none, instead of no table.
     assert tables == ["connection", "variable"]
+
+
+def test_what_files_import_of_airflow_is_imported_once_for_all(validate, tmp_path):
+    text = f"""
+        from airflow.providers import there
+        with open("{tmp_path}/imported", "a") as file:
+            file.write(f"{{there.IMPORTED_BY}} ")
+        """
+    assert validate({"dags/a.py": text, "dags/b.py": text})["problems"] == []
+    first, second = (tmp_path / "imported").read_text(encoding="utf-8").split()
+    assert first == second
 
 
 @pytest.mark.parametrize("major", [3], indirect=True)
