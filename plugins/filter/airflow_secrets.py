@@ -116,35 +116,39 @@ def held(answer):
 def left(hosts, rotated, files):
     """Return which hosts may start what was drained for a rotation that has failed, and the state as a text.
 
-    hosts: variables of each host, with its answers to tasks/held.yml before and after. rotated: the secret. files: those made from it.
+    hosts: variables of each host, with its answers to tasks/held.yml before and after. rotated: the secret. files: those
+    that are made from it.
     """
     before = {host["inventory_hostname"]: held(host.get("__airflow_secrets_held_before")) or {} for host in hosts}
     now = {host["inventory_hostname"]: held(host.get("__airflow_secrets_held")) for host in hosts}
     silent = sorted(host for host, files_of_host in now.items() if files_of_host is None)
     there = {host: files_of_host for host, files_of_host in now.items() if files_of_host is not None}
     new = {name: sorted(host for host in there if there[host].get(name) != before[host].get(name)) for name in files}
-    said = [f"{name} is new on {', '.join(on)}{' only' if set(on) < set(there) else ''}." for name, on in new.items() if on]
+    said = []
+    for name, on in new.items():
+        said += [f"{name} is new on {', '.join(on)}{' only' if set(on) < set(there) else ''}."] if on else []
     said = said or ["No host has a new secret."]
     said += [f"What {', '.join(silent)} has is not known, because it does not answer."] if silent else []
     if rotated == "database_password":
         # Each host stands for itself.
         answers = {host["inventory_hostname"]: host.get("__airflow_secrets_signs_in") or {} for host in hosts}
         start = [host for host in sorted(there) if answers[host].get("rc", 1) == 0]
-        said += [
-            f"The database refuses the password of {host}, so what was drained there stays stopped: {' '.join(answers[host].get('stderr', '').split())}."
-            for host in sorted(there) if host not in start
-        ]
+        for host in sorted(set(there) - set(start)):
+            why = " ".join(answers[host].get("stderr", "").split())
+            said.append(f"The database refuses the password of {host}, so what was drained there stays stopped: {why}.")
         return {"start": start, "state": " ".join(said)}
 
     def fits(mine, other):
         # A host encrypts with its first Fernet key. Of the other secrets, all hosts must have the same one.
         return set(mine[:1]) <= set(other) if rotated == "fernet_key" else mine == other
 
-    agree = all(fits(mine.get(name, []), other.get(name, [])) for mine in there.values() for other in there.values() for name in files)
+    pairs = [(mine.get(name, []), other.get(name, [])) for mine in there.values() for other in there.values() for name in files]
+    agree = all(fits(mine, other) for mine, other in pairs)
     if agree and not (silent and any(new.values())):
         return {"start": sorted(there), "state": " ".join(said)}
     why = "could not read what the others encrypt" if rotated == "fernet_key" else "would refuse the tasks of the others"
-    return {"start": [], "state": " ".join([*said, f"A host with another {rotated} {why}, so what was drained stays stopped on all hosts."])}
+    said.append(f"A host with another {rotated} {why}, so what was drained stays stopped on all hosts.")
+    return {"start": [], "state": " ".join(said)}
 
 
 class FilterModule:

@@ -31,6 +31,6 @@ def flush(directory: str) -> None:
 
 
 def rename(new: str, path: str) -> None:
-    """Give a file or directory its name for good. Without the flush, a loss of power may bring back what had the name before."""
+    """Give a file or directory its name for good. Without the flush, a loss of power may bring back the one before."""
     os.rename(new, path)
     flush(os.path.dirname(path) or ".")

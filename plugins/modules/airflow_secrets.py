@@ -17,7 +17,7 @@ description:
   - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names them. Secrets under
     I(values) are written as given.
   - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
-  - When the module ends, the files and their names are on the disk, so that a loss of power brings back no earlier secret.
+  - When the module ends, the files and their names are on the disk. A loss of power brings back no earlier secret.
   - A file that is made for I(generate) may be read by its maker only.
   - No Fernet key is lost. If the first key of file C(fernet_key), which encrypts, is not among the new keys, the
     content of the file is kept beside it as C(fernet_key.TIME), with the time in UTC, for its maker alone.

@@ -12,13 +12,23 @@ NEXT = 3
 # (file, line): why a loss of power may take it.
 LOST = {
     ("plugins/action/airflow_health_report.py", "os.replace(new, path)"): "a report, which the next look writes anew",
-    ("plugins/modules/airflow_dag_release.py", "os.rename(temporary, self.path(\"incoming\", name))"): "not a release yet: ship flushes it",
-    ("plugins/modules/airflow_dag_release.py",
-     "os.rename(os.path.join(incoming, \"releases\", release), self.path(\"releases\", release))"): "flushed after the last one",
-    ("plugins/modules/airflow_dag_release.py",
-     "os.rename(self.path(\"releases\", name), self.path(\"incoming\", f\".{name}.removed\"))"): "a removal, which the next deploy repeats",
+    (
+        "plugins/modules/airflow_dag_release.py",
+        'os.rename(temporary, self.path("incoming", name))',
+    ): "not a release yet: ship flushes it",
+    (
+        "plugins/modules/airflow_dag_release.py",
+        'os.rename(os.path.join(incoming, "releases", release), self.path("releases", release))',
+    ): "flushed after the last one",
+    (
+        "plugins/modules/airflow_dag_release.py",
+        'os.rename(self.path("releases", name), self.path("incoming", f".{name}.removed"))',
+    ): "a removal, which the next deploy repeats",
     ("roles/airflow/files/database.py", "new.replace(path)"): "a cache: what cannot be read is asked for anew",
-    ("roles/airflow_runtime/files/airflow_runtime/watchdog.py", 'new.replace(STATE_DIR / "restarts.jsonl")'): "it counts the restarts of an hour",
+    (
+        "roles/airflow_runtime/files/airflow_runtime/watchdog.py",
+        'new.replace(STATE_DIR / "restarts.jsonl")',
+    ): "it counts the restarts of an hour",
 }
 
 
@@ -32,7 +42,10 @@ def test_a_renamed_file_is_on_the_disk_before_anything_relies_on_it():
         for number, line in enumerate(lines):
             if RENAMES.search(line):
                 found.add((name, line.strip()))
-                if not any(FLUSHES.search(after) for after in lines[number + 1:number + 1 + NEXT]) and (name, line.strip()) not in LOST:
+                if (
+                    not any(FLUSHES.search(after) for after in lines[number + 1 : number + 1 + NEXT])
+                    and (name, line.strip()) not in LOST
+                ):
                     wrong.append(f"{name}:{number + 1}: {line.strip()}")
     assert not wrong, "use rename of plugins/module_utils/new_file.py, or sync"
     assert set(LOST) <= found, set(LOST) - found

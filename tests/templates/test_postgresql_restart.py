@@ -131,7 +131,7 @@ def test_a_host_that_does_not_start_again_is_named_and_keeps_no_other_stopped(pr
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "b stop_undo" in found and "a stop_undo" not in found
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
-    assert "Airflow runs again on b. Airflow does not run on a: it waits for the database." in last, done.stdout
+    assert "Airflow runs again on b. Airflow does not run on a: stop_undo | Fail: it waits for the database." in last, done.stdout
 
 
 @pytest.mark.parametrize("tags", ["configure", "service"])

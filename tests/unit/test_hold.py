@@ -45,8 +45,13 @@ def hold(tmp_path, lock, address):
     def begin():
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(tmp_path / "notify"))
-            process = subprocess.Popen([sys.executable, ROLE / "files/hold.py", address.parents[1], lock, str(LEASE)], text=True, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")})
+            process = subprocess.Popen(
+                [sys.executable, ROLE / "files/hold.py", address.parents[1], lock, str(LEASE)],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            )
             begun.append(process)
             end = time.monotonic() + 30
             while not select.select([told], [], [], 0.05)[0] and process.poll() is None:
@@ -82,7 +87,10 @@ def test_a_component_waits_while_the_run_lives_and_says_for_what(hold, lock, mon
     process = hold()
     assert process.poll() is None
     said = components.being_changed()
-    assert re.match(r"a migration or a restore changes the metadata database, and holds it by airflow-hold \(session \d+\)\. Airflow starts when", said)
+    assert re.match(
+        r"a migration or a restore changes the metadata database, and holds it by airflow-hold \(session \d+\)\. Airflow starts when",
+        said,
+    )
     monkeypatch.setattr(components, "load", lambda: {"heartbeat_timeout": 30})
     slept = []
 
@@ -98,7 +106,11 @@ def test_a_component_waits_while_the_run_lives_and_says_for_what(hold, lock, mon
     # Once, and not at each look.
     assert len(slept) >= 3 and capsys.readouterr().out == f"waiting: {said}\n"
     out, _err = process.communicate()
-    assert process.returncode == 0 and "until ann@laptop has changed the database: ansible-playbook site.yml" in out and "The run has ended" in out
+    assert (
+        process.returncode == 0
+        and "until ann@laptop has changed the database: ansible-playbook site.yml" in out
+        and "The run has ended" in out
+    )
 
 
 @pytest.mark.parametrize("end", ["no renewal", "another run", "no file"])
@@ -133,7 +145,9 @@ def test_a_session_that_is_lost_is_made_anew(hold, postgresql):
     """A restore restarts PostgreSQL while the lock is held."""
     process = hold()
     before = components.being_changed()
-    superuser(postgresql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'airflow-hold'")
+    superuser(
+        postgresql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'airflow-hold'"
+    )
     until(lambda: components.being_changed() not in ("", before))
     assert process.poll() is None
 
@@ -141,7 +155,10 @@ def test_a_session_that_is_lost_is_made_anew(hold, postgresql):
 def test_without_a_run_or_a_database_nothing_is_held_and_the_reason_is_told(hold, lock, address, tmp_path):
     address.write_text(f"postgresql+psycopg2://airflow@/postgres?host={tmp_path}", encoding="utf-8")
     process = hold()
-    assert process.returncode == 1 and "The metadata database cannot be told that it will change: " in process.communicate()[1]
+    assert (
+        process.returncode == 1
+        and "The metadata database cannot be told that it will change: " in process.communicate()[1]
+    )
     lock.unlink()
     process = hold()
     assert process.returncode == 1 and "No run has the lock of this environment" in process.communicate()[1]

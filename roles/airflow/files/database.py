@@ -216,8 +216,8 @@ def update(admin, email, password):
     # Airflow's own sessions in this process have the same name as the one of the lock.
     os.environ["PGAPPNAME"] = "airflow-installer"
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
-    # No component starts meanwhile (`components reach`), also if the run that began this is gone. If this host loses its
-    # power, the server would hold both locks for two hours.
+    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives, the
+    # server would hold both locks for two hours if this host loses its power.
     lock.cursor().execute("SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3")
     lock.cursor().execute("SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))")
     keep_idle_transactions()

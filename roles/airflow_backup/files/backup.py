@@ -88,7 +88,7 @@ def flush(directory):
 
 
 def write_whole(path, text):
-    """Replace a file by a whole one, for good: half of one, after a loss of power, would make every later backup fail."""
+    """Replace a file by a whole one, for good. Half of a file, after a loss of power, would fail every later backup."""
     new = path.with_name(f"{path.name}.new")
     with open(new, "w", encoding="utf-8") as file:
         file.write(text)
@@ -479,9 +479,10 @@ def statements(manifest, fate, keep):
     # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
     before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
     before.append("SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));")
-    # No component starts meanwhile (`components reach`), also if the run that began this is gone. If this host loses its
-    # power, the server would hold both locks for two hours.
-    before += [f"SET LOCAL tcp_keepalives_{name} = {seconds};" for name, seconds in (("idle", 30), ("interval", 10), ("count", 3))]
+    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives, the
+    # server would hold both locks for two hours if this host loses its power.
+    before += ["SET LOCAL tcp_keepalives_idle = 30;", "SET LOCAL tcp_keepalives_interval = 10;"]
+    before.append("SET LOCAL tcp_keepalives_count = 3;")
     before.append("SELECT pg_advisory_xact_lock_shared(hashtext('airflow-schema'));")
     before.append(f"ALTER SCHEMA public RENAME TO {keep};" if keep else "DROP SCHEMA public CASCADE;")
     before += ["CREATE SCHEMA public;", "GRANT USAGE ON SCHEMA public TO PUBLIC;"]

@@ -20,7 +20,7 @@ SELECT pid, usename, coalesce(application_name, ''),
        CASE WHEN backend_type IS NULL THEN '?' ELSE coalesce(host(client_addr), '') END,
        CASE WHEN usename = current_user THEN 'own' WHEN rolsuper THEN 'superuser' ELSE 'other' END
 FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
--- PostgreSQL hides the type of another role's session too. Several hosts run left.py at the same time, and hold.py keeps
+-- PostgreSQL hides the type of another role's session too. Several hosts run left.py at the same time. hold.py keeps
 -- Airflow from starting.
 WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend'
   AND application_name NOT IN ('airflow-left', 'airflow-hold')

@@ -1,4 +1,4 @@
-"""Give the database role of a URL the password that the URL holds: try or change. Or ask whether a host can sign in: held.
+"""Give the database role of a URL the password that the URL holds: try or change. Query whether a host signs in: held.
 
 Standard input is the new URL. Where it signs in already there is nothing to do. Otherwise the role signs in with the URL that this host
 still holds, and changes its own password, as every role of PostgreSQL may: no superuser is needed, so it works with an external server too.

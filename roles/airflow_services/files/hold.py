@@ -2,9 +2,9 @@
 
 hold.py CONFIG_DIR LOCK LEASE
 
-LOCK is the file of the lock of the environment, which the run renews. The program holds its own lock in the database until LOCK belongs to
-another run or to nobody, or was not renewed for LEASE seconds. So it ends by itself if the run dies, and components may start again. It is a
-unit of its own, because a backup and a migration take longer than a task.
+LOCK is the file of the lock of the environment, which the run renews. The program holds its own lock in the database
+until LOCK belongs to another run or to nobody, or was not renewed for LEASE seconds. So it ends by itself if the run
+dies, and components may start again. It is a unit of its own, because a backup and a migration take longer than a task.
 """
 
 import contextlib
@@ -31,8 +31,9 @@ def holder(lock, lease):
 
 
 def hold(config_dir):
-    """Return a connection that holds the lock for as long as it is open. Several may: a run, a migration and a restore."""
-    url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
+    """Return a connection that holds the lock while it is open. Several may: a run, a migration and a restore."""
+    url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8")
+    url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
     connection = psycopg2.connect(url, connect_timeout=5, application_name="airflow-hold")
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -64,11 +65,14 @@ def main(config_dir, lock, lease):
     """Hold the lock until the run has ended."""
     run = holder(lock, int(lease))
     if not run:
-        sys.exit(f"No run has the lock of this environment ({lock}), so the database may not change. Use a playbook of this project.")
+        sys.exit(f"No run has the lock of this environment ({lock}), so the database may not change. Use a playbook.")
     try:
         connection = hold(config_dir)
     except (OSError, psycopg2.Error) as error:
-        sys.exit(f"The metadata database cannot be told that it will change: {error}Check that PostgreSQL runs, then run this again.")
+        sys.exit(
+            f"The metadata database cannot be told that it will change: {error}"
+            "Check that PostgreSQL runs, then run this again."
+        )
     print(f"No component of Airflow starts until {run['by']} has changed the database: {run['command']}", flush=True)
     ready()
     while holder(lock, int(lease)).get("token") == run["token"]:

@@ -22,7 +22,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 # This program's own sessions, which sessions.sql leaves out.
 NAME = "airflow-left"
-# Units of role logrotate, which run as Airflow's user, read the journal and never use the database, and that of hold.yml.
+# Units of role logrotate, which run as Airflow's user, read the journal and never use the database, and the one of
+# hold.yml.
 APART = ("airflow-component-logs.service", "airflow-groom-logs.service", "airflow-hold.service")
 # Where the superuser of the server, user postgres of the system, is let in.
 SOCKETS = "/var/run/postgresql"

@@ -35,11 +35,12 @@ UNITS = Path("/etc/systemd/system")
 BETWEEN_LOOKS = 3
 # Seconds that a child which is told to stop before its component may take. Airflow itself gives it as many.
 CHILD_TIMEOUT = 10
-# The sessions that hold the lock of hold.py, database.py or backup.py: the two halves of its number are columns of their own.
+# The sessions that hold the lock of hold.py, database.py or backup.py. The two halves of its number are two columns.
 CHANGES = """
     SELECT pid, coalesce(application_name, 'a program'), coalesce(host(client_addr), '')
     FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
-    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = hashtext('airflow-schema')
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+      AND (classid::bigint << 32) | objid::bigint = hashtext('airflow-schema')
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     ORDER BY pid
 """
@@ -262,16 +263,18 @@ def being_changed():
     found = rows(CHANGES)
     if not found:
         return ""
-    sessions = ", ".join(f"{name} (session {pid}{f' from {address}' if address else ''})" for pid, name, address in found)
-    return (f"a migration or a restore changes the metadata database, and holds it by {sessions}. Airflow starts when this has ended."
-            " If its run died, airflow-hold ends within 5 minutes, or at once by systemctl stop airflow-hold on its host")
+    places = [f"session {pid} from {address}" if address else f"session {pid}" for pid, _name, address in found]
+    sessions = ", ".join(f"{name} ({place})" for (_pid, name, _address), place in zip(found, places))
+    return (f"a migration or a restore changes the metadata database, and holds it by {sessions}. Airflow starts when this"
+            " has ended. If its run died, airflow-hold ends within 5 minutes, or at once by systemctl stop airflow-hold on"
+            " its host")
 
 
 def reach():
     """Block until the metadata database answers and nobody changes it.
 
-    Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes, or on
-    a database that is replaced, it would lose what it does. A host that boots meanwhile was not stopped by anybody.
+    Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes, or
+    on a database that is replaced, it would lose what it does. Nobody has stopped a host that boots meanwhile.
     """
     data = load()
     said = None
