@@ -93,6 +93,25 @@ def test_postgresql_is_restarted_only_after_running_tasks_have_ended(host, setti
     assert host.check_output("systemctl show airflow-scheduler --property=ActiveEnterTimestampMonotonic") == since
 
 
+@pytest.mark.long("stops")
+def test_a_component_that_is_started_while_the_database_changes_waits(host, setting):
+    """As on a host that boots meanwhile, or that no inventory knows. The lock is that of a migration and of a restore."""
+    host.check_output("systemd-run --quiet --unit changes --uid postgres psql -d airflow -c "
+                      "\"SET application_name = 'airflow-installer'\" -c \"SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))\" -c 'SELECT pg_sleep(600)'")
+    try:
+        since = host.check_output("date +%s")
+        host.check_output("systemctl restart --no-block airflow-triggerer")
+        said = f"journalctl --unit airflow-triggerer --since @{since} --output cat --no-pager"
+        host.check_output("timeout 60 sh -c %s", f"until {said} | grep -q 'a migration or a restore changes the metadata database'; do sleep 0.5; done")
+        assert host.check_output("systemctl show airflow-triggerer --property=SubState --value") == "start-pre"
+        assert "airflow-installer (session " in host.check_output(said)
+    finally:
+        # Without its client the session would sleep on.
+        host.check_output("systemctl stop changes; runuser -u postgres -- psql -qAt -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                          "WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()\"")
+    wait_until_healthy(host, setting)
+
+
 def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, setting, watcher, earlier):
     host.check_output(f"airflow db downgrade --to-revision {earlier} --yes > /dev/null 2>&1")
     downgraded = watcher.samples()
