@@ -97,7 +97,8 @@ def test_postgresql_is_restarted_only_after_running_tasks_have_ended(host, setti
 def test_a_component_that_is_started_while_the_database_changes_waits(host, setting):
     """As on a host that boots meanwhile, or that no inventory knows. The lock is that of a migration and of a restore."""
     host.check_output("systemd-run --quiet --unit changes --uid postgres psql -d airflow -c "
-                      "\"SET application_name = 'airflow-installer'\" -c \"SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))\" -c 'SELECT pg_sleep(600)'")
+                      "\"SET application_name = 'airflow-installer'\" "
+                      "-c \"SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))\" -c 'SELECT pg_sleep(600)'")
     try:
         since = host.check_output("date +%s")
         host.check_output("systemctl restart --no-block airflow-triggerer")
