@@ -1,3 +1,4 @@
+import functools
 import pathlib
 import re
 import subprocess
@@ -8,13 +9,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in ROOT.glob("roles/*") if path.is_dir())
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.CSafeLoader):
     """Reads Ansible's own tags as plain strings."""
 
 
 Loader.add_multi_constructor("!", lambda loader, suffix, node: loader.construct_scalar(node))
 
 
+@functools.cache
 def load(path):
     return yaml.load(path.read_text(encoding="utf-8"), Loader)
 

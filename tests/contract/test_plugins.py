@@ -3,10 +3,8 @@
 import ast
 import importlib
 import json
-import pathlib
-import subprocess
-import sys
 
+import forks
 import pytest
 from repository import ROOT, load, module_of, task_files, tasks_of
 
@@ -16,8 +14,7 @@ FILES = {"module": "plugins/modules/*.py", "lookup": "plugins/lookup/*.py", "fil
 @pytest.mark.parametrize("kind", FILES)
 def test_each_plugin_is_documented(kind):
     names = [f"windsock.airflow.{path.stem}" for path in ROOT.glob(FILES[kind])]
-    program = pathlib.Path(sys.executable).parent / "ansible-doc"
-    done = subprocess.run([program, "--type", kind, "--json", *names], cwd=ROOT, text=True, capture_output=True, check=False)
+    done = forks.run(["ansible-doc", "--type", kind, "--json", *names], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     documents = json.loads(done.stdout)
     assert documents.keys() == set(names)

@@ -5,23 +5,20 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
+import forks
 import pytest
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import controller
-from repository import ROOT, load, role_ids, source_files, without_printed_blocks
+from repository import ROLES, ROOT, load, role_ids, source_files, without_printed_blocks
 
 PLAYBOOKS = sorted([*ROOT.glob("*.yml"), *ROOT.glob("playbooks/**/*.yml")])
 PLAYBOOKS = [path for path in PLAYBOOKS if "group_vars" not in path.parts and isinstance(load(path), list)]
 
 
 def ansible_playbook(*arguments):
-    """Ansible of the Python that runs this test, on an inventory with one host in every group."""
-    command = pathlib.Path(sys.executable).parent / "ansible-playbook"
-    done = subprocess.run(
-        [str(command) if command.exists() else "ansible-playbook", "-i", str(ROOT / "inventories/single_node/hosts.yml"), *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1"))
+    """Ansible on an inventory with one host in every group."""
+    done = forks.run(["ansible-playbook", "-i", ROOT / "inventories/single_node/hosts.yml", *arguments], cwd=ROOT,
+                     env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -154,11 +151,18 @@ def test_every_tag_is_documented(tasks):
     assert used - {"always", "never"} <= set(documented_tags())
 
 
-def test_playbooks_have_good_syntax():
+def test_playbooks_and_roles_have_good_syntax(tmp_path):
     """One process for all of them: most of the time goes into starting it. Its message names the playbook."""
-    code, output = ansible_playbook("--syntax-check", *map(str, PLAYBOOKS))
+    of_tests = [path for place in ("molecule", "tests/molecule") for path in ROOT.glob(f"{place}/**/*.yml")
+                if isinstance(plays := load(path), list) and {"hosts", "import_playbook"} & set(plays[0])]
+    assert {path.name for path in of_tests} >= {"converge.yml", "create.yml", "destroy.yml", "prepare.yml", "stop.yml"}
+    roles = tmp_path / "roles.yml"
+    imports = [{"ansible.builtin.import_role": {"name": f"windsock.airflow.{role.name}"}} for role in ROLES]
+    roles.write_text(json.dumps([{"hosts": "localhost", "tasks": imports}]), encoding="utf-8")
+    paths = [*PLAYBOOKS, *of_tests, roles]
+    code, output = ansible_playbook("--syntax-check", *paths)
     assert code == 0, output
-    assert [path for path in PLAYBOOKS if f"playbook: {path}\n" not in output + "\n"] == []
+    assert [path for path in paths if f"playbook: {path}\n" not in output + "\n"] == []
 
 
 SECRETS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}")

@@ -4,16 +4,11 @@ import collections
 import re
 
 import pytest
-import yaml
 from long_tests import PARTS
-from repository import ROOT
+from repository import ROOT, load
 
 SCENARIOS = sorted(ROOT.glob("molecule/*/molecule.yml"))
-BASE = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text(encoding="utf-8"))
-
-
-def load(path):
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+BASE = load(ROOT / ".config/molecule/config.yml")
 
 
 def purpose(path):

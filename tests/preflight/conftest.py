@@ -1,9 +1,8 @@
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
+import forks
 import pytest
 import yaml
 from ports import free_port
@@ -14,18 +13,15 @@ GROUPS = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "ai
 
 
 def ansible(command, *arguments):
-    path = pathlib.Path(sys.executable).parent / command
     environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", ANSIBLE_LOCALHOST_WARNING="0")
-    done = subprocess.run([str(path) if path.exists() else command, *map(str, arguments)], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, check=False)
+    done = forks.run([command, *arguments], cwd=ROOT, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
 def system():
     """[distribution, version] of this machine, which stands for a host here, whatever it runs."""
-    code, output = ansible("ansible", "localhost", "-c", "local", "-e", "ansible_python_interpreter=" + sys.executable,
-                           "-m", "ansible.builtin.setup", "-a", "gather_subset=!all,!min,distribution")
+    code, output = ansible("ansible", "localhost", "-c", "local", "-m", "ansible.builtin.setup", "-a", "gather_subset=!all,!min,distribution")
     assert code == 0, output
     return [re.search("ansible_{0}\"?: [\"']?([^\"',\n]+)".format(key), output).group(1) for key in ("distribution", "distribution_version")]
 
@@ -37,7 +33,7 @@ class Site:
         self.directory, self.systems = directory, {system[0]: [system[1]]}
         host = {"site": None}
         self.write("hosts.yml", {"all": {
-            "hosts": {"site": {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}},
+            "hosts": {"site": {"ansible_connection": "local", "ansible_become": False}},
             "children": {"airflow_postgres": {"hosts": host}, "airflow": {"children": {group: {"hosts": host} for group in GROUPS}}}}})
         # Out of the way of whatever runs on this machine, and without a network.
         self.base = {"airflow_install_dir": str(directory / "opt"), "airflow_log_dir": str(directory / "log"), "airflow_api_port": free_port(),

@@ -9,6 +9,7 @@ import socket
 import pytest
 import yaml
 from collection_of_test import collection
+from conftest import Site
 
 pytestmark = pytest.mark.playbook
 
@@ -22,66 +23,62 @@ def test_an_airflow_version_without_lock_and_constraints(site):
     assert "no host was contacted" in run.output
 
 
-def test_a_python_that_is_too_old(site):
-    python = site.directory / "python3.8"
-    python.write_text("#!/bin/sh\necho 3 8\n", encoding="utf-8")
-    python.chmod(0o755)
-    site.run(airflow_python=str(python)).refuses("airflow_python", FILE, "is Python 3.8, too old for Airflow 3.3.2", "3.10 to 3.14")
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory, system):
+    """A run with all these mistakes in its input: preflight reports all problems at once."""
+    site = Site(tmp_path_factory.mktemp("input"), system)
+    inventory = yaml.safe_load((site.directory / "hosts.yml").read_text(encoding="utf-8"))
+    inventory["all"]["children"]["airflow_proxy"] = {"hosts": {"site": None}}
+    site.write("hosts.yml", inventory)
+    return site.run(
+        "-e", "postgresql_prot=1", airflow_team_name="data", preflight_allowed_variables=["airflow_team_name"], airflow_excutor="LocalExecutor",
+        # A section of the site's own is left to Airflow.
+        airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}, "webserver": {"default_ui_timezone": "UTC"}}, airflow_timezone="UTC",
+        airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}},
+        airflow_backup_dir=f"{site.base['airflow_log_dir']}/backups", airflow_admin_password="ChangeMe_123", airflow_fernet_key="<your key>",
+        airflow_database_password="{{ vault_database_password }}", postgresql_memory_percent=30, airflow_api_host="0.0.0.0",
+        airflow_connections={"a": {"conn_type": "http", "pasword": "horse-battery"}, "b": {"uri": "http//me:horse-battery@h"}},
+        airflow_pools={"etl": {"slots": "{{ 2 - 7 }}"}}, airflow_users=["ann"],
+        airflow_auth={"type": "oauth", "provider": "google", "client_id": "a", "client_secret": "horse-battery", "issuer": "https://x"},
+        airflow_webserver_config_file="/no/such.py")
 
 
-def test_a_misspelt_variable(site):
-    site.run(airflow_excutor="LocalExecutor").refuses("airflow_excutor", FILE, "no role knows", "Did you mean airflow_executor?")
+def test_all_problems_of_the_input_are_reported_at_once_before_a_host_is_contacted(refused):
+    assert "no host was contacted: 23 problems." in refused.output, refused.output
+    # No value of a secret, and not the site's own variable.
+    for text in ("horse-battery", "ChangeMe_123", "<your key>", "airflow_team_name"):
+        assert text not in refused.output
 
 
-def test_a_misspelt_variable_on_the_command_line(site):
-    """One of the site's own can be allowed."""
-    run = site.run("-e", "postgresql_prot=1", airflow_team_name="data", preflight_allowed_variables=["airflow_team_name"])
-    run.refuses("1. postgresql_prot (command line, -e)", "Did you mean postgresql_port?")
-    assert "airflow_team_name" not in run.output
+def test_a_misspelt_variable(refused):
+    refused.refuses("airflow_excutor", FILE, "no role knows", "Did you mean airflow_executor?")
+    refused.refuses(". postgresql_prot (command line, -e)", "Did you mean postgresql_port?")
 
 
-def test_options_that_airflow_does_not_have(site):
-    """Before a virtualenv is built. What depends on facts is judged on the host; a section of the site's own is left to Airflow."""
-    run = site.run(airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}, "webserver": {"default_ui_timezone": "UTC"}},
-                   airflow_timezone="UTC")
-    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
-    run.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
-    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no section webserver, which Airflow 2.11.2 has. Remove webserver.default_ui_timezone.")
-    assert "3 problems." in run.output and "no host was contacted" in run.output
-    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}})
-    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
-    assert "Nothing was changed on site" in run.output
+def test_options_that_airflow_does_not_have(refused):
+    """Before a virtualenv is built. What depends on facts is judged on the host."""
+    refused.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    refused.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
+    refused.refuses("airflow_config", FILE, "Airflow 3.3.2 has no section webserver, which Airflow 2.11.2 has. Remove webserver.default_ui_timezone.")
 
 
-def test_a_string_where_a_number_belongs_a_unit_that_is_not_there_and_backups_among_logs(site):
-    run = site.run(airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}},
-                   airflow_backup_dir=f"{site.base['airflow_log_dir']}/backups")
-    run.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
-    run.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver", "api-server, dag-processor, scheduler, triggerer")
-    run.refuses("airflow_backup_dir", FILE, "log/backups, and airflow_log_dir", "One would be removed with the other")
+def test_a_string_where_a_number_belongs_a_unit_that_is_not_there_and_backups_among_logs(refused):
+    refused.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
+    refused.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver", "api-server, dag-processor, scheduler, triggerer")
+    refused.refuses("airflow_backup_dir", FILE, "log/backups, and airflow_log_dir", "One would be removed with the other")
 
 
-def test_a_placeholder_secret(site):
-    run = site.run(airflow_admin_password="ChangeMe_123", airflow_fernet_key="<your key>")
-    run.refuses("airflow_admin_password", FILE, "is a placeholder")
-    run.refuses("airflow_fernet_key", FILE, "is a placeholder")
-    assert "2 problems." in run.output
-    assert "ChangeMe_123" not in run.output and "<your key>" not in run.output
+def test_a_placeholder_secret(refused):
+    refused.refuses("airflow_admin_password", FILE, "is a placeholder")
+    refused.refuses("airflow_fernet_key", FILE, "is a placeholder")
 
 
-def test_a_secret_whose_vault_is_missing(site):
-    site.run(airflow_admin_password="{{ vault_admin_password }}").refuses("airflow_admin_password", FILE, "vault_admin_password is undefined")
+def test_a_secret_whose_vault_is_missing(refused):
+    refused.refuses("airflow_database_password", FILE, "vault_database_password is undefined")
 
 
-def test_an_unreachable_external_database(site):
-    url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(site.base["airflow_database_port"])
-    run = site.run("-vvv", airflow_database_url=url)
-    run.refuses("airflow_database_url", FILE, "cannot be reached", "127.0.0.1, port {0}".format(site.base["airflow_database_port"]), "refused")
-    assert "horse-battery" not in run.output
-
-
-def test_the_same_key_beside_playbook_and_inventory(site):
-    site.run(postgresql_memory_percent=30).refuses("postgresql_memory_percent", FILE, "group_vars/all/postgresql.yml:", "silently wins")
+def test_the_same_key_beside_playbook_and_inventory(refused):
+    refused.refuses("postgresql_memory_percent", FILE, "group_vars/all/postgresql.yml:", "silently wins")
 
 
 def test_files_of_variables_that_ansible_ignores(site):
@@ -98,30 +95,86 @@ def test_files_of_variables_that_ansible_ignores(site):
     assert "5 problems." in run.output
 
 
-def test_a_port_in_use_by_someone_else(site):
+def test_a_proxy_without_a_name(refused):
+    refused.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all/main.yml", "such as https://airflow.example.com")
+    refused.refuses("airflow_api_host", FILE, "Valid is 127.0.0.1")
+
+
+def test_objects_of_airflow(refused):
+    refused.refuses("airflow_connections", FILE, "airflow_connections.a has pasword", "Did you mean password?")
+    refused.refuses("airflow_connections", FILE, "airflow_connections.b.uri is no URI")
+    refused.refuses("airflow_pools", FILE, "airflow_pools.etl.slots is -5")
+    refused.refuses("airflow_users", FILE, "where a dictionary belongs")
+
+
+def test_a_sign_in_that_lets_in_everybody(refused):
+    refused.refuses("airflow_auth", FILE, "so everybody with an account of the provider could sign in")
+    refused.refuses("airflow_auth", FILE, "provider google has no issuer")
+    refused.refuses("airflow_auth", FILE, "has to be https://...")
+    refused.refuses("airflow_auth", FILE, "only one of them may be set")
+    refused.refuses("airflow_webserver_config_file", FILE, "there is no file /no/such.py")
+
+
+def test_a_sign_in_with_misspelt_words(site):
+    run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
+    run.refuses("airflow_auth", FILE, "Did you mean")
+
+
+@pytest.fixture(scope="module")
+def refused_on_host(tmp_path_factory, system):
+    """A run that finds all these mistakes on the host, in one answer of it."""
+    site = Site(tmp_path_factory.mktemp("host"), system)
+    python = site.directory / "python3.8"
+    python.write_text("#!/bin/sh\necho 3 8\n", encoding="utf-8")
+    python.chmod(0o755)
+    url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(site.base["airflow_database_port"])
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", site.base["airflow_api_port"]))
         listener.listen()
-        port = listener.getsockname()[1]
-        site.run(airflow_api_port=port).refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port", FILE)
+        return site.run("-vvv", airflow_python=str(python), airflow_database_url=url, preflight_min_disk_mb=999999999, preflight_min_memory_mb=999999999,
+                        airflow_backup_schedule="0 2 * * *")
+
+
+def test_all_problems_of_a_host_are_reported_at_once(refused_on_host):
+    times = 1 if shutil.which("systemd-analyze") else 0
+    assert f"Nothing was changed on site: {5 + times} problems." in refused_on_host.output, refused_on_host.output
+    assert "horse-battery" not in refused_on_host.output
+
+
+def test_a_python_that_is_too_old(refused_on_host):
+    refused_on_host.refuses("airflow_python", FILE, "is Python 3.8, too old for Airflow 3.3.2", "3.10 to 3.14")
+
+
+def test_an_unreachable_external_database(refused_on_host):
+    port = refused_on_host.site.base["airflow_database_port"]
+    refused_on_host.refuses("airflow_database_url", FILE, "cannot be reached", "127.0.0.1, port {0}".format(port), "refused")
+
+
+def test_a_port_in_use_by_someone_else(refused_on_host):
+    port = refused_on_host.site.base["airflow_api_port"]
+    refused_on_host.refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port", FILE)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
-def test_a_time_that_systemd_does_not_know(site):
-    site.run(airflow_backup_schedule="0 2 * * *").refuses("airflow_backup_schedule", FILE, '"0 2 * * *"', "calendar expression")
+def test_a_time_that_systemd_does_not_know(refused_on_host):
+    refused_on_host.refuses("airflow_backup_schedule", FILE, '"0 2 * * *"', "calendar expression")
 
 
-def test_too_little_disk(site):
-    site.run(preflight_min_disk_mb=999999999).refuses("MB free on the file system of", "airflow_install_dir", FILE, "999999999")
+def test_too_little_disk(refused_on_host):
+    refused_on_host.refuses("MB free on the file system of", "airflow_install_dir", FILE, "999999999")
 
 
-def test_too_little_memory(site):
-    site.run(preflight_min_memory_mb=999999999).refuses("MB of memory", "preflight_min_memory_mb", FILE)
+def test_too_little_memory(refused_on_host):
+    refused_on_host.refuses("MB of memory", "preflight_min_memory_mb", FILE)
 
 
-def test_an_unsupported_system(site, system):
+def test_an_unsupported_system_and_an_option_whose_value_needs_facts(site, system):
+    """The rest of such a host is not judged."""
     site.systems = {"Debian": ["99"]}
-    site.run().refuses("It runs {0} {1}, which is not supported".format(*system), "Debian 99")
+    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}}, preflight_min_disk_mb=999999999)
+    run.refuses("It runs {0} {1}, which is not supported".format(*system), "Debian 99")
+    run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
+    assert "Nothing was changed on site: 2 problems." in run.output
 
 
 def test_site_stops_at_preflight(site):
@@ -142,16 +195,6 @@ def test_good_input_passes_and_brings_the_facts(site):
     assert re.search(r"facts: \d+ \d+ \S+ \S+ \d+ \S+", run.output)
     assert "Gathering Facts" not in run.output
     run.changed_nothing()
-
-
-def test_a_proxy_without_a_name(site):
-    inventory = yaml.safe_load((site.directory / "hosts.yml").read_text(encoding="utf-8"))
-    inventory["all"]["children"]["airflow_proxy"] = {"hosts": {"site": None}}
-    site.write("hosts.yml", inventory)
-    run = site.run(airflow_api_host="0.0.0.0")
-    run.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all/main.yml", "such as https://airflow.example.com")
-    run.refuses("airflow_api_host", FILE, "Valid is 127.0.0.1")
-    assert "2 problems." in run.output
 
 
 def test_a_host_that_left_group_airflow_and_keeps_the_database(site, monkeypatch):
@@ -178,30 +221,6 @@ def test_a_host_that_left_group_airflow_and_keeps_the_database(site, monkeypatch
     assert run.code != 0 and "Nothing was changed on db: 1 problem." in run.output, run.output
     assert "Nothing was changed on site" not in run.output
     assert "these units of Airflow still run there, or start with the host: airflow-scheduler.service." in run.output
-
-
-def test_objects_of_airflow(site):
-    connections = {"a": {"conn_type": "http", "pasword": "horse-battery"}, "b": {"uri": "http//me:horse-battery@h"}}
-    run = site.run(airflow_connections=connections, airflow_pools={"etl": {"slots": "{{ 2 - 7 }}"}}, airflow_users=["ann"])
-    run.refuses("airflow_connections", FILE, "airflow_connections.a has pasword", "Did you mean password?")
-    run.refuses("airflow_connections", FILE, "airflow_connections.b.uri is no URI")
-    run.refuses("airflow_pools", FILE, "airflow_pools.etl.slots is -5")
-    run.refuses("airflow_users", FILE, "where a dictionary belongs")
-    assert "4 problems." in run.output
-    assert "horse-battery" not in run.output
-
-
-def test_a_sign_in_that_lets_in_everybody(site):
-    run = site.run(airflow_auth={"type": "oauth", "provider": "google", "client_id": "a", "client_secret": "horse-battery", "issuer": "https://x"},
-                   airflow_webserver_config_file="/no/such.py")
-    run.refuses("airflow_auth", FILE, "so everybody with an account of the provider could sign in")
-    run.refuses("airflow_auth", FILE, "provider google has no issuer")
-    run.refuses("airflow_auth", FILE, "has to be https://...")
-    run.refuses("airflow_auth", FILE, "only one of them may be set")
-    run.refuses("airflow_webserver_config_file", FILE, "there is no file /no/such.py")
-    assert "5 problems." in run.output and "horse-battery" not in run.output
-    run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
-    run.refuses("airflow_auth", FILE, "Did you mean")
 
 
 @pytest.mark.parametrize(("name", "text", "told"), [

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 
+import forks
 import pytest
 from ansible.errors import AnsibleError
 from ports import free_port
@@ -68,9 +69,8 @@ def run(tmp_path):
                 (stand_ins / name).write_text(content, encoding="utf-8")
                 (stand_ins / name).chmod(0o755)
         (tmp_path / "hosts").write_text(inventory, encoding="utf-8")
-        done = subprocess.run(
-            ["ansible-playbook", "-i", tmp_path / "hosts", ROOT / "playbooks/runbooks/open_ui.yml", *arguments], cwd=ROOT, text=True, capture_output=True,
-            env={**os.environ, "PATH": f"{stand_ins}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1", **environment}, check=False)
+        done = forks.run(["ansible-playbook", "-i", tmp_path / "hosts", ROOT / "playbooks/runbooks/open_ui.yml", *arguments], cwd=ROOT,
+                         env={**os.environ, "PATH": f"{stand_ins}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1", **environment})
         return done.returncode, " ".join(done.stdout.split()) + " ".join(done.stderr.split())
 
     yield playbook

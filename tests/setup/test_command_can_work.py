@@ -7,6 +7,7 @@ import shutil
 import string
 import subprocess
 
+import forks
 import pytest
 import yaml
 from ansible.cli.playbook import PlaybookCLI
@@ -20,7 +21,7 @@ NO_SITE = "The command names no inventory, so it is for the sandbox of this chec
 
 
 def run(directory, *arguments, **environment):
-    done = subprocess.run(["ansible-playbook", *arguments], cwd=directory, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False)
+    done = forks.run(["ansible-playbook", *arguments], cwd=directory, env={**ENVIRONMENT, **environment})
     return done.returncode, done.stdout + done.stderr
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import uuid
 
+import forks
 import pytest
 import yaml
 
@@ -27,8 +28,7 @@ def new_site(*arguments, home=None, cwd=None):
 
 
 def ansible(command, *arguments, cwd):
-    done = subprocess.run([command, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd,
-                          env={**ENVIRONMENT, "PWD": str(cwd), "ANSIBLE_NOCOLOR": "1"})
+    done = forks.run([command, *arguments], cwd=cwd, env={**ENVIRONMENT, "PWD": str(cwd), "ANSIBLE_NOCOLOR": "1"})
     return done.returncode, done.stdout + done.stderr
 
 

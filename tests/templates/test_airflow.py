@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 
+import forks
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
@@ -76,9 +77,7 @@ def rendered(request, tmp_path_factory):
             (out / kind / path.name).symlink_to(path)
     (out / "play.yml").write_text(PLAY.replace("ROOT", str(ROOT)).replace("OUT", str(out)).replace("OWNER", pwd.getpwuid(os.getuid()).pw_name)
                                   .replace("GROUP", grp.getgrgid(os.getgid()).gr_name), encoding="utf-8")
-    run = subprocess.run(
-        ["ansible-playbook", "-i", "localhost,", "-e", f"@{out}/site.yml", str(out / "play.yml")], cwd=ROOT, text=True, capture_output=True, check=False
-    )
+    run = forks.run(["ansible-playbook", "-i", "localhost,", "-e", f"@{out}/site.yml", out / "play.yml"], cwd=ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
     return out
 

@@ -4,8 +4,8 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 
+import forks
 import pytest
 import yaml
 from collection_of_test import collection
@@ -69,9 +69,8 @@ def project(tmp_path):
 def run(project, due, *arguments):
     """Return what the hosts did, in this order, and the output."""
     said = project / "said"
-    done = subprocess.run(
-        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgres.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project, text=True,
-        capture_output=True, check=False,
+    done = forks.run(
+        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgres.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project,
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
     return (said.read_text(encoding="utf-8").splitlines() if said.exists() else []), done
 

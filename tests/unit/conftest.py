@@ -1,6 +1,7 @@
 """Shared fixtures: a real PostgreSQL, where the machine has its programs, and a record of how files come into being."""
 
 import fcntl
+import functools
 import glob
 import multiprocessing
 import os
@@ -14,6 +15,11 @@ import time
 import types
 
 import pytest
+from botocore.loaders import JSONFileLoader
+
+# Each session of boto3 reads the description of its service anew, which is most of the work of a test that asks AWS's emulator.
+load_description = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+JSONFileLoader.load_file = lambda self, path: load_description(path)
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +66,10 @@ LEFT_BEHIND = """
 @pytest.fixture
 def postgresql(postgresql_server):
     """The URL of the server. It is empty again after the test, because the next test may ask what a server holds."""
+    # Before the test, which may hide the module.
+    psycopg2 = pytest.importorskip("psycopg2")
     yield postgresql_server
-    connection = pytest.importorskip("psycopg2").connect(postgresql_server.replace("+psycopg2", ""))
+    connection = psycopg2.connect(postgresql_server.replace("+psycopg2", ""))
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(LEFT_BEHIND)

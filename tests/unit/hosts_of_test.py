@@ -3,8 +3,9 @@
 import json
 import os
 import pathlib
-import subprocess
 import types
+
+import forks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Where a host has what roles find at places that no variable names.
@@ -68,7 +69,6 @@ def play(directory, hosts, tasks, variables, limit="", check=False, **groups):
                     "hosts": {host: AWAY if host == "gone" else {} for host in hosts},
                     "vars": {
                         "ansible_connection": "below",
-                        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                         "ansible_become": False,
                     },
                 },
@@ -95,19 +95,15 @@ def play(directory, hosts, tasks, variables, limit="", check=False, **groups):
         ),
         encoding="utf-8",
     )
-    done = subprocess.run(
+    done = forks.run(
         ["ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else []), *(["--check"] if check else [])],
         cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=False,
         env={
             "PATH": f"{directory}/bin:{os.environ['PATH']}",
             "HOME": str(directory),
             "HOSTS_OF_TEST": str(directory),
             "PATHS_OF_TEST": json.dumps(PATHS),
             "ANSIBLE_NOCOLOR": "true",
-            "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
             "ANSIBLE_SSH_ARGS": "",
         },

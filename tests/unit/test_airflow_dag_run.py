@@ -4,10 +4,9 @@ import http.server
 import importlib.util
 import json
 import pathlib
-import subprocess
-import sys
 import threading
 
+import forks
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
@@ -130,9 +129,7 @@ def test_the_playbook_shows_the_reason_and_no_secret(airflow, tmp_path):
     given = {"airflow_api_port": server.port, "airflow_admin_user": "admin", "airflow_admin_password": PASSWORD, "dag_id": "example_dag",
              "__airflow_api": {"prefix": "/api/v2", "token_path": "/auth/token"}, "run_dag_appears_within": 1, "run_dag_timeout": 5}
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
-    done = subprocess.run(
-        ["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}",
-         "-e", f"@{tmp_path / 'given.json'}", tmp_path / "play.yml"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = forks.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path / 'given.json'}", tmp_path / "play.yml"], cwd=ROOT)
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert "Airflow knows no DAG example_dag after 1 s. It knows warehouse." in output.replace("\n", " ").replace("  ", " ")

@@ -8,8 +8,8 @@ import os
 import pathlib
 import re
 import stat
-import subprocess
 
+import forks
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
@@ -242,7 +242,7 @@ def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
         },
         "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/keep.yml")}],
     }]), encoding="utf-8")
-    done = subprocess.run(["ansible-playbook", "-i", "localhost,", "-c", "local", play], cwd=ROOT, text=True, capture_output=True, check=False)
+    done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", play], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.read_text(encoding="utf-8") for path in copy.iterdir()) == KEYS[:2]
     assert (copy / "fernet_key").read_text(encoding="utf-8") == KEYS[1]

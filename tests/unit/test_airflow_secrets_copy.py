@@ -6,9 +6,8 @@ import os
 import pathlib
 import re
 import stat
-import subprocess
-import sys
 
+import forks
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
@@ -138,7 +137,7 @@ class Controller:
 
     def run(self, site, *arguments, **variables):
         site.mkdir(exist_ok=True)
-        (site / "hosts").write_text(f"[airflow]\nsome ansible_connection=below ansible_python_interpreter={sys.executable}\n", encoding="utf-8")
+        (site / "hosts").write_text("[airflow]\nsome ansible_connection=below\n", encoding="utf-8")
         given = {"airflow_config_dir": str(self.host.parent), "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_has_users": True,
                  # No database is asked for values that another key has encrypted.
                  "__airflow_database_external": True, **variables}
@@ -148,11 +147,10 @@ class Controller:
             "tasks": [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "configure.yml"}}],
         }]
         (self.directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")
-        done = subprocess.run(
-            ["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e", json.dumps(given), *arguments], cwd=ROOT, text=True,
-            capture_output=True, check=False,
+        done = forks.run(
+            ["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e", json.dumps(given), *arguments], cwd=ROOT,
             env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1",
-                 "ANSIBLE_PIPELINING": "true", "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
                  # The command airflow of this machine, if it has one, is not that of the host.
                  "HOSTS_OF_TEST": str(self.directory), "PATHS_OF_TEST": json.dumps({"/usr/local/bin/airflow": "command"})})
         output = done.stdout + done.stderr

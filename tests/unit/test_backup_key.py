@@ -4,9 +4,8 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
+import forks
 import pytest
 
 pytestmark = pytest.mark.playbook
@@ -19,11 +18,10 @@ def run(tmp_path, path, site_id):
     copy = tmp_path / "copy"
     (tmp_path / "play.yml").write_text(json.dumps([{
         "hosts": "localhost", "gather_facts": False, "environment": {"PATH": path},
-        "vars": {"airflow_secrets_copy_dir": str(copy), "airflow_site_id": site_id, "__airflow_backup_key": str(copy / "backup_key"),
-                 "ansible_python_interpreter": sys.executable},
+        "vars": {"airflow_secrets_copy_dir": str(copy), "airflow_site_id": site_id, "__airflow_backup_key": str(copy / "backup_key")},
         "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_backup/tasks/key.yml")}],
     }]), encoding="utf-8")
-    done = subprocess.run(["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+    done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"], cwd=ROOT)
     return done.returncode, done.stdout + done.stderr, {path.name: path for path in copy.iterdir()} if copy.exists() else {}
 
 

@@ -3,8 +3,8 @@
 import os
 import pathlib
 import stat
-import subprocess
 
+import forks
 import pytest
 import yaml
 
@@ -38,7 +38,7 @@ def run(tmp_path):
         (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
         before = os.umask(0o022)
         try:
-            done = subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+            done = forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT)
         finally:
             os.umask(before)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -68,23 +68,3 @@ def test_a_support_bundle(run, tmp_path):
     task = the_task("playbooks/runbooks/collect_support_bundle.yml", "Bring it")
     run(task, __bundle={"path": str(tmp_path / "bundle.tar.gz")}, __bundle_file=str(tmp_path / "support/main.tar.gz"))
     assert mode(tmp_path / "support") == 0o700 and mode(tmp_path / "support/main.tar.gz") == 0o600
-
-
-def written_on_the_controller():
-    """Every task that writes a file or a directory on the controller: it fetches, or it is delegated to localhost."""
-    modules = {"fetch", "file", "copy", "template", "get_url", "unarchive", "slurp"}
-    for path in sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml"), ROOT / "site.yml"]):
-        for task in tasks_of(yaml.safe_load(path.read_text(encoding="utf-8"))):
-            found = modules & {key.removeprefix("ansible.builtin.") for key in task}
-            here = task.get("delegate_to") == "localhost" or "local" in (task.get("connection"), (task.get("vars") or {}).get("ansible_connection"))
-            for name in found:
-                arguments = task.get(f"ansible.builtin.{name}", task.get(name))
-                if name == "fetch" or here and arguments.get("state") != "absent":
-                    yield pytest.param(name, arguments, id=f"{path.relative_to(ROOT)}: {task['name']}")
-
-
-@pytest.mark.parametrize(("module", "arguments"), list(written_on_the_controller()))
-def test_each_task_that_writes_here_closes_what_it_writes(module, arguments):
-    assert module != "fetch", "use fetch_private, because ansible.builtin.fetch leaves files that everybody may read"
-    # A report for CI, which runs as somebody else, and has no more in it than CI's own log.
-    assert arguments["mode"] in ("0600", "0700") or arguments["dest"] == "{{ airflow_dags_junit }}"

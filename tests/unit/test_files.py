@@ -10,6 +10,7 @@ import pwd
 import stat
 import subprocess
 
+import forks
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
@@ -234,7 +235,7 @@ def play(tmp_path, item):
     what = f"{{files: [{{path: {path}, owner: {ME['owner']}, group: {ME['group']}, {item}}}]}}"
     text = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - windsock.airflow.files: {what}\n"
     (tmp_path / "play.yml").write_text(text, encoding="utf-8")
-    return path, subprocess.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT, text=True, capture_output=True, check=False)
+    return path, forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT)
 
 
 def test_a_template_is_rendered_where_nothing_but_ansible_itself_sets_a_variable(tmp_path):

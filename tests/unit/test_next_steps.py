@@ -5,9 +5,9 @@ import os
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
 
+import forks
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
@@ -119,10 +119,8 @@ def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration
     (tmp_path / "project/collections").symlink_to(ROOT / "collections")
     (tmp_path / "project/site.yml").write_text(yaml.safe_dump(PLAYS), encoding="utf-8")
     (tmp_path / "elsewhere/ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="utf-8")
-    done = subprocess.run(
-        [pathlib.Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", str(tmp_path / "project/site.yml"), *arguments],
-        cwd=tmp_path / "elsewhere", env={name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"},
-        capture_output=True, text=True, check=False)
+    done = forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "project/site.yml", *arguments], cwd=tmp_path / "elsewhere",
+                     env={name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"})
     assert ("Airflow 3.3.2 runs on one." in done.stdout) is shown, done.stdout + done.stderr
     if shown:
         assert done.stdout.index("PLAY RECAP") < done.stdout.index("Airflow 3.3.2 runs on one.")

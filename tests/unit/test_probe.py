@@ -5,10 +5,10 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import types
 from unittest import mock
 
+import forks
 import pytest
 import yaml
 from ansible import constants as C
@@ -51,8 +51,7 @@ def answers(request, tmp_path_factory):
            "ANSIBLE_REMOTE_TMP": str(path / "remote"), "ANSIBLE_PIPELINING": "true", "ANSIBLE_NOCOLOR": "1",
            # Otherwise a task is named after what it has said.
            "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
-    run = subprocess.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", str(path / "playbook.yml")], capture_output=True, text=True,
-                         check=False, env=env)
+    run = forks.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", path / "playbook.yml"], env=env)
     assert run.returncode == 0, run.stdout + run.stderr
     found = {name: json.loads((path / f"{number}.json").read_text(encoding="utf-8")) for number, name in enumerate(TASKS)}
     said = dict(re.findall(r"^TASK \[(.+?)\].*?\n(.*?)(?=^TASK \[|\Z)", run.stdout, re.MULTILINE | re.DOTALL))

@@ -5,9 +5,9 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import types
 
+import forks
 import hosts_of_test
 import pytest
 from collection_of_test import collection
@@ -49,7 +49,7 @@ def server(postgresql, tmp_path):
         """Run the real playbook, with role postgresql as it is."""
         inventory = {
             "all": {"vars": {
-                "ansible_connection": "below", "ansible_become": False, "ansible_python_interpreter": sys.executable, "__airflow_major": 3,
+                "ansible_connection": "below", "ansible_become": False, "__airflow_major": 3,
                 "__airflow_database_external": False, "__airflow_secrets_left": "", "__airflow_packages": [], "__airflow_backup_packages_default": [],
                 "airflow_database_name": "airflow", "airflow_database_user": "airflow_of_test", "airflow_database_port": 5432, "airflow_user": "x",
                 "airflow_group": "x", "airflow_backup_dir": "/var/backups/airflow", "airflow_backup_s3_bucket": "", "postgresql_listen_addresses": [],
@@ -63,11 +63,10 @@ def server(postgresql, tmp_path):
         (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
         facts = {"os_family": "Debian", "distribution": "Debian", "distribution_major_version": "12"}
         arguments = {"confirm": "db", "remove_database": True, "without_backup": True, "ansible_facts": facts}
-        done = subprocess.run(
-            ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e", json.dumps(arguments)], cwd=tmp_path, text=True,
-            capture_output=True, check=False, env={
+        done = forks.run(
+            ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e", json.dumps(arguments)], cwd=tmp_path, env={
                 "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_PIPELINING": "true",
+                "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
                 "HOSTS_OF_TEST": str(tmp_path), "PATHS_OF_TEST": json.dumps({**{place: place[1:] for place in PLACES}, "/var/run/postgresql": "socket"})})
         return types.SimpleNamespace(rc=done.returncode, output=done.stdout + done.stderr, text=" ".join((done.stdout + done.stderr).split()))
