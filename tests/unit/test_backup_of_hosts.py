@@ -86,6 +86,8 @@ def fleet(tmp_path):
         return path.read_text(encoding="utf-8").split() if path.exists() else []
 
     program("bin/systemctl", f'echo "$@" >> {tmp_path}/systemctl\n[ "$1" != is-active ] || echo inactive')
+    # The unit that holds the database during a migration.
+    program("bin/systemd-run", "true")
     calls = tmp_path / "systemctl"
     return types.SimpleNamespace(
         host=host, backs_up=backs_up, run=run, log=log, program=program, path=tmp_path, calls=calls
