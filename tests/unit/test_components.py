@@ -225,9 +225,13 @@ def test_a_worker_without_a_row_in_table_job_drains_too(components, process):
 TRIGGERER_WITH_CHILD = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), os._exit(0)))
+# Python drops a signal that comes before the fork is complete.
+ready, begun = os.pipe()
 child = os.fork()
 if child == 0:
+    os.write(begun, b".")
     time.sleep(60)
+os.read(ready, 1)
 def handler(*_):
     ended, status = os.waitpid(child, os.WNOHANG)
     sys.exit(0 if ended and status == 0 else 70)
@@ -266,9 +270,13 @@ SERVER = """
 import os, signal, socket, sys, time
 port = socket.create_server(("127.0.0.1", 0))
 signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), open({0!r}, "w").close(), os._exit(0)))
+# Python drops a signal that comes before the fork is complete.
+ready, begun = os.pipe()
 worker = os.fork()
 if worker == 0:
+    os.write(begun, b".")
     time.sleep(60)
+os.read(ready, 1)
 def handler(*_):
     port.close()
     os.kill(worker, signal.SIGTERM)
