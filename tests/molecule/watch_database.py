@@ -19,8 +19,12 @@ import time
 
 import psycopg2
 
-# Role postgresql takes a name without quotation marks for that of another application, and refuses the server.
-RULE = 'host "airflow" watcher 127.0.0.1/32 scram-sha-256\n'
+# As role postgresql writes them for a role that is declared: it takes any other rule for that of another application, and refuses the server.
+RULES = """\
+# Database airflow: its declared roles, with a password.
+local "airflow" "watcher" scram-sha-256
+host "airflow" "watcher" 127.0.0.1/32 scram-sha-256
+"""
 VERSION = "SELECT string_agg(version_num, ',') FROM public.alembic_version"
 # One question, as a busy machine delays each answer. A restore makes all tables anew, so their numbers are part of the schema. The project's own
 # programs have names that begin with "airflow-"; others see what these change when the transaction ends.
@@ -41,8 +45,8 @@ def connect(url, rules):
     """Return a connection, or nothing: PostgreSQL may restart, and a run of site.yml may have written the rules anew."""
     path = pathlib.Path(rules)
     written = path.read_text(encoding="utf-8")
-    if RULE not in written:
-        path.write_text(RULE + written, encoding="utf-8")
+    if RULES not in written:
+        path.write_text(RULES + written, encoding="utf-8")
         subprocess.run(["runuser", "-u", "postgres", "--", "psql", "-qc", "SELECT pg_reload_conf()"], cwd="/", capture_output=True, check=False)
     try:
         connection = psycopg2.connect(url, options="-c lock_timeout=100")
