@@ -2,7 +2,8 @@
 
 import json
 
-from playbook import look
+from playbook import look, play
+from slow_tasks import wait_until_healthy
 
 
 def python(host, setting, script):
@@ -53,6 +54,14 @@ asyncio.run(main())
 """,
     )
     assert asyncio.splitlines()[-1] == "True"
+
+
+def test_a_stop_asks_the_external_server_who_is_left(host, setting):
+    """Airflow's environment names the authority of its certificate, and the URL does not."""
+    done = play("../tests/molecule/stop")
+    assert not done.failed, done.output
+    assert "RUNNING  END" in done.text and "was not asked" not in done.text
+    wait_until_healthy(host, setting)
 
 
 def test_the_server_has_the_settings_that_it_was_given(host, setting):
