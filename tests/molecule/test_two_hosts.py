@@ -125,6 +125,13 @@ def test_an_environment_stays_one(hosts, before, changed, tmp_path, number):
     assert len(timers) == 1, (story, timers)
 
 
+def test_a_host_that_left_the_inventory_and_still_runs_is_named(hosts, changed):
+    """As one whose line moved to another host: site.yml does not reach it, and its scheduler works on."""
+    changed(without, B)
+    done = play("health")
+    assert done.failed and f"Another host runs Airflow on the database of this inventory: {hosts[B].check_output('hostname')}." in done.text, done.output
+
+
 @pytest.mark.long("environment")
 def test_a_stop_names_a_session_from_outside_of_the_inventory(hosts, changed):
     """As that of a host that somebody took out of the inventory, and on which Airflow still runs."""

@@ -35,8 +35,8 @@ def watching(host):
 
     start()
     yield types.SimpleNamespace(start=start, samples=samples)
-    host.run(f"systemctl stop watch-database; sed -i -e '1{{/^# Database /d}}' -e '/"watcher"/d' {rules}; runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()'; "
-             "runuser -u postgres -- psql -qc 'DROP ROLE watcher' -d airflow")
+    host.run(f"systemctl stop watch-database; sed -i -e '1{{/^# Database /d}}' -e '/\"watcher\"/d' {rules}; "
+             "runuser -u postgres -- psql -qc 'SELECT pg_reload_conf()'; runuser -u postgres -- psql -qc 'DROP ROLE watcher' -d airflow")
 
 
 def violations(samples):

@@ -522,6 +522,19 @@ def test_a_clock_that_differs_is_reported(components, metadata, tmp_path, monkey
     assert components.health("triggerer") == 0
 
 
+def test_the_caller_sees_the_jobs_of_all_hosts_after_the_health(components, metadata, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(components, "properties", lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
+    own, other = metadata.beats("former-name"), metadata.beats("two", job_type="SchedulerJob")
+    metadata.beats("dead", age=31)
+    metadata.beats("three", job_type="LocalTaskJob")
+    note(tmp_path, own)
+    assert components.health_and_jobs() == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "names": ["one", "one.example.com"], "own": [own],
+        "fresh": [{"id": own, "job_type": "TriggererJob", "hostname": "former-name"}, {"id": other, "job_type": "SchedulerJob", "hostname": "two"}],
+    }
+
+
 def test_an_answer_that_takes_its_time_is_no_difference_of_clocks(components, metadata, monkeypatch):
     asked = time.time()
     clock = iter([asked, asked + 50])

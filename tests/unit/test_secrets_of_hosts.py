@@ -11,7 +11,6 @@ import types
 
 import hosts_of_test
 import pytest
-import yaml
 
 pytestmark = pytest.mark.playbook
 

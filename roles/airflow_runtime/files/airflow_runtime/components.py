@@ -7,6 +7,7 @@ components ended NAME   say which tasks ended with a component that did not end 
 components pending      print as JSON the units that are down, were started with other files than those that lie there now, or are not enabled
 components plugins      print as JSON the units that run with other plugins than those that lie there now
 components health [NAME]  print a line per component, and one if the clock of the database differs; exit 1 if one is not well
+components health-and-jobs  the same, then as JSON this host's names and rows of table job, and all rows with a fresh heartbeat
 components tasks        print as JSON the tasks that run on this host, and those of the inventory's database whose scheduler is gone
 components database     exit 1 where a component's heartbeat could not be written
 """
@@ -33,6 +34,8 @@ from airflow_runtime import metadata, settings
 UNITS = Path("/etc/systemd/system")
 # Seconds. Airflow beats every five.
 BETWEEN_LOOKS = 3
+# Seconds after which Airflow holds a scheduler for dead ([scheduler] scheduler_health_check_threshold).
+FRESH = 30
 # Seconds that a child which is told to stop before its component may take. Airflow itself gives it as many.
 CHILD_TIMEOUT = 10
 # The sessions that hold the lock of hold.py, database.py or backup.py. The two halves of its number are two columns.
@@ -614,10 +617,29 @@ def health(only=None):
     return worst
 
 
+def jobs(data):
+    """Return what of table job is this host's (names of the host, numbers of rows), and every row with a fresh heartbeat."""
+    found = rows(
+        "SELECT id, job_type, hostname FROM job WHERE state = 'running' AND job_type = ANY(%s)"
+        " AND extract(epoch FROM now() - latest_heartbeat) < %s ORDER BY id",
+        ["SchedulerJob", "DagProcessorJob", "TriggererJob"], FRESH,
+    )
+    own = [job[1] for job in map(noted_job, data["components"].values()) if job]
+    return {"names": host_names(), "own": own, "fresh": [dict(zip(("id", "job_type", "hostname"), row)) for row in found]}
+
+
+def health_and_jobs():
+    """Print the lines of health, and as the last one the jobs as JSON, from which the caller sees hosts that it does not know."""
+    code = health()
+    if not code:
+        print(json.dumps(jobs(load())))
+    return code
+
+
 if __name__ == "__main__":
     commands = {
-        "reach": reach, "wait": wait, "stop": stop, "ended": ended, "pending": pending, "plugins": outdated_plugins, "health": health, "tasks": tasks,
-        "database": database,
+        "reach": reach, "wait": wait, "stop": stop, "ended": ended, "pending": pending, "plugins": outdated_plugins, "health": health,
+        "health-and-jobs": health_and_jobs, "tasks": tasks, "database": database,
     }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
