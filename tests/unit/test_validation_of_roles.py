@@ -45,6 +45,8 @@ def test_defaults_are_good(role):
     ("reverse_proxy", {"reverse_proxy_tls_certificate": "c.pem", "reverse_proxy_tls_key": "k.pem"}, "two absolute paths on the host"),
     ("reverse_proxy", {"reverse_proxy_acme_email": "a@example.com", "__reverse_proxy_name": "10.0.0.1", "__reverse_proxy_name_is_ip": True},
      "has the address 10.0.0.1; valid with ACME is a host name."),
+    ("cloudwatch_agent", {"__cloudwatch_agent_source": "url", "__cloudwatch_agent_url": "https://me:hush@x/1.3/agent.deb"},
+     "cloudwatch_agent_package_url has a login, which others on the host could read."),
     ("cloudwatch_agent", {"__cloudwatch_agent_source": "url"}, 'cloudwatch_agent_package_checksum is ""; valid is the SHA-256 of https://x/1.3/agent.deb'),
     ("cloudwatch_agent", {"__cloudwatch_agent_source": "url", "cloudwatch_agent_package_checksum": CHECKSUM,
                           "__cloudwatch_agent_url": "https://x/latest/agent.deb"}, 'does not say "latest" and ends in .deb.'),

@@ -39,6 +39,12 @@ def check_role(values, site):
 def check_package(values, site):
     source, suffix, url = values["__cloudwatch_agent_source"], values["__cloudwatch_agent_package_format"], values["__cloudwatch_agent_url"]
     file, checksum = values["cloudwatch_agent_package_file"], values["cloudwatch_agent_package_checksum"]
+    # The address is an argument of a program on the host, and in its messages.
+    if source == "url" and re.search("//[^/ ]*@", url):
+        yield "cloudwatch_agent_package_url", (
+            "cloudwatch_agent_package_url has a login, which others on the host could read. Take the login out of the address, or set "
+            "cloudwatch_agent_package_file to a package on the controller.")
+        return
     if source == "url" and not re.match("[0-9a-fA-F]{64}$", checksum):
         yield "cloudwatch_agent_package_checksum", (
             'cloudwatch_agent_package_checksum is "{0}"; valid is the SHA-256 of {1} as 64 hexadecimal digits (sha256sum prints it), or set '
