@@ -48,7 +48,7 @@ PARTS = {
                       "rotations of secrets, killed at each of fifteen steps after a delay from the seed; on Airflow 2; in AWS"),
     "site": Part(("default",), "site.yml with moved directories, another Fernet key, a locked apt, two controllers, umasks, and before a first deploy"),
     "stops": Part(("runbooks",), "each operation that stops Airflow, under a running task"),
-    "upgrade": Part(("airflow2",), "Airflow 2.11.2 becomes 3.3.2 under running tasks, after a migration and a backup that failed"),
+    "upgrade": Part(("airflow2",), "a dry run on Airflow 2.11.2, which becomes 3.3.2 under running tasks, after a migration and a backup that failed"),
     "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
 }
 
