@@ -1,5 +1,7 @@
 """Run Ansible's commands and modules as forks of a process that has loaded what all of them load, which is most of their work.
 
+What one fork has compiled, the later ones read from a file.
+
 run(command) runs a command of Ansible as subprocess.run does. interpreter() is a Python for modules: Ansible must pipe them into it
 (ansible_pipelining). A test that kills a command or needs its process id starts the real command.
 """
@@ -9,7 +11,10 @@ import atexit
 import contextlib
 import functools
 import gc
+import hashlib
 import importlib
+import inspect
+import marshal
 import os
 import pathlib
 import select
@@ -30,6 +35,8 @@ LIBRARIES = ("ansible._internal", "ansible._internal._ssh._ssh_agent", "ansible.
              "ansible.utils.collection_loader", "configparser", "cryptography.hazmat.backends.openssl",
              "cryptography.hazmat.primitives.asymmetric.rsa", "csv", "difflib", "getpass", "importlib.metadata", "jinja2.nativetypes",
              "jinja2.sandbox", "multiprocessing.queues", "packaging.specifiers", "pty", "runpy", "syslog", "tarfile", "urllib.request")
+# It is read by setting it, and tests run commands in threads.
+UMASK = threading.Lock()
 COMMANDS = {"ansible": "adhoc", "ansible-doc": "doc", "ansible-playbook": "playbook"}
 # What it imports takes no time.
 CLIENT = """#!{python} -IS
@@ -79,7 +86,8 @@ def run(command, cwd=None, env=None):
     # As Python does when it starts in the C locale.
     if not any(environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         environment["LC_CTYPE"] = "C.UTF-8"
-    os.umask(umask := os.umask(0))
+    with UMASK:
+        os.umask(umask := os.umask(0))
     request = repr({"command": [str(word) for word in command], "python": interpreter(), "environment": environment,
                     "directory": str(cwd or os.getcwd()), "umask": umask}).encode()
     with socket.socket(socket.AF_UNIX) as server, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -119,13 +127,102 @@ def load_libraries():
     assert "ansible.constants" not in sys.modules
 
 
+class Files:
+    """Results by what they depend on, for processes that end before the next one asks."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+
+    def path(self, key):
+        return self.directory / hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+    def get(self, key):
+        try:
+            return marshal.loads(self.path(key).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def __setitem__(self, key, value):
+        path = self.path(key)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(marshal.dumps(value))
+        partial.replace(path)
+
+
+def compile_templates_once(compiled):
+    """Have Jinja take what it has compiled from this mapping. Ansible compiles a template each time that something reads a variable."""
+    import jinja2
+    from ansible._internal._templating._jinja_bits import _TemplateCompileContext
+
+    # What the code of a template depends on.
+    options = list(inspect.signature(jinja2.Environment).parameters)[:12]
+    assert options[-1] == "keep_trailing_newline"
+    compile_template = jinja2.Environment.compile
+
+    def compile_once(self, source, *arguments, **named):
+        context = _TemplateCompileContext.current(optional=True)
+        key = repr((type(self), source, arguments, named, [getattr(self, name) for name in options], context and context.escape_backslashes))
+        code = compiled.get(key)
+        if code is None:
+            code = compiled[key] = compile_template(self, source, *arguments, **named)
+        return code
+
+    jinja2.Environment.compile = compile_once
+
+
+def find_imports_once(found):
+    """Have Ansible take from this mapping what a module imports. It parses each file that a module may need."""
+    from ansible.executor import module_common
+
+    parse, finder = module_common._compile_module_ast, module_common.ModuleDepFinder
+    find = finder.__init__
+
+    class Tree:
+        """Parsed where more than the imports is wanted."""
+
+        def __init__(self, name, source):
+            self.name, self.source = name, source
+
+        @property
+        def body(self):
+            return parse(self.name, self.source).body
+
+    def find_once(self, name, tree, is_package=False):
+        key = repr((name, is_package, tree.source))
+        imports = found.get(key)
+        if imports is None:
+            find(self, name, parse(tree.name, tree.source), is_package)
+            imports = found[key] = (self.submodules, self.optional_imports)
+        self.submodules, self.optional_imports = imports
+
+    module_common._compile_module_ast, finder.__init__ = Tree, find_once
+
+
+def load_filters_once():
+    """Have a command load filters and tests before it forks: each of its tasks would."""
+    from ansible.executor.task_queue_manager import TaskQueueManager
+    from ansible.plugins import loader
+
+    run_play = TaskQueueManager.run
+
+    def run(self, play):
+        for plugins in (loader.filter_loader, loader.test_loader):
+            # A name that nothing has: to look for it loads them all. A test may have no collection.
+            with contextlib.suppress(KeyError):
+                plugins.get("windsock.airflow.none")
+        return run_play(self, play)
+
+    TaskQueueManager.run = run
+
+
 def end_with(connection):
     """End where who waits for the module was killed."""
     connection.recv(1)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def work(connection):
+def work(connection, directory):
     """Run what is asked for, with the output of who asks; return its exit code."""
     header, outputs, _flags, _address = socket.recv_fds(connection, 8, 2)
     for number, file in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
@@ -149,7 +246,11 @@ def work(connection):
             sys.argv[:] = [f"{sys.path[0]}/{name}", *arguments]
             # This is ansible_playbook_python, with which roles run modules on the controller.
             sys.executable = request["python"]
-            importlib.import_module(f"ansible.cli.{COMMANDS[name]}").main()
+            main = importlib.import_module(f"ansible.cli.{COMMANDS[name]}").main
+            compile_templates_once(Files(directory / "templates"))
+            find_imports_once(Files(directory / "imports"))
+            load_filters_once()
+            main()
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -158,13 +259,13 @@ def work(connection):
     return 0
 
 
-def fork_and_work(connection):
+def fork_and_work(connection, directory):
     """Do it in a process of its own."""
     if os.fork():
         return
     code = 1
     try:
-        code = work(connection)
+        code = work(connection, directory)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -187,7 +288,7 @@ def serve(directory):
         (directory / "ready").touch()
         while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             with listening.accept()[0] as connection:
-                fork_and_work(connection)
+                fork_and_work(connection, directory)
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass

@@ -35,6 +35,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
+    "collection": Part(("debian13",), "a restore by the collection's archive"),
     "debian12": Part(("new_user",), "the README's road, from setup to removal, on a fresh Debian 12 server", {"AIRFLOW_TEST_SYSTEM": "debian12"}),
     "deploys": Part(("deploy_dags", "airflow2"), "twenty deploys under forty tasks, deploys killed in each of seven phases, in the order of the seed"),
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),
@@ -48,7 +49,7 @@ PARTS = {
                       "rotations of secrets, killed at each of fifteen steps after a delay from the seed; on Airflow 2; in AWS"),
     "site": Part(("default",), "site.yml with moved directories, another Fernet key, a locked apt, two controllers, umasks, and before a first deploy"),
     "stops": Part(("runbooks",), "each operation that stops Airflow, under a running task"),
-    "upgrade": Part(("airflow2",), "Airflow 2.11.2 becomes 3.3.2 under running tasks, after a migration and a backup that failed"),
+    "upgrade": Part(("airflow2",), "a dry run on Airflow 2.11.2, which becomes 3.3.2 under running tasks, after a migration and a backup that failed"),
     "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
 }
 

@@ -1,5 +1,6 @@
 """A host that site.yml installed: asked through the API, systemd, the kernel and the database, not through its files."""
 
+import functools
 import os
 import pathlib
 import re
@@ -59,15 +60,26 @@ def test_example_dags_have_no_import_error(api):
     assert {dag["dag_id"] for dag in api.get("/dags")["dags"]} >= {"example_dag", "tutorial", "tutorial_taskflow"}
 
 
+@pytest.fixture(scope="module")
+def ended(api):
+    """ended("example_dag"): a run of this DAG, and its state in the end."""
+
+    @functools.cache
+    def run(dag_id):
+        started = api.start_run(dag_id)
+        return started, api.wait(dag_id, started)
+
+    return run
+
+
 @pytest.mark.parametrize("dag_id", ["example_dag", "tutorial_taskflow"])
-def test_dag_run_succeeds(api, dag_id):
-    run = api.start_run(dag_id)
-    assert api.wait(dag_id, run) == "success", api.tasks(dag_id, run)
+def test_dag_run_succeeds(api, ended, dag_id):
+    run, state = ended(dag_id)
+    assert state == "success", api.tasks(dag_id, run)
 
 
-def test_task_log_is_read_back_through_the_api(api):
-    run = api.start_run("example_dag")
-    assert api.wait("example_dag", run) == "success"
+def test_task_log_is_read_back_through_the_api(api, ended):
+    run, _state = ended("example_dag")
     status, log = api.ask("GET", f"/dags/example_dag/dagRuns/{run.replace('+', '%2B')}/taskInstances/print_hello/logs/1")
     assert status == 200
     assert "hello" in str(log).lower()

@@ -1,6 +1,6 @@
 """The end of site.yml: a run that changed something tells what comes next, from any directory and with any ansible.cfg; other runs tell nothing.
 
-Also runs of site.yml that are refused, and builds by a login that keeps its files to itself.
+In the ordinary run the new user sees both (test_new_user.py). Also runs of site.yml that are refused, and builds by a login that keeps its files to itself.
 """
 
 import os
@@ -39,6 +39,7 @@ def site(directory, *arguments):
     return done.stdout
 
 
+@pytest.mark.long("site")
 def test_a_run_that_changed_something_tells_what_comes_next(host, setting, change, elsewhere):
     lines = screen(site(elsewhere))
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]
@@ -61,7 +62,8 @@ def test_a_source_that_waits_for_a_deploy_is_named(change, tmp_path):
     assert f"airflow_dags_source {tmp_path} has other files" in said and "deploy_dags.yml" in said
 
 
-@pytest.mark.parametrize("arguments", [[], pytest.param(["--check"], marks=pytest.mark.long("site"))])
+@pytest.mark.long("site")
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
 def test_a_run_that_changed_nothing_and_a_dry_run_tell_nothing(host, elsewhere, arguments):
     if arguments:
         host.check_output("rm -f /etc/logrotate.d/airflow")

@@ -158,6 +158,14 @@ def test_the_last_screen_says_what_comes_next(installed):
     assert len(last.splitlines()) <= 24, last
 
 
+def test_the_last_screen_has_a_command_for_the_password_and_not_the_password(host, user, installed):
+    last = re.sub(r" \\\n +", " ", installed.site[installed.site.rindex("PLAY RECAP"):])
+    password = host.check_output("cat /etc/airflow/secrets/admin_password")
+    assert password not in last
+    (command,) = re.findall(r"^ *Password +(.+)$", last, re.MULTILINE)
+    assert password in typed(user, command)
+
+
 def test_the_site_is_complete_and_holds_no_open_secret(user, installed):
     assert {"hosts.yml", "ansible.cfg", ".gitignore", "README.md", "group_vars"} <= {path.name for path in user.site.iterdir()}
     values = yaml.safe_load((user.site / "group_vars/all/main.yml").read_text(encoding="utf-8"))

@@ -30,6 +30,8 @@ def stop(**variables):
     return play("../tests/molecule/stop", **variables)
 
 
+# In the ordinary run the next test waits for a task, and the migration proves that nothing is left.
+@pytest.mark.long("stops")
 def test_a_stop_waits_for_units_and_tasks_and_leaves_nothing(host, setting, tasks):
     run = tasks.start()
     tasks.let_end_in_a_stop()
@@ -48,8 +50,10 @@ def test_a_stop_waits_for_units_and_tasks_and_leaves_nothing(host, setting, task
     ("postgres", "psql -d airflow -c 'SELECT pg_sleep(600)'", "session {} of role postgres (psql)"),
     pytest.param("airflow", "sleep 600", "process {} of user airflow: ", marks=pytest.mark.long("stops")),
 ])
-def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, named):
-    """With the pid, so that somebody can end it."""
+def test_a_person_is_named_and_airflow_runs_on(host, setting, tasks, who, command, named):
+    """With the pid, so that somebody can end it. The task that ran before the stop has ended well."""
+    run = tasks.start()
+    tasks.let_end_in_a_stop()
     host.check_output(f"systemd-run --quiet --unit somebody --uid {who} sh -c \"{command}; true\"")
     try:
         done = stop(__airflow_services_left_wait=3)
@@ -63,7 +67,10 @@ def test_a_person_is_named_and_airflow_runs_on(host, setting, who, command, name
     assert done.failed and named.format(pid) in done.text and "Then run this again" in done.text, done.output
     # A psql of this host is named with the session.
     assert who != "postgres" or re.search(r"process \d+ of user postgres: \S*psql -d airflow", done.text)
+    assert f"run {run}, task wait_for [0], try 1" in done.text, "the run says what it waits for"
     wait_until_healthy(host, setting)
+    assert tasks.end(run) == [("success", 1)]
+    assert host.check_output("systemctl is-active airflow-backup.timer airflow-watchdog airflow.target").split() == ["active"] * 3
 
 
 @pytest.mark.long("stops")
