@@ -35,7 +35,6 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "collection": Part(("debian13",), "a restore by the collection's archive"),
     "debian12": Part(("new_user",), "the README's road, from setup to removal, on a fresh Debian 12 server", {"AIRFLOW_TEST_SYSTEM": "debian12"}),
     "deploys": Part(("deploy_dags", "airflow2"), "twenty deploys under forty tasks, deploys killed in each of seven phases, in the order of the seed"),
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),

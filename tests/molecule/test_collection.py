@@ -54,24 +54,12 @@ def test_a_message_prints_a_command_in_the_form_in_which_the_run_was_started():
     assert re.fullmatch(r"ansible-playbook -i \S+ (-e '\{\}' )?windsock\.airflow\.remove_airflow .*-e confirm=\S+", command), asked.output
 
 
-def back_up(directory):
-    done = play("runbooks/back_up_database", fetch=str(directory))
-    assert not done.failed, done.output
-    (backup,) = directory.glob("*.tar")
-    return str(backup)
-
-
-def test_a_restore_reads_the_backup_and_asks_for_its_word(host, tmp_path):
-    asked = play("runbooks/restore_database", backup=back_up(tmp_path))
-    assert (asked.failed, asked.changed) == (False, 0), asked.output
-    assert f"To replace the database, the secrets and the DAG release: the same command with -e confirm={host_name(host)}" in asked.text
-
-
-@pytest.mark.long("collection")
-def test_a_restore(host, api, tmp_path):
+def test_a_restore(host, api, source, tmp_path):
     assert api.ask("POST", "/variables", {"key": "kept", "value": "in the backup"})[0] in (200, 201)
-    backup = back_up(tmp_path)
+    done = play("runbooks/back_up_database", fetch=str(tmp_path))
+    assert not done.failed, done.output
+    (backup,) = tmp_path.glob("*.tar")
     assert api.ask("PATCH", "/variables/kept", {"key": "kept", "value": "after the backup"})[0] == 200
-    done = play("runbooks/restore_database", backup=backup, confirm=host_name(host))
+    done = play("runbooks/restore_database", backup=str(backup), confirm=host_name(host))
     assert not done.failed, done.output
     assert api.get("/variables/kept")["value"] == "in the backup"
