@@ -117,7 +117,8 @@ REFUSALS = [
     ("database_missing", r"(database|role) \"[^\"]*\" does not exist"),
     ("database_starting", r"starting up|shutting down|recovery mode|not yet accepting"),
     ("database_down", r"Connection refused|No such file or directory"),
-    ("database_tls", r"\bSSL\b|certificate"),
+    # A SYSCALL error is one of the connection below TLS.
+    ("database_tls", r"\bSSL\b(?! SYSCALL)|certificate"),
     ("database_network", r"could not translate host name|timeout|timed out|No route to host|unreachable|no answer within"),
 ]
 HEADLINES = {
@@ -301,11 +302,13 @@ def check_clock(name, seen, now, limits):
 def check_components(name, host, jobs, limits, expected):
     """A line for each component that the inventory has here. jobs: seconds since the heartbeat of a job, by its number and by (type, host name); None where
     nobody knows."""
-    if "seen" not in host or not host["components"]:
+    if "seen" not in host:
         return
     seen, units = host["seen"], host["seen"]["units"]
     if error_of(units):
         yield wrong("components", name, "systemd", CRITICAL, "can't be asked", "not_asked", [units["error"]], [], "systemctl is-system-running on the host")
+        return
+    if not host["components"]:
         return
     for component_name, component in host["components"].items():
         unit = units.get(component["unit"] + ".service", {"load": "not-found"})
@@ -369,7 +372,9 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
     problem = answer_problem(component["check"], answer)
     if problem:
         young = (unit["started"] or 0) < limits["start"]
-        return no(WARN if young else CRITICAL, problem, "component_starting" if young else "api_unwell", last, recover(component_name, name))
+        if young:
+            return no(WARN, problem, "component_starting", last, [], "Look again in half a minute.")
+        return no(CRITICAL, problem, "api_unwell", last, recover(component_name, name))
     stale = judge_drift(name, component_name, label, seen)
     if stale:
         return stale
@@ -470,9 +475,12 @@ def check_proxy(name, host, now, limits):
     if "seen" not in host or not host["seen"].get("proxy"):
         return
     proxy, mend = host["seen"]["proxy"], ["playbooks/proxy.yml"]
-    unit = host["seen"]["units"].get("nginx.service", {}) if not error_of(host["seen"]["units"]) else {}
-    if unit.get("active") != "active":
-        yield wrong("proxy", name, "nginx", CRITICAL, "does not run ({0})".format(unit.get("active", "unknown")), "proxy_stopped", [unit.get("said")], mend)
+    units = host["seen"]["units"]
+    # Where systemd can't be asked, only nginx itself can say whether it runs.
+    unit = units.get("nginx.service", {"active": "not-found"}) if not error_of(units) else {"active": "active"}
+    if unit["active"] != "active":
+        yield wrong("proxy", name, "nginx", CRITICAL, "does not run ({0})".format(unit["active"]), "proxy_stopped",
+                    [unit.get("said")], mend)
     elif error_of(proxy) or proxy.get("status", 0) >= 500:
         yield wrong("proxy", name, "nginx", CRITICAL, "answers {0}".format(proxy["status"]) if "status" in proxy else "does not answer", "proxy_unwell",
                     [error_of(proxy)], mend)
@@ -934,12 +942,13 @@ def check_aws(hosts):
         if not aws:
             continue
         code = aws.get("code", "")
-        if re.search(r"Skewed|RequestExpired|SignatureDoesNotMatch|Signature", code):
+        if re.search(r"Skewed|Expired|Signature|InvalidClientToken", code):
             text, advice = "AWS refuses the signature: the host's clock or its key is wrong", "chronyc tracking on the host; airflow_environment for keys."
         elif code == "NoCredentials":
             text, advice = "has no role: no instance profile and no key", "Attach the instance profile of role aws_iam: playbooks/aws/."
-        elif code:
-            text, advice = "AWS refuses {0}: {1}".format(aws.get("operation", "to say who this host is"), code), "The role's policy: roles/aws_iam/README.md"
+        elif "operation" in aws:
+            text = "AWS refuses {0}: {1}".format(aws["operation"], code)
+            advice = "The role's policy: roles/aws_iam/README.md"
         elif error_of(aws):
             text, advice = "can't be asked", "boto3 in the virtualenv, AWS_* in airflow_environment, and the way to AWS."
         elif aws.get("denied"):

@@ -1,11 +1,15 @@
 """What observations mean: each cause is named first, with its command, and a healthy inventory has none."""
 
 import copy
+import os
 import pathlib
+import socket
+import threading
 
 import pytest
 import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
 
 NOW = 1_800_000_000.0
 UNIT = {
@@ -294,6 +298,9 @@ NO_USER = "KeyError: \"getpwnam(): name not found: 'airflow'\""
 NO_TOOL = "RuntimeError: /opt/airflow/libexec/airflow_runtime/run.py is not there. site.yml brings it"
 NO_CREDENTIALS = "no credentials: neither an instance profile nor AWS_* variables"
 OLD = "Signature expired: 20261130T000000Z is now earlier than 20261130T004500Z"
+EXPIRED = "The security token included in the request is expired"
+INVALID = "The security token included in the request is invalid"
+NO_WAY = 'Could not connect to the endpoint URL: "https://sts.eu-central-1.amazonaws.com/"'
 MAY_NOT = "User is not authorized to perform iam:SimulatePrincipalPolicy"
 ARN = "arn:aws:sts::123456789012:assumed-role/airflow/i-0abc"
 TIMED_OUT = "ssh: connect to host 10.0.0.5 port 22: Connection timed out"
@@ -334,6 +341,12 @@ TOLD = {
     "a network file system is dead": (
         put("disks", NO_ANSWER), "not_asked", "one, disk: can't be asked", [NO_ANSWER["error"]],
         "Is a network file system dead? df on the host."),
+    "systemd does not answer": (
+        put("units", NO_ANSWER), "not_asked", "one, systemd: can't be asked", [NO_ANSWER["error"]],
+        "systemctl is-system-running on the host"),
+    "systemd of a host without components does not answer": (
+        both(put("units", NO_ANSWER), lambda hosts: hosts["one"].update(components={})), "not_asked",
+        "one, systemd: can't be asked", [NO_ANSWER["error"]], "systemctl is-system-running on the host"),
     "the tool of the components is not there": (
         put("drift", {"error": NO_TOOL}), "not_asked",
         "one, files: nobody can tell what the components were started with", [NO_TOOL], CONFIGURE),
@@ -347,6 +360,7 @@ TOLD = {
     "the file of the authorities is not there": tls(NOT_THERE),
     "the server has an old TLS only": tls("SSL error: ssl/tls alert handshake failure"),
     "the server ends each connection": unusable(SERVER + ENDED),
+    "the server ends each connection during TLS": unusable(SERVER + "SSL SYSCALL error: EOF detected"),
     "something else listens at the port": unusable(
         SERVER + "expected authentication request from server, but received H"),
     "the question could not be put": unusable(NO_USER, put("metadata", {"error": NO_USER})),
@@ -365,6 +379,10 @@ TOLD = {
     "a component has yet to beat": (
         both(young("airflow-triggerer", 44.0), NO_TRIGGERER_BEATS), "component_starting",
         "one, airflow-triggerer: started 44 s ago, no heartbeat yet", [], "Look again in half a minute."),
+    "the API server has yet to answer": (
+        both(young("airflow-api-server", 44.0), put("answers api-server", REFUSED)), "component_starting",
+        f"one, airflow-api-server: does not answer at {HEALTH}: {REFUSED['error']}", [],
+        "Look again in half a minute."),
     "nginx has nobody behind it": (
         put("proxy status", 502), "proxy_unwell", "one, nginx: answers 502", [], "playbooks/proxy.yml"),
     "nginx has nobody behind it, as that one is dead": (
@@ -382,6 +400,14 @@ TOLD = {
     "the clock is too far off for AWS": (
         aws(error=OLD, code="SignatureDoesNotMatch", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
         [OLD], SIGNATURE[1]),
+    "a session of AWS has expired": (
+        aws(error=EXPIRED, code="ExpiredToken", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
+        [EXPIRED], SIGNATURE[1]),
+    "a key of AWS was deleted": (
+        aws(error=INVALID, code="InvalidClientTokenId", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
+        [INVALID], SIGNATURE[1]),
+    "there is no way to AWS": (
+        aws(error=NO_WAY, code="EndpointConnectionError"), "aws", "one, AWS: can't be asked", [NO_WAY], WAY),
     "AWS lets the host ask nothing": (
         aws(error=MAY_NOT, code="AccessDenied", operation="SimulatePrincipalPolicy", arn=ARN), "aws",
         "one, AWS: AWS refuses SimulatePrincipalPolicy: AccessDenied", [MAY_NOT, ARN], POLICY),
@@ -399,6 +425,8 @@ FAULTS.update({
     "pg_hba.conf refuses a connection with TLS": (
         refused(SERVER + 'FATAL:  no pg_hba.conf entry for host "10.0.0.9", user "airflow", database "airflow", '
                 "SSL encryption"), "database_hba", "postgres.yml"),
+    "the network is lost during TLS": (
+        refused(SERVER + "SSL SYSCALL error: Connection timed out"), "database_network", ""),
     "the schema has no version": (put(DB + " heads", {}), "migration_missing", CONFIGURE),
     "the schema that another host has noted is missing": (
         another(put("metadata expected", None), put(DB + " heads alembic_version", ["older"])), "migration_missing",
@@ -420,7 +448,7 @@ FAULTS.update({
 # Causes that do not keep Airflow from its work now.
 ONLY_WARN |= {"a unit of somebody else has failed", "the tool of the components is not there",
               "no host has noted the expected schema", "a component stops", "a component starts",
-              "a component has yet to beat"}
+              "a component has yet to beat", "the API server has yet to answer"}
 
 
 def examine(hosts, **more):
@@ -446,6 +474,8 @@ def test_a_healthy_inventory_has_no_cause(hosts):
     both(STALE, put("releases placed", 20.0)),
     both(ALL_STALE, put("releases dag_files", 0)),
     put(DB + " stale", []),
+    # A host with nginx and PostgreSQL only.
+    both(put("drift", {"error": NO_TOOL}), put("units", {"nginx.service": UNIT}), lambda hosts: hosts["one"].update(components={})),
 ])
 def test_what_is_no_fault_is_not_called_one(hosts, mutate):
     mutate(hosts)
@@ -475,6 +505,49 @@ def test_a_cause_is_told_with_its_evidence_and_what_to_do(hosts, name):
     assert [[root.cause, f"{root.host}, {root.what}: {root.text}", [*root.evidence], " ".join(root.mend) + root.advice]
             for root in roots] == [told]
     assert roots[0].status == ("WARN" if name in ONLY_WARN else "CRITICAL")
+
+
+@pytest.mark.parametrize(("sent", "cause"), [(b"N", "database_tls"), (b"S", "database_unreachable"),
+                                             (b"", "database_unreachable"), (b"H", "database_tls")])
+def test_what_the_driver_says_of_a_server_without_good_tls_leads_to_a_cause(hosts, tmp_path, sent, cause):
+    """The server answers the request for TLS with this, and ends the connection."""
+    pytest.importorskip("psycopg2")
+
+    def serve():
+        connection, _address = server.accept()
+        with connection:
+            connection.recv(8)
+            connection.sendall(sent)
+            # What came in and was not read would reset the connection.
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1024):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        url = tmp_path / "url"
+        url.write_text(f"postgresql+psycopg2://airflow:x@127.0.0.1:{port}/airflow?sslmode=require", encoding="utf-8")
+        put("metadata database", airflow_metadata.ask({"url_file": str(url)}))(hosts)
+    (root,), _consequences = diagnosis.causes(examine(hosts))
+    assert (root.cause, f'"127.0.0.1", port {port} failed' in root.evidence[0]) == (cause, True)
+
+
+@pytest.mark.parametrize(("environment", "text", "said"), [
+    ({}, "has no role: no instance profile and no key", NO_CREDENTIALS),
+    ({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"},
+     "can't be asked", 'Could not connect to the endpoint URL: "http://127.0.0.1:1/"'),
+    ({"AWS_PROFILE": "gone"}, "can't be asked", "The config profile (gone) could not be found"),
+])
+def test_what_boto3_says_leads_to_a_cause(hosts, monkeypatch, environment, text, said):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null",
+                        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", **environment}.items():
+        monkeypatch.setenv(name, value)
+    put("metadata aws", airflow_metadata.answered(lambda: airflow_metadata.ask_aws({})))(hosts)
+    (root,), _consequences = diagnosis.causes(examine(hosts))
+    assert (root.cause, root.text, root.evidence) == ("aws", text, (said,))
 
 
 @pytest.mark.parametrize(("said", "advice"), [
