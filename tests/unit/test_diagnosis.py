@@ -8,8 +8,8 @@ import threading
 
 import pytest
 import yaml
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis import causes as diagnosis
 
 NOW = 1_800_000_000.0
 UNIT = {
