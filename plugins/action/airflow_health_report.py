@@ -1,6 +1,6 @@
 """Judges what module airflow_health saw on all hosts of the play, shows it on one screen, and leaves a page and JSON on the controller.
 
-What is judged is in module_utils/airflow_diagnosis; here is how it looks.
+What is judged is in module_utils/diagnosis; here is how it looks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis import causes as diagnosis
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import CRITICAL, OK, WARN
 from ansible_collections.windsock.airflow.plugins.plugin_utils import typed_command
 
 # Columns and lines of a terminal that nobody has had time to make larger.
 WIDTH, HEIGHT = 100, 50
-COLOURS = {diagnosis.OK: "green", diagnosis.WARN: "yellow", diagnosis.CRITICAL: "red"}
+COLOURS = {OK: "green", WARN: "yellow", CRITICAL: "red"}
 VIEWS, FORMATS = ("health", "diagnosis"), ("text", "json")
 # Variables of the two playbooks that ask for a report. No other command has a use for them.
 OWN = "format=|dag_id=|task_id="
@@ -55,13 +56,13 @@ def cut(text, width):
 
 def headline(shown, name):
     number = {status: len([result for result in shown["results"] if result["status"] == status]) for status in COLOURS}
-    counts = ", ".join("{0} {1}".format(number[status], status) for status in (diagnosis.CRITICAL, diagnosis.WARN, diagnosis.OK) if number[status])
+    counts = ", ".join("{0} {1}".format(number[status], status) for status in (CRITICAL, WARN, OK) if number[status])
     return "{0}: {1}. {2} ({3} UTC)".format(name, shown["status"], counts, shown["time"][:-1].replace("T", " "))
 
 
 def rows_of(results):
     """(status, host, what, text), section by section: what is not OK first."""
-    order = [diagnosis.CRITICAL, diagnosis.WARN, diagnosis.OK]
+    order = [CRITICAL, WARN, OK]
     sections = list(dict.fromkeys(result["section"] for result in results))
     for section in sections:
         mine = [result for result in results if result["section"] == section]
@@ -71,12 +72,12 @@ def rows_of(results):
 def shorter(rows):
     """What is OK, a line for each section."""
     for section, results in rows:
-        good = [result for result in results if result["status"] == diagnosis.OK]
-        kept = [result for result in results if result["status"] != diagnosis.OK]
+        good = [result for result in results if result["status"] == OK]
+        kept = [result for result in results if result["status"] != OK]
         if good:
             hosts = len({result["host"] for result in good if result["host"]})
             text = "{0} checks{1}".format(len(good), " on {0} hosts".format(hosts) if hosts > 1 else "")
-            kept.append({"status": diagnosis.OK, "host": "", "what": "all else", "text": text})
+            kept.append({"status": OK, "host": "", "what": "all else", "text": text})
         yield section, kept
 
 
@@ -224,7 +225,7 @@ class ActionModule(ActionBase):
         # Past the callback, which would fold the lines.
         Display().display("\n" + "\n".join(lines) + "\n" if arguments["format"] == "text" else lines[0])
         result["changed"] = False
-        if arguments["view"] == "health" and shown["status"] == diagnosis.CRITICAL:
+        if arguments["view"] == "health" and shown["status"] == CRITICAL:
             result.update(failed=True, msg="Not healthy. What to do stands above.")
         return result
 

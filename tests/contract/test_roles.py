@@ -167,7 +167,7 @@ def test_commands_say_why_they_are_no_module():
             if module_of(task)[0] not in ("ansible.builtin.command", "ansible.builtin.shell"):
                 continue
             # The comment stands above the task or inside of it.
-            before, after = re.split(rf"(?m)name: ['\"]?{re.escape(task['name'])}['\"]?(?: # noqa: .*)?$", text, maxsplit=1)
+            before, after = re.split(rf"(?m)name: ['\"]?{re.escape(task['name'])}['\"]?(?: # .*)?$", text, maxsplit=1)
             body = re.split(r"\n *- name:", after, maxsplit=1)[0].splitlines()
             if not any(says_something(line) for line in [*before.splitlines()[-2:-1], *body]):
                 yield task["name"]

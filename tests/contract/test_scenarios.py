@@ -74,13 +74,21 @@ def test_one_scenario_reaches_its_hosts_through_docker():
     assert any(login == ("root", "0700") for scenario, login in LOGINS.items() if scenario not in long_only())
 
 
-def test_tasks_at_which_runs_are_interrupted_exist():
-    names = re.findall(r"^\s*- name: (.*)", "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/tasks/*.yml")), re.MULTILINE)
+def test_each_kill_point_is_one_task_and_some_test_has_it():
+    """It stands behind the name of a task: `- name: Write the secrets # kill_point: write_secrets`."""
+    point = r"kill_point: \w+"
+    paths = {path.resolve() for place in ("roles", "playbooks") for path in (ROOT / place).rglob("*.yml")}
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    tasks = re.findall(rf"^ *- name: .* # ({point})(?= # noqa|$)", texts, re.MULTILINE)
+    assert sorted(tasks) == sorted(set(tasks)) == sorted(re.findall(point, texts))
+    tests = [path for path in (ROOT / "tests/molecule").glob("*.py") if path.name != "killed.py"]
+    assert set(re.findall(point, "".join(path.read_text(encoding="utf-8") for path in tests))) == set(tasks)
+
+
+def test_runs_are_interrupted_as_often_as_the_scenario_says():
     script = (ROOT / "tests/molecule/interrupt.py").read_text(encoding="utf-8")
-    points = dict(re.findall(r'^    \("(.+)", \d+, (KILL|POWER|CONNECTION)\),$', script, re.MULTILINE))
-    assert len(points) > 5 and [point for point in points if not any(point in name for name in names)] == []
-    # As the scenario and docs/testing.md say.
-    assert collections.Counter(points.values()) == {"POWER": 4, "CONNECTION": 2, "KILL": 6}
+    kinds = re.findall(r'^    \("kill_point: \w+", \d+, (\w+)\),$', script, re.MULTILINE)
+    assert collections.Counter(kinds) == {"POWER": 4, "CONNECTION": 2, "KILL": 6}
 
 
 def long_only():

@@ -2,11 +2,10 @@
 
 import os
 import re
-import signal
 import subprocess
-import time
 
 from conftest import LOG_PATH, ROOT
+from killed import run_until
 
 DAG = '''
 import time
@@ -70,22 +69,12 @@ class Project:
         assert f"release {self.current()}" in " ".join(output.split()), output
         return self.current()
 
-    def kill(self, task, delay, *arguments):
-        """Deploy, and kill Ansible this long after the task has begun. Return what it had said."""
-        process = subprocess.Popen(
-            self.command("deploy_dags", *arguments), cwd=ROOT, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if re.match(rf"TASK \[.*{re.escape(task)}", line):
-                time.sleep(delay)
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                return "".join(seen)
-        process.wait()
-        raise AssertionError("never came to " + task + "\n" + "".join(seen[-40:]))
+    def kill(self, point, delay, *arguments):
+        """Deploy, and kill Ansible this long after the kill point. Return what it had said."""
+        command = self.command("deploy_dags", *arguments)
+        reached, said = run_until(command, point, delay, cwd=ROOT, env=self.environment())
+        assert reached, f"never came to {point!r}\n{said[-6000:]}"
+        return said
 
     def current(self):
         """Return the release in place."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Run site.yml again and again, interrupted at another task each time: interrupt.py INVENTORY.
+"""Run site.yml again and again, interrupted at another kill point each time: interrupt.py INVENTORY.
 
-Exits with 1 where a task is never reached, or where a run does not notice that it has lost its connection.
+Exits with 1 where a point is never reached, or where a run does not notice that it has lost its connection.
 """
 
 import subprocess
@@ -13,28 +13,28 @@ import power
 from killed import noticed, run_until, run_without_connection
 
 HOST = "airflow-interrupted"
-# A task's name, the seconds after its start that the run is interrupted, and how: KILL ends ansible-playbook with SIGKILL, POWER also stops every process
+# A kill point, the seconds after it that the run is interrupted, and how: KILL ends ansible-playbook with SIGKILL, POWER also stops every process
 # of the host, and CONNECTION ends only the SSH sessions, so that ansible-playbook must notice. Ansible opens a lost connection again for the next task: it
 # says UNREACHABLE for a task that runs meanwhile, and these take seconds.
 KILL, POWER, CONNECTION = "killed", "without power", "without its connection"
 POINTS = [
     # In the middle of the work of dpkg.
-    ("Install the system packages", 4, POWER),
-    ("Begin to build the virtualenv", 4, POWER),
+    ("kill_point: install_packages", 4, POWER),
+    ("kill_point: build_virtualenv", 4, POWER),
     # Of dpkg again, and of the build.
-    ("packages | Install PostgreSQL", 8, POWER),
+    ("kill_point: install_postgresql", 8, POWER),
     # Its build goes on.
-    ("Wait for the virtualenv", 1, CONNECTION),
-    ("Write the settings and who may connect", 0, KILL),
-    ("Create the roles", 0, KILL),
-    ("Write the secrets", 0, KILL),
-    ("Write the configuration, once Airflow", 1, KILL),
+    ("kill_point: wait_for_virtualenv", 1, CONNECTION),
+    ("kill_point: configure_postgresql", 0, KILL),
+    ("kill_point: create_roles", 0, KILL),
+    ("kill_point: write_secrets", 0, KILL),
+    ("kill_point: write_configuration", 1, KILL),
     # In the middle of the schema, which the next run makes, and the one after finds made.
-    ("Begin to bring the schema up to date", 3, POWER),
-    ("Wait until the database is up to date", 0, KILL),
-    ("Write the units", 0, KILL),
+    ("kill_point: begin_migration", 3, POWER),
+    ("kill_point: wait_for_migration", 0, KILL),
+    ("kill_point: write_units", 0, KILL),
     # The start goes on.
-    ("Start or restart them together", 3, CONNECTION),
+    ("kill_point: start_units", 3, CONNECTION),
 ]
 
 
@@ -57,13 +57,13 @@ def main(inventory):
             reached, said = run_until(command, point, delay)
         if not reached:
             print(said[-6000:])
-            sys.exit(f"The run ended before it reached {point!r}: an earlier interruption left what it could not repair, or the task has another name now.")
+            sys.exit(f"The run ended before it reached {point!r}: an earlier interruption left what it could not repair.")
         if how == CONNECTION and not noticed(code, said):
             print(said[-6000:])
-            sys.exit(f"The connection was lost {delay:.1f} s into {point!r}, and the run ended with {code}. It must say UNREACHABLE and end with 4.")
+            sys.exit(f"The connection was lost {delay:.1f} s after {point!r}, and the run ended with {code}. It must say UNREACHABLE and end with 4.")
         if how == POWER:
             power.restart(HOST)
-        print(f"{how} {delay:.1f} s into '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
+        print(f"{how} {delay:.1f} s after '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

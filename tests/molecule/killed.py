@@ -1,28 +1,37 @@
-"""Run a command of Ansible until a task, and interrupt it there. What it started on the host goes on there, as it does when a connection is lost."""
+"""Run a command of Ansible until a kill point, and interrupt it there.
+
+What the command started on the host goes on there, as it does when a connection is lost.
+
+A kill point is a task with a comment behind its name: `- name: Write the secrets # kill_point: write_secrets`. Tests use
+the text of the comment, which stays when the task gets another name. At an import, it is the first imported task.
+"""
 
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import threading
 import time
 
+CALLBACK_PLUGINS = pathlib.Path(__file__).parent / "callback_plugins"
+
 
 def start(command, options):
     """Start the command, in a session of its own."""
-    # Without it a task is named when its first result is there, which is when it has ended.
     # Molecule asks for colours, which stand between the words of the recap.
-    environment = {**options.pop("env", os.environ), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", "ANSIBLE_FORCE_COLOR": "false"}
+    environment = {**options.pop("env", os.environ), "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK_PLUGINS),
+                   "ANSIBLE_FORCE_COLOR": "false"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment, **options)
 
 
-def read_until(process, task, after=""):
-    """Read until the task begins, where another one came first. Return whether it did, and the output."""
+def read_until(process, point):
+    """Read until the kill point. Return whether it was reached, and the output."""
     seen = ""
     for line in process.stdout:
         seen += line
-        if re.match(rf"TASK \[.*{re.escape(task)}", line) and after in seen:
+        if line.rstrip() == point:
             return True, seen
     return False, seen
 
@@ -36,10 +45,10 @@ def kill(process):
             end(number, signal.SIGKILL)
 
 
-def run_until(command, task, delay, after="", **options):
-    """Kill the command with SIGKILL this many seconds after the task has begun, where another one came first. Return whether it was, and its output."""
+def run_until(command, point, delay, **options):
+    """Kill the command with SIGKILL these seconds after the kill point. Return whether it was reached, and the output."""
     process = start(command, options)
-    reached, seen = read_until(process, task, after)
+    reached, seen = read_until(process, point)
     if reached:
         time.sleep(delay)
         kill(process)
@@ -47,13 +56,15 @@ def run_until(command, task, delay, after="", **options):
     return reached, seen
 
 
-def run_without_connection(command, task, delay, cut, limit=180, **options):
-    """Run the command, and call `cut` this many seconds after the task has begun. Return whether it has, the exit code, and the output.
+def run_without_connection(command, point, delay, cut, limit=180, **options):
+    """Run the command, and call `cut` these seconds after the kill point.
+
+    Return whether it was reached, the exit code, and the output.
 
     `cut` begins to end connections, and returns the process that does so. A command that does not end within the limit is killed.
     """
     process = start(command, options)
-    reached, seen = read_until(process, task)
+    reached, seen = read_until(process, point)
     if reached:
         time.sleep(delay)
         cutting = cut()

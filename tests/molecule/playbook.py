@@ -53,11 +53,11 @@ def play(playbook, *arguments, **variables):
         return Play(subprocess.run(words, **options, text=True, capture_output=True, check=False))
 
 
-def kill(playbook, task, delay=0.0, after="", **variables):
-    """Start a playbook, and kill it this long after the task has begun; of several of that name, the first after another task."""
+def kill(playbook, point, delay=0.0, **variables):
+    """Start a playbook, and kill it this long after the kill point."""
     with prepared(playbook, (), variables) as (words, options):
-        reached, said = run_until(words, task, delay, after, **options)
-    assert reached, f"never came to {task!r}\n{said[-6000:]}"
+        reached, said = run_until(words, point, delay, **options)
+    assert reached, f"never came to {point!r}\n{said[-6000:]}"
 
 
 def look(runbook, *arguments):

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from airflow_api import Api
 from dag_project import Project
+from killed import read_until, start
 
 # What the scenario's other tests validate already.
 UNVALIDATED = ("-e", "airflow_dags_validation=false")
@@ -118,36 +119,36 @@ def test_running_tasks_keep_their_release_while_others_come_and_go(project, api,
     assert len(project.releases()) == 2
 
 
-# In each phase of a deploy: a task, and the seconds after its beginning.
+# In each phase of a deploy: a kill point, and the seconds after it.
 KILLED = [
-    ("Collect and pack the release", 0.2),
-    ("Unpack it where nobody looks", 0.2),
-    ("Parse every file", 1),
-    ("Give it its place", 0),
-    ("Put it in place where DAGs are parsed", 0.3),
-    ("Wait until Airflow has parsed", 0.5),
-    ("Remove the oldest releases", 0.1),
+    ("kill_point: pack_release", 0.2),
+    ("kill_point: unpack_release", 0.2),
+    ("kill_point: parse_files", 1),
+    ("kill_point: place_release", 0),
+    ("kill_point: activate_release", 0.3),
+    ("kill_point: wait_for_parsing", 0.5),
+    ("kill_point: prune_releases", 0.1),
 ]
 
 
 # An ordinary run has the kill after which most is left to do: the release is in place and not known to be good.
-ONE = [phase for phase in KILLED if phase[0] == "Wait until Airflow has parsed"]
+ONE = [phase for phase in KILLED if phase[0] == "kill_point: wait_for_parsing"]
 
 
 @pytest.mark.parametrize("phases", [ONE, pytest.param(KILLED, marks=pytest.mark.long("deploys"))], ids=["one", "all"])
 def test_after_kills_the_next_deploy_converges(project, host, seed, delay, phases):
-    """Each killed deploy comes to its task, so it has made good what the one before it had left."""
+    """Each killed deploy comes to its kill point, so it has made good what the one before it had left."""
     if seed:
         phases = random.Random(seed).sample(phases, len(phases))
-    for task, seconds in phases:
-        version(project, f"'{task}'")
-        said = project.kill(task, delay(seconds), *(() if task == "Parse every file" else UNVALIDATED))
+    for point, seconds in phases:
+        version(project, f"'{point}'")
+        said = project.kill(point, delay(seconds), *(() if point == "kill_point: parse_files" else UNVALIDATED))
         # It gets the lock: of a killed run nobody keeps it.
         assert "is at work on" not in " ".join(said.split()), said
         assert host.file(f"{project.root}/current/REVISION").exists
     code, output, _changed = project.run("deploy_dags", *UNVALIDATED)
     assert code == 0, output
-    assert f"'{task}'" in host.file(f"{project.root}/current/include/lib.py").content_string
+    assert f"'{point}'" in host.file(f"{project.root}/current/include/lib.py").content_string
     assert not host.file(f"{project.root}/incoming").exists
     assert set(host.check_output(f"ls -A {project.root}").split()) <= {".changing", "current", "history", "releases"}
 
@@ -156,12 +157,10 @@ def test_after_kills_the_next_deploy_converges(project, host, seed, delay, phase
 def test_two_deploys_at_once(project, host):
     before = project.current()
     version(project, "'second'")
-    first = subprocess.Popen(
-        project.command("deploy_dags"), cwd=os.environ["MOLECULE_PROJECT_DIRECTORY"], env=project.environment(), text=True, stdout=subprocess.PIPE
-    )
-    for line in first.stdout:
-        if "Collect and pack" in line:
-            break
+    options = {"cwd": os.environ["MOLECULE_PROJECT_DIRECTORY"], "env": project.environment()}
+    first = start(project.command("deploy_dags"), options)
+    reached, said = read_until(first, "kill_point: pack_release")
+    assert reached, said
     code, output, changed = project.run("deploy_dags")
     first.stdout.read()
     assert (code, changed) == (2, 0), output

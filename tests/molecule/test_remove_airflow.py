@@ -239,7 +239,7 @@ def test_the_backups_go_last(host, confirm):
 
 
 def test_a_half_installed_host_is_cleared_too(host, confirm, strays):
-    kill("../site", "wait | Wait for the virtualenv")
+    kill("../site", "kill_point: wait_for_virtualenv")
     assert host.file("/opt/airflow/installers").exists
     done = play("remove_airflow", **confirm, remove_database=True)
     assert not done.failed, done.output

@@ -124,11 +124,13 @@ def rotated(read):
 
 # The seconds after the beginning of each step. An ordinary run kills one rotation once, the long part "rotations" kills each at all steps.
 STEPS = {
-    "rotate_api_secrets": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1},
+    "rotate_api_secrets": {"kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0,
+                           "kill_point: restart_others": 1},
     # Not in its drain, which is that of the two others.
-    "rotate_fernet_key": {"Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1, "Run fernet_key.py rotate": 0.3},
-    "rotate_database_password": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Run database_password.py change": 0.5, "Write the secrets": 0,
-                                 "Restart what runs no tasks": 1},
+    "rotate_fernet_key": {"kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0, "kill_point: restart_others": 1,
+                          "kill_point: encrypt_values": 0.3},
+    "rotate_database_password": {"kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: change_password": 0.5,
+                                 "kill_point: write_secrets": 0, "kill_point: restart_others": 1},
 }
 
 
@@ -154,17 +156,17 @@ def test_api_secrets_rotate(killed, rotated):
     rotated("rotate_api_secrets", "api_secret_key", "jwt_secret", **GENERATED)
 
 
-@killed_at("Run fernet_key.py rotate")
+@killed_at("kill_point: encrypt_values")
 def test_fernet_key_rotates(steps, killed, rotated, read, stored, delay):
     killed("rotate_fernet_key", **GENERATED)
     both = read("fernet_key")
     new, old = both.split(",")
     if not steps:
         # From an inventory the old key is dropped by whoever wrote both.
-        kill("rotate_fernet_key", "Run fernet_key.py prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
+        kill("rotate_fernet_key", "kill_point: prove_fernet_key", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
         assert all(Fernet(new).decrypt(value.encode()) for value in stored())
         # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
-        kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
+        kill("rotate_fernet_key", "kill_point: drop_fernet_key", **GENERATED)
         assert read("fernet_key") == both
     before, said = rotated("rotate_fernet_key", "fernet_key", **GENERATED)
     assert "which alone reads them" in said

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import Result
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -21,7 +22,6 @@ def load(path):
 
 health = load(ROOT / "plugins/modules/airflow_health.py")
 shown = load(ROOT / "plugins/action/airflow_health_report.py")
-Result = shown.diagnosis.Result
 
 
 # ---- looking -----------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """tests/molecule/killed.py, with a command that stands for ansible-playbook: what it does when its connection is lost is its own."""
 
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
+import forks
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -12,7 +15,7 @@ import killed  # noqa: E402
 
 STAND_IN = """
 import os, sys, time
-print("TASK [one : Write the secrets] ***", flush=True)
+print("kill_point: write", flush=True)
 while not os.path.exists(sys.argv[1]):
     time.sleep(0.02)
 print(sys.argv[2], flush=True)
@@ -25,11 +28,14 @@ DONE = "one : ok=9 changed=0 unreachable=0 failed=0"
 
 @pytest.fixture
 def run(tmp_path):
-    """run(text, code): the stand-in says this after it has lost its connection. Return whether the task began, the code, the output, and what was said."""
-    def run(said, code, seconds=0, limit=20, task="Write the secrets"):
+    """run(text, code): the stand-in says this after it has lost its connection.
+
+    Return whether it came to its kill point, the code, and the output.
+    """
+    def run(said, code, seconds=0, limit=20):
         cut = tmp_path / "cut"
-        return killed.run_without_connection([sys.executable, "-c", STAND_IN, cut, said, str(seconds), str(code)], task, 0,
-                                             lambda: subprocess.Popen(["touch", cut]), limit)
+        command = [sys.executable, "-c", STAND_IN, cut, said, str(seconds), str(code)]
+        return killed.run_without_connection(command, "kill_point: write", 0, lambda: subprocess.Popen(["touch", cut]), limit)
     return run
 
 
@@ -45,11 +51,46 @@ def test_a_run_that_waits_for_ever_is_ended_and_has_noticed_nothing(run):
     assert reached and ended < 0 and not killed.noticed(ended, seen)
 
 
-def test_a_task_that_never_begins_cuts_nothing(tmp_path):
-    done = killed.run_without_connection([sys.executable, "-c", "print('TASK [one : Other]')"], "Write the secrets", 0, lambda: pytest.fail("was cut off"))
-    assert done == (False, 0, "TASK [one : Other]\n")
+def test_a_kill_point_that_is_never_reached_cuts_nothing(tmp_path):
+    other = [sys.executable, "-c", "print('kill_point: writer')"]
+    done = killed.run_without_connection(other, "kill_point: write", 0, lambda: pytest.fail("was cut off"))
+    assert done == (False, 0, "kill_point: writer\n")
 
 
-def test_a_run_is_killed_at_its_task(tmp_path):
-    reached, seen = killed.run_until([sys.executable, "-c", STAND_IN, tmp_path / "never", "", "0", "0"], "Write the secrets", 0)
-    assert reached and seen.startswith("TASK [one : Write the secrets]")
+def test_a_run_is_killed_at_its_kill_point(tmp_path):
+    command = [sys.executable, "-c", STAND_IN, tmp_path / "never", "", "0", "0"]
+    reached, seen = killed.run_until(command, "kill_point: write", 0)
+    assert reached and seen.endswith("kill_point: write\n")
+
+
+PLAYBOOK = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: "First" # kill_point: first
+      ansible.builtin.debug:
+    - name: Import it # kill_point: import
+      ansible.builtin.import_tasks: part.yml
+    - name: Import it again # kill_point: import_again
+      ansible.builtin.import_tasks: part.yml
+    - name: Never # kill_point: skipped
+      ansible.builtin.debug:
+      when: false
+"""
+PART = """
+- name: In both # kill_point: part
+  ansible.builtin.debug:
+- name: Without one
+  ansible.builtin.debug:
+"""
+
+
+def test_a_run_says_its_kill_points_before_the_tasks_begin(tmp_path):
+    """A kill point of an import is its first task, however often the tasks are imported."""
+    (tmp_path / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
+    (tmp_path / "part.yml").write_text(PART, encoding="utf-8")
+    environment = {**os.environ, "ANSIBLE_CALLBACK_PLUGINS": str(killed.CALLBACK_PLUGINS), "ANSIBLE_NOCOLOR": "1"}
+    done = forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], env=environment)
+    said = re.findall(r"^(?:TASK \[)?(kill_point: \w+|(?<=\[)[^]]+)", done.stdout, re.MULTILINE)
+    assert said == ["kill_point: first", "First", "kill_point: part", "kill_point: import", "In both", "Without one",
+                    "kill_point: import_again", "In both", "Without one", "kill_point: skipped"], done

@@ -1,11 +1,15 @@
 """What observations mean: each cause is named first, with its command, and a healthy inventory has none."""
 
 import copy
+import os
 import pathlib
+import socket
+import threading
 
 import pytest
 import yaml
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_diagnosis as diagnosis
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis import causes as diagnosis
 
 NOW = 1_800_000_000.0
 UNIT = {
@@ -93,7 +97,8 @@ def put(path, value):
         *folders, last = path.split(" ")
         for folder in folders:
             place = place[int(folder) if folder.isdigit() else folder]
-        place[int(last) if last.isdigit() else last] = value
+        # Of its own: another mutation of the test may change it.
+        place[int(last) if last.isdigit() else last] = copy.deepcopy(value)
     return mutate
 
 
@@ -102,7 +107,7 @@ def merge(path, value):
         place = hosts["one"]["seen"]
         for folder in path.split(" "):
             place = place[int(folder) if folder.isdigit() else folder]
-        place.update(value)
+        place.update(copy.deepcopy(value))
     return mutate
 
 
@@ -245,14 +250,205 @@ FAULTS = {
     "backup old": (put("backup time", "2027-01-01T07:00:00Z"), "backup_old", "back_up_database.yml"),
     "no backup yet": (put("backup", None), "backup_old", "back_up_database.yml"),
     "watchdog had to restart": (put("watchdog", [{"unit": "airflow-scheduler", "reason": "no heartbeat", "time": "2027-01-15T07:00:00Z"}]), "watchdog", ""),
-    "no role in AWS": (put("metadata aws", {"error": "no credentials", "code": "NoCredentials"}), "aws", ""),
-    "AWS can't be asked": (put("metadata aws", {"error": "No module named 'boto3'"}), "aws", ""),
-    "denied by IAM": (put("metadata aws", {"error": "not authorized", "code": "AccessDenied", "operation": "GetCallerIdentity"}), "aws", ""),
-    "clock refused by AWS": (put("metadata aws", {"error": "expired", "code": "RequestTimeTooSkewed"}), "aws", ""),
+    "a unit of somebody else has failed": (put("failed_units", ["cron.service"]), "failed_units", ""),
 }
 ONLY_WARN = {"host drained", "disk nearly full", "configuration not taken over", "another version in the inventory", "release edited by hand",
              "many failed tasks", "certificate nearly expired", "backup old", "no backup yet", "watchdog had to restart", "clock not synchronised",
              "server too busy to answer", "no answer to the question about the Fernet key", "connections of an external server nearly used up"}
+
+
+def failing(unit, **state):
+    return merge(f"units {unit}.service", state)
+
+
+def starting(sub, **state):
+    return failing("airflow-api-server", active="activating", sub=sub, **state)
+
+
+def young(unit, seconds):
+    return failing(unit, started=seconds, since=seconds)
+
+
+def aws(**said):
+    """A mutation: what AWS said to the host."""
+    return put("metadata aws", said)
+
+
+def away(**said):
+    """A mutation: a second host, of which there is no more than this."""
+    return lambda hosts: hosts.update(db={"components": {}, **said})
+
+
+def another(*mutations):
+    """A mutation: a second host with a component, and what is different on the first."""
+    def mutate(hosts):
+        hosts["two"] = {"components": {"triggerer": COMPONENTS["triggerer"]},
+                        "seen": {**seen("two"), "server": {}, "proxy": {}}}
+        both(*mutations)(hosts)
+    return mutate
+
+
+# Words of the driver, of systemd and of AWS are recorded.
+SERVER = 'connection to server at "db.example.com" (10.0.0.5), port 5432 failed: '
+NOT_THERE = ('root certificate file "/etc/airflow/rds.pem" does not exist Either provide the file, use the system\'s '
+             "trusted roots with sslrootcert=system, or change sslmode to disable server certificate verification.")
+ENDED = ("server closed the connection unexpectedly This probably means the server terminated abnormally before or "
+         "while processing the request.")
+NO_USER = "KeyError: \"getpwnam(): name not found: 'airflow'\""
+NO_TOOL = "RuntimeError: /opt/airflow/libexec/airflow_runtime/run.py is not there. site.yml brings it"
+NO_CREDENTIALS = "no credentials: neither an instance profile nor AWS_* variables"
+OLD = "Signature expired: 20261130T000000Z is now earlier than 20261130T004500Z"
+EXPIRED = "The security token included in the request is expired"
+INVALID = "The security token included in the request is invalid"
+NO_WAY = 'Could not connect to the endpoint URL: "https://sts.eu-central-1.amazonaws.com/"'
+MAY_NOT = "User is not authorized to perform iam:SimulatePrincipalPolicy"
+ARN = "arn:aws:sts::123456789012:assumed-role/airflow/i-0abc"
+TIMED_OUT = "ssh: connect to host 10.0.0.5 port 22: Connection timed out"
+NO_TRIGGERER_BEATS = both(put("beats", {}), put(DB + " jobs 2 hostname", "another"))
+REFUSED = {"error": "[Errno 111] Connection refused"}
+HEALTH = "http://127.0.0.1:8080/api/v2/monitor/health"
+NO_ANSWER = {"error": "no answer within 8 s"}
+
+FIT = "airflow_database_sslmode and airflow_database_sslrootcert have to fit the server's certificate."
+CONFIGURE = "playbooks/airflow.yml playbooks/services.yml"
+RESTART = "playbooks/runbooks/restart_airflow.yml -e component=api-server --limit one"
+POLICY = "The role's policy: roles/aws_iam/README.md"
+WAY = "boto3 in the virtualenv, AWS_* in airflow_environment, and the way to AWS."
+SIGNATURE = ("AWS: AWS refuses the signature: the host's clock or its key is wrong",
+             "chronyc tracking on the host; airflow_environment for keys.")
+
+
+def tls(said):
+    line = "one, connection: TLS towards the database fails"
+    return refused(SERVER + said), "database_tls", line, [SERVER + said], FIT
+
+
+def unusable(said, mutate=None):
+    return (mutate or refused(said), "database_unreachable", "one, connection: the database can't be used", [said],
+            "playbooks/postgres.yml")
+
+
+# What happened, what it does to the observations, and all that somebody reads of its cause: which it is, the line, the
+# evidence, and what to do. A cause has a row for each place that finds it.
+TOLD = {
+    "a host is away": (
+        away(unreachable=TIMED_OUT), "unreachable", "db, host: can't be reached", [TIMED_OUT],
+        "Is it up, and do its security group and SSH key let you in? aws ec2 describe-instance-status, or its "
+        "console."),
+    "a host wants a password for sudo": (
+        away(failed="Task failed: Missing sudo password"), "not_asked", "db, host: could not be asked",
+        ["Task failed: Missing sudo password"], "Mend what it says: sudo, Python or the connection."),
+    "a network file system is dead": (
+        put("disks", NO_ANSWER), "not_asked", "one, disk: can't be asked", [NO_ANSWER["error"]],
+        "Is a network file system dead? df on the host."),
+    "systemd does not answer": (
+        put("units", NO_ANSWER), "not_asked", "one, systemd: can't be asked", [NO_ANSWER["error"]],
+        "systemctl is-system-running on the host"),
+    "systemd of a host without components does not answer": (
+        both(put("units", NO_ANSWER), lambda hosts: hosts["one"].update(components={})), "not_asked",
+        "one, systemd: can't be asked", [NO_ANSWER["error"]], "systemctl is-system-running on the host"),
+    "the tool of the components is not there": (
+        put("drift", {"error": NO_TOOL}), "not_asked",
+        "one, files: nobody can tell what the components were started with", [NO_TOOL], CONFIGURE),
+    "secrets of two hosts differ": (
+        another(put("secrets jwt_secret hash", "another")), "secrets_differ",
+        ", secrets: jwt_secret is not the same on all hosts: two differs", [], CONFIGURE),
+    "the server has no TLS": tls("server does not support SSL, but SSL was required"),
+    "the certificate is of an unknown authority": tls("SSL error: certificate verify failed"),
+    "the certificate is of another host": tls(
+        'server certificate for "db.internal" does not match host name "db.example.com"'),
+    "the file of the authorities is not there": tls(NOT_THERE),
+    "the server has an old TLS only": tls("SSL error: ssl/tls alert handshake failure"),
+    "the server ends each connection": unusable(SERVER + ENDED),
+    "the server ends each connection during TLS": unusable(SERVER + "SSL SYSCALL error: EOF detected"),
+    "something else listens at the port": unusable(
+        SERVER + "expected authentication request from server, but received H"),
+    "the question could not be put": unusable(NO_USER, put("metadata", {"error": NO_USER})),
+    "no host has noted the expected schema": (
+        put("metadata expected", None), "migration_unknown",
+        ", schema: nobody knows whether it is the one that Airflow expects", ["no host has expected-heads.json"],
+        CONFIGURE),
+    "a component stops": (
+        failing("airflow-scheduler", active="deactivating", sub="stop-sigterm", since=240.0), "component_starting",
+        "one, airflow-scheduler: stops since 4 min: it waits for its running tasks", [],
+        "Wait, or see which tasks run."),
+    "a component starts": (
+        starting("start-post", restarts=2, started=44.0, said="waiting: refused"),
+        "component_starting", "one, airflow-api-server: starts since 44 s", ["its journal: waiting: refused"],
+        "Look again in half a minute."),
+    "a component has yet to beat": (
+        both(young("airflow-triggerer", 44.0), NO_TRIGGERER_BEATS), "component_starting",
+        "one, airflow-triggerer: started 44 s ago, no heartbeat yet", [], "Look again in half a minute."),
+    "the API server has yet to answer": (
+        both(young("airflow-api-server", 44.0), put("answers api-server", REFUSED)), "component_starting",
+        f"one, airflow-api-server: does not answer at {HEALTH}: {REFUSED['error']}", [],
+        "Look again in half a minute."),
+    "nginx has nobody behind it": (
+        put("proxy status", 502), "proxy_unwell", "one, nginx: answers 502", [], "playbooks/proxy.yml"),
+    "nginx has nobody behind it, as that one is dead": (
+        both(put("proxy status", 502), failing("airflow-api-server", active="failed")), "component_stopped",
+        "one, airflow-api-server: stopped 15 min ago", [], "playbooks/services.yml"),
+    "nginx has nobody behind it, as that one hangs": (
+        both(put("proxy status", 502), put("answers api-server", REFUSED)), "api_unwell",
+        f"one, airflow-api-server: does not answer at {HEALTH}: {REFUSED['error']}", [], RESTART),
+    "nginx runs and does not listen": (
+        put("proxy", REFUSED), "proxy_unwell", "one, nginx: does not answer", [REFUSED["error"]],
+        "playbooks/proxy.yml"),
+    "a host has no role in AWS": (
+        aws(error=NO_CREDENTIALS, code="NoCredentials"), "aws", "one, AWS: has no role: no instance profile and no key",
+        [NO_CREDENTIALS], "Attach the instance profile of role aws_iam: playbooks/aws/."),
+    "the clock is too far off for AWS": (
+        aws(error=OLD, code="SignatureDoesNotMatch", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
+        [OLD], SIGNATURE[1]),
+    "a session of AWS has expired": (
+        aws(error=EXPIRED, code="ExpiredToken", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
+        [EXPIRED], SIGNATURE[1]),
+    "a key of AWS was deleted": (
+        aws(error=INVALID, code="InvalidClientTokenId", operation="GetCallerIdentity"), "aws", "one, " + SIGNATURE[0],
+        [INVALID], SIGNATURE[1]),
+    "there is no way to AWS": (
+        aws(error=NO_WAY, code="EndpointConnectionError"), "aws", "one, AWS: can't be asked", [NO_WAY], WAY),
+    "AWS lets the host ask nothing": (
+        aws(error=MAY_NOT, code="AccessDenied", operation="SimulatePrincipalPolicy", arn=ARN), "aws",
+        "one, AWS: AWS refuses SimulatePrincipalPolicy: AccessDenied", [MAY_NOT, ARN], POLICY),
+    "the role in AWS lacks actions": (
+        aws(arn=ARN, denied=["s3:PutObject", "s3:GetObject"]), "aws", "one, AWS: may not s3:PutObject, s3:GetObject",
+        [ARN], POLICY + ", then playbooks/aws/."),
+    "the virtualenv has no boto3": (
+        aws(error="No module named 'boto3'"), "aws", "one, AWS: can't be asked", ["No module named 'boto3'"], WAY),
+}
+# What is similar to one of them, and has another cause.
+FAULTS.update({
+    "no temporary directory on a host": (
+        away(failed="Failed to create temporary directory: No space left on device"), "disk_full",
+        "free_disk_space.yml -e confirm=db"),
+    "pg_hba.conf refuses a connection with TLS": (
+        refused(SERVER + 'FATAL:  no pg_hba.conf entry for host "10.0.0.9", user "airflow", database "airflow", '
+                "SSL encryption"), "database_hba", "postgres.yml"),
+    "the network is lost during TLS": (
+        refused(SERVER + "SSL SYSCALL error: Connection timed out"), "database_network", ""),
+    "the schema has no version": (put(DB + " heads", {}), "migration_missing", CONFIGURE),
+    "the schema that another host has noted is missing": (
+        another(put("metadata expected", None), put(DB + " heads alembic_version", ["older"])), "migration_missing",
+        CONFIGURE),
+    "a component has stopped": (
+        failing("airflow-scheduler", active="inactive", sub="dead", since=240.0), "component_stopped", "services.yml"),
+    "a component starts for the fourth time": (
+        starting("start-post", restarts=3, started=5.0), "component_failing", CONFIGURE),
+    "a component waits for its next start": (
+        starting("auto-restart", restarts=1, started=5.0), "component_failing", CONFIGURE),
+    "a component starts for too long": (starting("start-post", started=45.0), "component_failing", CONFIGURE),
+    "a component has had the time to beat": (
+        both(young("airflow-triggerer", 45.0), NO_TRIGGERER_BEATS), "component_hung", "component=triggerer"),
+    "the API server has had the time to answer": (
+        both(young("airflow-api-server", 45.0), put("answers api-server", REFUSED)), "api_unwell",
+        "component=api-server"),
+    "nginx is dead": (both(put("proxy", REFUSED), failing("nginx", active="failed")), "proxy_stopped", "proxy.yml"),
+})
+# Causes that do not keep Airflow from its work now.
+ONLY_WARN |= {"a unit of somebody else has failed", "the tool of the components is not there",
+              "no host has noted the expected schema", "a component stops", "a component starts",
+              "a component has yet to beat", "the API server has yet to answer"}
 
 
 def examine(hosts, **more):
@@ -278,6 +474,8 @@ def test_a_healthy_inventory_has_no_cause(hosts):
     both(STALE, put("releases placed", 20.0)),
     both(ALL_STALE, put("releases dag_files", 0)),
     put(DB + " stale", []),
+    # A host with nginx and PostgreSQL only.
+    both(put("drift", {"error": NO_TOOL}), put("units", {"nginx.service": UNIT}), lambda hosts: hosts["one"].update(components={})),
 ])
 def test_what_is_no_fault_is_not_called_one(hosts, mutate):
     mutate(hosts)
@@ -299,6 +497,79 @@ def test_the_cause_is_named_first(hosts, name):
         assert not roots[0].mend
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_a_cause_is_told_with_its_evidence_and_what_to_do(hosts, name):
+    mutate, *told = TOLD[name]
+    mutate(hosts)
+    roots, _consequences = diagnosis.causes(examine(hosts))
+    assert [[root.cause, f"{root.host}, {root.what}: {root.text}", [*root.evidence], " ".join(root.mend) + root.advice]
+            for root in roots] == [told]
+    assert roots[0].status == ("WARN" if name in ONLY_WARN else "CRITICAL")
+
+
+@pytest.mark.parametrize(("sent", "cause"), [(b"N", "database_tls"), (b"S", "database_unreachable"),
+                                             (b"", "database_unreachable"), (b"H", "database_tls")])
+def test_what_the_driver_says_of_a_server_without_good_tls_leads_to_a_cause(hosts, tmp_path, sent, cause):
+    """The server answers the request for TLS with this, and ends the connection."""
+    pytest.importorskip("psycopg2")
+
+    def serve():
+        connection, _address = server.accept()
+        with connection:
+            connection.recv(8)
+            connection.sendall(sent)
+            # What came in and was not read would reset the connection.
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1024):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        url = tmp_path / "url"
+        url.write_text(f"postgresql+psycopg2://airflow:x@127.0.0.1:{port}/airflow?sslmode=require", encoding="utf-8")
+        put("metadata database", airflow_metadata.ask({"url_file": str(url)}))(hosts)
+    (root,), _consequences = diagnosis.causes(examine(hosts))
+    assert (root.cause, f'"127.0.0.1", port {port} failed' in root.evidence[0]) == (cause, True)
+
+
+@pytest.mark.parametrize(("environment", "text", "said"), [
+    ({}, "has no role: no instance profile and no key", NO_CREDENTIALS),
+    ({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"},
+     "can't be asked", 'Could not connect to the endpoint URL: "http://127.0.0.1:1/"'),
+    ({"AWS_PROFILE": "gone"}, "can't be asked", "The config profile (gone) could not be found"),
+])
+def test_what_boto3_says_leads_to_a_cause(hosts, monkeypatch, environment, text, said):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null",
+                        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", **environment}.items():
+        monkeypatch.setenv(name, value)
+    put("metadata aws", airflow_metadata.answered(lambda: airflow_metadata.ask_aws({})))(hosts)
+    (root,), _consequences = diagnosis.causes(examine(hosts))
+    assert (root.cause, root.text, root.evidence) == ("aws", text, (said,))
+
+
+@pytest.mark.parametrize(("said", "advice"), [
+    ("SSL error: certificate verify failed", FIT),
+    (ENDED, "The server is not of this inventory: mend it there, then set airflow_database_* and run "
+     "playbooks/airflow.yml and services.yml.")])
+def test_a_server_of_somebody_else_is_mended_by_no_playbook(hosts, said, advice):
+    refused(SERVER + said)(hosts)
+    expected = {**EXPECTED, "database": {**EXPECTED["database"], "external": True}}
+    (root,), _consequences = diagnosis.causes(diagnosis.examine(hosts, expected, NOW))
+    assert (root.mend, root.advice) == ((), advice)
+
+
+def test_a_schema_that_nobody_could_read_is_told_after_the_question_without_an_answer(hosts):
+    locked = "canceling statement due to lock timeout"
+    put(DB + " heads", {"error": locked})(hosts)
+    roots, _consequences = diagnosis.causes(examine(hosts))
+    assert [(root.cause, root.text, root.evidence) for root in roots] == [
+        ("database_slow", "no answer to heads", (locked,)),
+        ("migration_unknown", "nobody knows whether it is the one that Airflow expects", (locked,))]
+
+
 def test_stale_dags_are_named_with_their_runs(hosts):
     STALE(hosts)
     (cause,), _consequences = diagnosis.causes(examine(hosts))
@@ -307,10 +578,7 @@ def test_stale_dags_are_named_with_their_runs(hosts):
 
 
 def test_each_cause_of_the_table_is_found_by_some_test():
-    asked = {cause for _mutate, cause, _command in FAULTS.values()}
-    elsewhere = {"unreachable", "not_asked", "secrets_differ", "database_tls", "database_unreachable", "migration_unknown",
-                 "component_starting", "proxy_unwell", "failed_units", "dag_unknown", "dag_ignored", "dag_paused", "dag_limit", "task_state"}
-    assert set(diagnosis.CAUSES) - asked == elsewhere
+    assert {row[1] for row in [*FAULTS.values(), *TOLD.values(), *ABOUT_A_DAG]} == set(diagnosis.CAUSES)
 
 
 def test_a_cause_explains_only_what_comes_after_it():
@@ -438,7 +706,7 @@ def asked(hosts):
 DAG = {"dag_id": "report", "paused": False, "active": True, "fileloc": "report.py", "max_active_tasks": 2, "max_active_runs": 1, "parsed": 5.0}
 
 
-@pytest.mark.parametrize(("arguments", "cause", "word"), [
+ABOUT_A_DAG = [
     ({"files": []}, "dag_unknown", "reports"),
     ({}, "dag_unknown", "report.py"),
     ({"ignored": [{"file": "report.py", "pattern": "rep.*"}]}, "dag_ignored", "rep.*"),
@@ -447,7 +715,10 @@ DAG = {"dag_id": "report", "paused": False, "active": True, "fileloc": "report.p
     ({"dag": DAG, "dag_runs": [{"state": "running", "number": 1}, {"state": "queued", "number": 4}]}, "dag_limit", "max_active_runs is 1"),
     ({"dag": DAG, "dag_tasks": [{"state": "running", "number": 2}, {"state": "scheduled", "number": 9}]}, "dag_limit", "max_active_tasks is 2"),
     ({"dag": DAG, "task": [{**TASK, "state": "failed", "try_number": 1, "hostname": "one"}], "task_id": "load"}, "task_state", "failed"),
-])
+]
+
+
+@pytest.mark.parametrize(("arguments", "cause", "word"), ABOUT_A_DAG)
 def test_a_question_about_a_dag_is_answered_first(asked, arguments, cause, word):
     first = asked(**arguments)
     assert first.cause == cause
