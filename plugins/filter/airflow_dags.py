@@ -1,4 +1,4 @@
-"""Tell from what each host answered which DAG release it has in place."""
+"""Tell which DAG releases hosts have, and how long the phases of a deploy took."""
 
 
 def placements(answers):
@@ -16,6 +16,22 @@ def placements(answers):
     return {"silent": silent, "places": places}
 
 
+def lines(releases):
+    """Return a line for each release; a star marks the one in place."""
+    return [
+        "%s %-25s %-8s %s %s %d files from %s" % (
+            "*" if one["active"] else " ", one["id"], one["status"] or "unproven", one["when"], one["by"], one["files"],
+            (one["ref"] or one["source"]) + (f"@{one['commit'][:12]}" if one["commit"] else ""))
+        for one in releases
+    ]
+
+
+def seconds(clock):
+    """Return how long each phase took, as text. clock: [name, time at its end] of each phase, after the beginning."""
+    pairs = zip(clock, clock[1:])
+    return ", ".join(f"{name} {float(end) - float(begin):.1f} s" for (_name, begin), (name, end) in pairs)
+
+
 class FilterModule:
     def filters(self):
-        return {"airflow_dags_placements": placements}
+        return {"airflow_dags_lines": lines, "airflow_dags_placements": placements, "airflow_dags_seconds": seconds}

@@ -61,3 +61,11 @@ def test_no_argument_list_of_a_module_of_ours_is_one_template():
     whole = [f"{path}: {task['name']}" for path in task_files() for task in tasks_of(load(path))
              for module, arguments in [module_of(task)] if module.startswith("windsock.airflow.") and isinstance(arguments, str)]
     assert whole == []
+
+
+def test_yaml_holds_no_programs():
+    """A loop that computes a value is a filter, whose test needs no play. Loops over lines of a text are fine."""
+    files = [path for folder in ("roles", "playbooks", "group_vars") for path in (ROOT / folder).rglob("*.yml")]
+    lines = [(path, line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    wrong = [f"{path.relative_to(ROOT)}: {line.strip()}" for path, line in lines if "{%-" in line or "{% set" in line]
+    assert wrong == []

@@ -53,6 +53,5 @@ def test_every_group_of_a_component_is_known():
         assert not groups & set(inventory.GROUPS_OF_NOTHING), "a component runs there now"
 
 
-def test_sources_and_backends_of_secrets_are_those_of_the_roles():
+def test_sources_of_secrets_are_those_of_the_roles():
     assert {"generated", "ansible_vault", *airflow_secrets.SECRETS_NAMES} == set(SPECS["airflow_secrets_source"]["choices"])
-    assert list(airflow_secrets.SECRETS_BACKENDS) == list(load(ROOT / "roles/airflow_common/vars/main.yml")["__airflow_secrets_backends"])

@@ -24,6 +24,7 @@ def refused(manifest, *, now="", clients="", disks=("/dev/sda1 1000", "/dev/sda1
     variables |= {"role_path": str(ROLES / "airflow_backup"), "airflow_database_url": "", "airflow_database_host": "", "__airflow_database_external": False,
                   "__airflow_backup_host": "a", "groups": {"airflow_postgres": ["a"]}, "hostvars": {"a": facts("Debian", "12"), "db": facts("Debian", "13")}}
     variables |= {"__airflow_backup_manifest": manifest, "__airflow_backup_asked_now": {"stdout": now}, "__airflow_backup_clients": {"stdout": clients}} | given
+    variables["hostvars"] = {name: {**host, "inventory_hostname": name} for name, host in variables["hostvars"].items()}
     places = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_backup_places }}"))
     variables["__airflow_backup_room"] = {"results": [{"item": place, "stdout": disk} for place, disk in zip(places, disks)]}
     templar = Templar(loader=DataLoader(), variables=variables)

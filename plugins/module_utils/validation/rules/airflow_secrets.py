@@ -21,8 +21,12 @@ SECRETS_NAMES = {
     "aws_secrets_manager": {"pattern": r"[A-Za-z0-9/_+=.@-]{1,500}", "example": "airflow/prod"},
     "aws_ssm": {"pattern": r"(/(?!aws/|ssm/)[A-Za-z0-9_.-]+){1,14}", "example": "/airflow/prod"},
 }
-# What airflow_secrets_backend knows by a name of its own.
-SECRETS_BACKENDS = ("aws_secrets_manager", "aws_ssm", "hashicorp_vault")
+# What airflow_secrets_backend knows by a name of its own, and the class that airflow.cfg names.
+SECRETS_BACKENDS = {
+    "aws_secrets_manager": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+    "aws_ssm": "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
+    "hashicorp_vault": "airflow.providers.hashicorp.secrets.vault.VaultBackend",
+}
 # Secrets that the roles keep in files: the option of airflow.cfg, or the end of its variable of the environment, that would take one's place.
 SECRETS_ELSEWHERE = r"(fernet_key|secret_key|jwt_secret|sql_alchemy_conn(_async)?)(_cmd|_secret)?"
 
