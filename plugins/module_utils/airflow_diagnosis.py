@@ -233,7 +233,7 @@ def free_space(name, disk, components):
         if component and held[component] > disk["bytes"] / 5:
             return restart(component, name), "", "{0} of it are in the private /tmp of {1}".format(size(held[component]), components[component]["unit"])
         return [], "See what fills it: du -xah /tmp | sort -h | tail -n 20 on {0}".format(name), ""
-    return ["playbooks/runbooks/free_disk_space.yml", "-e", "confirm=" + name], "", ""
+    return ["playbooks/runbooks/free_disk_space.yml", "-e", "airflow_confirm=" + name], "", ""
 
 
 def check_disks(name, disks, components, limits):
@@ -332,7 +332,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
         return no(CRITICAL, "is masked, so nothing can start it", "component_stopped", [], [],
                   "systemctl unmask {0} on {1}, then playbooks/services.yml".format(service, name))
     if seen["drained"] and unit["active"] == "inactive":
-        return no(WARN, "is drained", "drained", [seen["drained"]], ["playbooks/runbooks/undrain_host.yml", "-e", "confirm=" + name])
+        return no(WARN, "is drained", "drained", [seen["drained"]], ["playbooks/runbooks/undrain_host.yml", "-e", "airflow_confirm=" + name])
     since, last = duration(unit["since"]), [unit["said"] and "its journal: " + unit["said"]]
     address = wrong_address(component_name, expected, seen["listeners"])
     if unit["active"] in ("inactive", "failed"):
@@ -383,12 +383,12 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
 def recover(component_name, name):
     """The scheduler's running tasks are worth a runbook of their own."""
     if component_name == "scheduler":
-        return ["playbooks/runbooks/recover_scheduler.yml", "-e", "confirm=" + name]
+        return ["playbooks/runbooks/recover_scheduler.yml", "-e", "airflow_confirm=" + name]
     return restart(component_name, name)
 
 
 def restart(component_name, name):
-    return ["playbooks/runbooks/restart_airflow.yml", "-e", "component=" + component_name, "--limit", name]
+    return ["playbooks/runbooks/restart_airflow.yml", "-e", "airflow_component=" + component_name, "--limit", name]
 
 
 def by_last_words(said, otherwise):
@@ -573,7 +573,8 @@ def refusal(name, cause, said, server, expected):
         # Airflow's own sessions have no name; whoever has one and holds the most can be told to go.
         held = [one for one in server.get("sessions", []) if one["application"] not in ("", "airflow-health") and one["idle"]]
         if held:
-            mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "application=" + held[0]["application"], "-e", "confirm=" + held[0]["application"]]
+            mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "airflow_application=" + held[0]["application"],
+                    "-e", "airflow_confirm=" + held[0]["application"]]
     elif external or cause in ("database_starting", "database_network", "database_tls"):
         mend = []
         advice = {
@@ -646,8 +647,8 @@ def check_locks(found, server, limits):
         app=", " + one["application"] if one["application"] else "", age=duration(one["seconds"]),
         **{key: one[key] for key in ("pid", "user", "client", "state", "query")}) for one in first[:2]]
     evidence += ["session {0} waits {1} for {2}".format(one["pid"], duration(one["seconds"]), one["query"]) for one in waiting[:2]]
-    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "pid={0}".format(first[0]["pid"]), "-e",
-            "confirm={0}".format(first[0]["pid"])] if first else []
+    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "airflow_pid={0}".format(first[0]["pid"]), "-e",
+            "airflow_confirm={0}".format(first[0]["pid"])] if first else []
     yield wrong("database", "", "locks", CRITICAL,
                 "{0} for a lock".format("1 session waits" if len(waiting) == 1 else "{0} sessions wait".format(len(waiting))), "database_lock", evidence, mend)
 
@@ -726,7 +727,7 @@ def check_dag_releases(releases):
         held = all(wanted in release["releases"] for release in releases.values())
         yield wrong("agreement", "", "DAG release", CRITICAL, "{0} on {1}; the last deploy brought {2}".format(
             listed(sorted({releases[name]["dags"] or "none" for name in odd})), listed(odd), wanted), "release_differs", [],
-            ["playbooks/rollback_dags.yml", "-e", "release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
+            ["playbooks/rollback_dags.yml", "-e", "airflow_release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
     else:
         one = next(iter(releases.values()))
         yield fine("agreement", "", "DAG release",
@@ -782,7 +783,7 @@ def unheard(rows):
 
 def clear(rows):
     """The command that clears the tasks of the first one's DAG that nobody works on."""
-    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "confirm=" + rows[0]["dag_id"]] if rows else []
+    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "airflow_confirm=" + rows[0]["dag_id"]] if rows else []
 
 
 def parallelism(hosts):
@@ -817,7 +818,7 @@ def check_queue(states, rows, hosts, limits):
         waiting = rows.get("waiting", [])
         yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",
                     ["waits {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in waiting[:3]],
-                    ["playbooks/runbooks/diagnose.yml", "-e", "dag_id=" + waiting[0]["dag_id"]] if waiting else [])
+                    ["playbooks/runbooks/diagnose.yml", "-e", "airflow_dag_id=" + waiting[0]["dag_id"]] if waiting else [])
     else:
         yield fine("work", "", "queue", text)
 
@@ -998,7 +999,7 @@ def check_dag(dag_id, task_id, found, hosts):
             yield no("task_state", "has no run yet", [], [], "Start one in the UI, or with playbooks/runbooks/trigger_dag.yml.")
         elif task["state"] in ("failed", "up_for_retry", "upstream_failed"):
             yield no("task_state", "is {0}".format(task["state"]), ["run {run_id}, try {try_number}, on {hostname}".format(**task)],
-                     ["playbooks/runbooks/show_logs.yml", "-e", "dag_id=" + dag_id, "-e", "task_id=" + task_id])
+                     ["playbooks/runbooks/show_logs.yml", "-e", "airflow_dag_id=" + dag_id, "-e", "airflow_task_id=" + task_id])
 
 
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------

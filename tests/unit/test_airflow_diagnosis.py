@@ -217,7 +217,7 @@ FAULTS = {
                         "missing_package", "rollback_dags.yml"),
     "DAGs are stale": (both(STALE, put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]),
                             put(DB + " waiting", [TASK])), "stale_dags",
-                        "restart_airflow.yml -e component=dag-processor --limit one"),
+                        "restart_airflow.yml -e airflow_component=dag-processor --limit one"),
     "all DAGs of a first release are stale": (ALL_STALE, "stale_dags", "component=dag-processor"),
     "DAGs are stale because the DAG processor is dead": (
         both(STALE, merge("units airflow-dag-processor.service", {"active": "failed"})), "component_stopped",
@@ -225,7 +225,7 @@ FAULTS = {
     "DAGs are stale because their files are broken": (
         both(STALE, put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: no", "seconds": 9.0}])),
         "import_error", "rollback_dags.yml"),
-    "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e confirm=report"),
+    "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
     "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "state.yml"),
@@ -233,7 +233,7 @@ FAULTS = {
                      "undrain_host.yml"),
     "pool larger than declared, and full": (both(
         FULL, put(DB + " pools 0 pool", "declared"), put(DB + " pools 0 slots", 9), put(DB + " pools 0 used", 9)), "pool_full", ""),
-    "all slots taken": (both(TAKEN, put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml -e confirm=report"),
+    "all slots taken": (both(TAKEN, put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "all slots taken by tasks that are alive": (both(TAKEN, put(DB + " running", [ALIVE])), "slots_full", ""),
     "tasks wait, nobody knows why": (both(
         put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]), put(DB + " waiting", [TASK])), "queue_waits", "dag_id=report"),
