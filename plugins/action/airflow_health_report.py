@@ -12,7 +12,6 @@ import shlex
 import textwrap
 import time
 
-from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
@@ -23,14 +22,11 @@ from ansible_collections.windsock.airflow.plugins.plugin_utils import typed_comm
 # Columns and lines of a terminal that nobody has had time to make larger.
 WIDTH, HEIGHT = 100, 50
 COLOURS = {OK: "green", WARN: "yellow", CRITICAL: "red"}
-VIEWS, FORMATS = ("health", "diagnosis"), ("text", "json")
-# Variables of the two playbooks that ask for a report. No other command has a use for them.
-OWN = "format=|dag_id=|task_id="
 
 
 def command(words):
     """A line for the shell in which this run was typed."""
-    return shlex.join(typed_command.command(*words, without=OWN)) if words else ""
+    return shlex.join(typed_command.command(*words)) if words else ""
 
 
 def report(results, hosts, now):
@@ -207,9 +203,6 @@ class ActionModule(ActionBase):
         """Judge, show, and fail where something does not work."""
         result = super().run(tmp, task_vars)
         arguments = self._task.args
-        for name, valid in (("view", VIEWS), ("format", FORMATS)):
-            if arguments[name] not in valid:
-                raise AnsibleError("{0} is {1}; valid are {2}.".format(name, arguments[name], ", ".join(valid)))
         names = task_vars["ansible_play_hosts_all"]
         hosts = observations(task_vars["hostvars"], names)
         now = time.time()

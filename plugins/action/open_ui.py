@@ -97,7 +97,7 @@ def opening(site, way):
     if site.url_port != way.port:
         raise AnsibleError(
             f"The UI would be on port {way.port} of this machine, but Airflow 3 sends each browser that signs in to airflow_api_base_url, which is"
-            f" {site.base_url}. Another program may answer there. Valid is port {site.url_port} (for a tunnel: -e local_port={site.url_port}). To use"
+            f" {site.base_url}. Another program may answer there. Valid is port {site.url_port} (for a tunnel: -e airflow_local_port={site.url_port}). To use"
             ' any port, set airflow_api_base_url: "" and run site.yml.')
     return site.base_url, ""
 
@@ -188,15 +188,15 @@ def said(site, way, url, start, minutes):
                   f"Airflow knows itself as {site.base_url} only. Nobody can sign in at localhost; start the browser with this command (Chrome and Edge"
                   f" have the same options). It warns if the certificate is self-signed."]
         if way.command:
-            lines.append(f"Another browser needs the line '127.0.0.1 {site.url.hostname}' in this machine's hosts file and -e local_port={site.url_port}."
-                         " Remove the line afterwards.")
+            lines.append(f"Another browser needs the line '127.0.0.1 {site.url.hostname}' in this machine's hosts file and"
+                         f" -e airflow_local_port={site.url_port}. Remove the line afterwards.")
     else:
         lines.append(f"The UI: {url}")
         if site.provider:
             lines.append(f"People sign in through {site.provider}, which must know this redirect URI:"
                          f" {url}{'/auth' if site.major == 3 else ''}/oauth-authorized/{site.provider}")
     if way.command and not minutes:
-        lines.append(f"This run starts nothing. Run the command of the tunnel yourself, or add -e open=true. The latter also checks that Airflow keeps"
+        lines.append(f"This run starts nothing. Run the command of the tunnel yourself, or add -e airflow_open=true. The latter also checks that Airflow keeps"
                      f" the browser on port {way.port}.")
     return lines
 
@@ -340,15 +340,11 @@ class ActionModule(ActionBase):
 
     def planned(self, site, local_port, minutes):
         local_port = local_port or str(default_port(site))
-        if not local_port.isdecimal() or not 0 < int(local_port) < 65536:
-            raise AnsibleError(f"local_port (-e local_port=...) is {local_port}. Valid is a port of this machine, 1 to 65535.")
         way = way_to(self._connection, site, int(local_port))
         url, start = opening(site, way)
         if minutes and way.command:
-            if not minutes.isdecimal() or int(minutes) < 1:
-                raise AnsibleError(f"minutes (-e minutes=...) is {minutes}. Valid is a whole number, 1 or more.")
             if way.foreground:
-                raise AnsibleError(f"{way.foreground} Run this command in a terminal, without -e open=true: {shlex.join(way.command)}")
+                raise AnsibleError(f"{way.foreground} Run this command in a terminal, without -e airflow_open=true: {shlex.join(way.command)}")
             if listens(way.port):
-                raise AnsibleError(f"Something listens on port {way.port} of this machine already. Take another port with -e local_port=<port>.")
+                raise AnsibleError(f"Something listens on port {way.port} of this machine already. Take another port with -e airflow_local_port=<port>.")
         return {"command": way.command, "host": way.host, "port": way.port, "url": url, "browser": start, "said": said(site, way, url, start, minutes)}

@@ -62,7 +62,7 @@ def reach(steps, width):
     own = urlsplit(steps["url"]).hostname in ("localhost", "127.0.0.1", "::1")
     said = "{0}, once this command has forwarded the port:" if own else "{0}. If a browser does not reach it, forward the port:"
     return [*row("UI", said.format(steps["url"])),
-            *fold(typed_command.command("playbooks/runbooks/open_ui.yml", "-e", "open=true"), " " * 12, width)]
+            *fold(typed_command.command("playbooks/runbooks/open_ui.yml", "-e", "airflow_open=true"), " " * 12, width)]
 
 
 def sign_in(steps, width):
@@ -85,7 +85,7 @@ def sign_in(steps, width):
 def dags(steps, width):
     """Return the first run of a DAG, and what is declared and not deployed."""
     deploy = typed_command.command("playbooks/deploy_dags.yml")
-    lines = do("Run a DAG", typed_command.command("playbooks/runbooks/trigger_dag.yml", "-e", "dag_id=" + (steps["example"] or "<its name>")), width)
+    lines = do("Run a DAG", typed_command.command("playbooks/runbooks/trigger_dag.yml", "-e", "airflow_dag_id=" + (steps["example"] or "<its name>")), width)
     if steps["example"]:
         lines += row("Your DAGs", "The DAGs in place are examples. Set airflow_dags_source to yours, then:")
     elif steps["pending"]:

@@ -52,12 +52,12 @@ def space_lines(result, applied, host):
         for disk in result["disks"]
     ]
     for one in result["found"]:
-        done = "only with -e everything=true" if not one["wanted"] else "removed" if applied else "could be had"
+        done = "only with -e airflow_everything=true" if not one["wanted"] else "removed" if applied else "could be had"
         lines.append(f"{done}: {one['bytes'] / 1e6:.1f} MB, {one['what']}. {one['means']}")
     end = (
         f"Got back {result['freed'] / 1e6:.1f} MB in all."
         if applied
-        else f"Nothing was changed. To remove it: -e confirm={host}"
+        else f"Nothing was changed. To remove it: -e airflow_confirm={host}"
     )
     return [*lines, end, *result["problems"]]
 

@@ -11,20 +11,18 @@ short_description: The command of another playbook, as the user would type it
 description:
   - Returns C(ansible-playbook), the options of this run that say which hosts there are and how they are reached, a playbook of this repository, and more
     arguments.
+  - Extra variables are repeated too. Secrets, the word of a confirmation and, for another playbook, the parameters of this
+    run's playbook are left out.
 options:
   _terms:
     description: Path of the playbook below the root of the repository, then its arguments, which may be more playbooks.
     required: true
-  without:
-    description: Pattern for the beginning of extra variables that are not repeated.
-    type: str
-    default: ""
 """
 
 EXAMPLES = r"""
 - name: Show what to do next
   ansible.builtin.debug:
-    msg: "{{ lookup('windsock.airflow.typed_command', 'playbooks/runbooks/check_health.yml', without='minutes') }}"
+    msg: "{{ lookup('windsock.airflow.typed_command', 'playbooks/runbooks/check_health.yml') }}"
 """
 
 RETURN = r"""
@@ -40,4 +38,4 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         """Return the command as one line of a shell."""
-        return [typed_command.line(*terms, **kwargs)]
+        return [typed_command.line(*terms)]

@@ -7,10 +7,8 @@ import re
 import shlex
 import sys
 
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import parameters
 from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
-
-# What begins the full name of a playbook.
-COLLECTION = "windsock.airflow."
 
 # Options with a value that the next command needs too. All others of ansible-playbook choose what one run does.
 KEPT = {
@@ -25,8 +23,8 @@ DROPPED = {"-f", "--forks", "-l", "--limit", "-t", "--tags", "--skip-tags", "--s
 NOT_REPEATED = re.compile(r"password|secret|token|key|confirm")
 
 
-def options(arguments, without=""):
-    """Return the options to repeat, in the order in which they were typed."""
+def options(arguments, without=()):
+    """Return the options to repeat, in the order in which they were typed, without these extra variables."""
     kept, waiting = [], list(arguments)
     while waiting:
         word = waiting.pop(0)
@@ -65,43 +63,41 @@ def repeated(name, words, value, without):
     return words
 
 
-def sets(value, pattern):
-    """Return whether these extra variables, as key=value or as JSON, have one that begins with the pattern."""
-    if not pattern:
-        return False
-    if value.lstrip().startswith("{"):
-        # As key=value, so that one pattern stands for both.
-        value = re.sub(r'"?\s*:\s*', "=", value).replace('"', " ")
-    return re.search(rf"(?:^|[\s{{,])(?:{pattern})", value) is not None
+def sets(value, names):
+    """Return whether these extra variables, as key=value or as JSON, have one of these names."""
+    return any(re.search(rf"""(?:^|[\s{{,"']){name}["']?\s*[=:]""", value) for name in names)
+
+
+def others(playbook):
+    """Return the parameters of this run's playbooks that are of no use for another one."""
+    own = {collection.playbook(word) for word in sys.argv[1:]} - {collection.playbook(collection.path(playbook))}
+    return {name for each in own for name in parameters.names_of(each)}
 
 
 def name_of(playbook, form):
     """Return a playbook of the collection as it is typed: by its full name, by its absolute path, or by its path from this directory."""
     if form == "name":
-        return COLLECTION + os.path.splitext(playbook)[0].removeprefix("playbooks/").replace("/", ".")
+        return collection.NAME + os.path.splitext(playbook)[0].removeprefix("playbooks/").replace("/", ".")
     path = collection.path(playbook)
     return path if form == "absolute" else os.path.relpath(path)
 
 
 def form_of(arguments):
     """Return how the playbook of this run was typed."""
-    if any(word.startswith(COLLECTION) for word in arguments):
+    if any(word.startswith(collection.NAME) for word in arguments):
         return "name"
     typed = [word for word in arguments if word.endswith((".yml", ".yaml")) and os.path.isfile(word)]
     own = [word for word in typed if os.path.realpath(word).startswith(collection.ROOT + os.sep)]
     return "absolute" if own and os.path.isabs(own[-1]) else "relative"
 
 
-def command(playbook, *more, program="ansible-playbook", without=""):
-    """Return the words of the command, without the extra variables that begin with this pattern.
-
-    Playbooks have the form in which the playbook of this run was typed.
-    """
+def command(playbook, *more, program="ansible-playbook"):
+    """Return the words of the command. Playbooks have the form in which the playbook of this run was typed."""
     form = form_of(sys.argv[1:])
     words = [name_of(word, form) if word.endswith(".yml") and os.path.isfile(collection.path(word)) else word for word in (playbook, *more) if word]
-    return [program, *options(sys.argv[1:], without), *words]
+    return [program, *options(sys.argv[1:], others(playbook)), *words]
 
 
-def line(*words, **kwargs):
+def line(*words):
     """Return the command as one line of a shell."""
-    return shlex.join(command(*words, **kwargs))
+    return shlex.join(command(*words))

@@ -15,6 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.vars import BaseVarsPlugin
 from ansible.release import __version__ as ansible_version
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import controller
+from ansible_collections.windsock.airflow.plugins.plugin_utils import parameters
 from ansible_collections.windsock.airflow.plugins.plugin_utils.collection import ROOT
 
 DOCUMENTATION = r"""
@@ -23,8 +24,8 @@ short_description: Refuse a command that cannot work
 version_added: 1.0.0
 author: The Windsock contributors
 description:
-  - Refuses an Ansible of another release or without the collections, an environment from before an update, and a command without an inventory where
-    there is no sandbox. Brings no variables.
+  - Refuses an Ansible of another release or without the collections, an environment from before an update, a command without an inventory where
+    there is no sandbox, and parameters (C(-e)) that the playbook does not have or that are not valid. Brings no variables.
 options:
   stage:
     description: When it runs. This is before Ansible parses a playbook.
@@ -37,12 +38,12 @@ NAMES_INVENTORY = re.compile(r"-(-|[CDJKbhkv]*)i")
 
 
 @functools.lru_cache(maxsize=None)
-def problem():
+def problem(loader):
     """The first thing that is wrong with this command. Looked for once, although Ansible asks for the variables of each group and host."""
-    return next(find_problems(), None)
+    return next(find_problems(loader), None)
 
 
-def find_problems():
+def find_problems(loader):
     """Yield what is wrong with this command."""
     yield from controller.check_ansible(ROOT, ansible_version)
     yield from controller.check_environment(ROOT, sys.prefix)
@@ -51,6 +52,8 @@ def find_problems():
     named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if NAMES_INVENTORY.match(word)]
     if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
         yield from controller.check_sandbox(ROOT, context.CLIARGS["inventory"], named)
+        if not context.CLIARGS.get("listhosts"):
+            yield from parameters.check_command(loader)
 
 
 class VarsModule(BaseVarsPlugin):
@@ -59,6 +62,6 @@ class VarsModule(BaseVarsPlugin):
     def get_vars(self, loader, path, entities, cache=True):
         """Stop at a problem."""
         super().get_vars(loader, path, entities)
-        if problem():
-            raise AnsibleError(problem())
+        if problem(loader):
+            raise AnsibleError(problem(loader))
         return {}

@@ -88,6 +88,6 @@ def test_what_is_over_is_shown_and_removed_once_it_is_confirmed(account, branch,
     assert re.search(rf"expired:\s+- {ENVIRONMENT}\s+not yet:\s+b-other: '{day(0)}'", report.text), report.text
     assert account.content() == before
 
-    removed = branch.play("remove_expired", "-e", "confirm=expired")
+    removed = branch.play("remove_expired", "-e", "airflow_confirm=expired")
     assert removed.code == 0, removed.text
     assert account.content() == others

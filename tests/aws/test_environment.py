@@ -333,20 +333,20 @@ def test_hosts_reach_their_prefix_and_nothing_else_in_s3(hosts_s3):
 def test_teardown_asks_first(account, provisioned):
     before = account.content()
     result = account.play("teardown")
-    assert result.code == 2 and "-e confirm=test" in result.message
+    assert result.code == 2 and "-e airflow_confirm=test" in result.message
     assert account.content() == before
 
 
 def test_a_killed_teardown_is_completed_by_the_next(account, empty, provisioned):
     before = account.content()
-    account.play_and_kill("teardown", "TASK [windsock.airflow.aws_network : teardown_vpc | Remove the endpoints", "-e", "confirm=test")
+    account.play_and_kill("teardown", "TASK [windsock.airflow.aws_network : teardown_vpc | Remove the endpoints", "-e", "airflow_confirm=test")
     between = account.content()
     assert between != before and between != empty
-    result = account.play("teardown", "-e", "confirm=test")
+    result = account.play("teardown", "-e", "airflow_confirm=test")
     assert result.code == 0, result.text
     assert account.content() == empty
 
 
 def test_teardown_of_nothing_changes_nothing(account):
-    result = account.play("teardown", "-e", "confirm=test")
+    result = account.play("teardown", "-e", "airflow_confirm=test")
     assert result.code == 0 and result.changed == 0, result.text

@@ -34,7 +34,7 @@ def test_it_says_whether_it_changes_anything(path):
     changes = next(line for line in header_of(path) if line.startswith("# What it changes:"))
     assert changes.split(":", 1)[1].strip()
     if "confirm" in text:
-        assert any("-e confirm=" in line for line in header_of(path)), "the header shows how to confirm"
+        assert any("-e airflow_confirm=" in line for line in header_of(path)), "the header shows how to confirm"
 
 
 @by_runbook
@@ -97,6 +97,6 @@ def test_a_session_that_rolls_back_for_minutes_is_waited_for_and_reported():
     (part,) = [task for task in play["tasks"] if task["name"].startswith("Wait until")]
     (wait,), (report,) = part["block"], part["rescue"]
     assert wait["retries"] * wait["delay"] >= 300
-    templar = Templar(variables={"left": {"query_result": [{"pid": 7}, {"pid": 8}]}})
+    templar = Templar(variables={"__sessions_left": {"query_result": [{"pid": 7}, {"pid": 8}]}})
     told = templar.template(trust_as_template(report["ansible.builtin.fail"]["msg"]))
     assert "session 7, 8. They end by themselves. Run the same command again" in told

@@ -47,7 +47,7 @@ def test_the_page_shows_the_end_of_an_installation(typed):
 
 
 def test_the_page_shows_the_end_of_a_removal(typed):
-    typed("playbooks/remove_airflow.yml", "-K", "-e", "confirm=airflow-1")
+    typed("playbooks/remove_airflow.yml", "-K", "-e", "airflow_confirm=airflow-1")
     loader = DataLoader()
 
     def variables(name):

@@ -63,7 +63,7 @@ def kill(playbook, point, delay=0.0, **variables):
 def look(runbook, *arguments):
     """Return the exit code of a runbook that only looks, and what it says as JSON."""
     done = subprocess.run(
-        [*command(f"runbooks/{runbook}"), "-e", "format=json", *arguments], cwd=SITE or ROOT,
+        [*command(f"runbooks/{runbook}"), "-e", "airflow_format=json", *arguments], cwd=SITE or ROOT,
         env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
     try:
         return done.returncode, json.loads(done.stdout)

@@ -94,7 +94,7 @@ def drill(host, setting, api, sql, tmp_path_factory):
     before = picture(api)
     # The run creates the directory.
     directory = tmp_path_factory.mktemp("controller") / "backup"
-    done = play("runbooks/back_up_database", fetch=str(directory))
+    done = play("runbooks/back_up_database", airflow_fetch=str(directory))
     assert not done.failed and done.changed, done.output
     return {"path": next(directory.glob("*.tar")), "before": before, "running": running, "said": done.output}
 
@@ -159,7 +159,7 @@ def test_what_is_old_goes_from_the_database_and_stays_as_a_file(host, sql, major
     assert f"confirm={host_name(host)}" in report.text and sql("SELECT count(*) FROM log WHERE event = 'drill'") == ["1500"]
     if major == 3:
         host.check_output("sed -i 's/\"batch_size\": [0-9]*/\"batch_size\": 500/' /etc/airflow/backup.json")
-    done = play("runbooks/clean_database", confirm=host_name(host))
+    done = play("runbooks/clean_database", airflow_confirm=host_name(host))
     assert not done.failed and "Left of it: nothing." in done.text, done.output
     assert sql("SELECT count(*) FROM log WHERE event = 'drill'") == ["0"]
     assert sql("SELECT count(*) FROM pg_tables WHERE tablename LIKE '%airflow_deleted%'") == ["0"]
@@ -222,11 +222,14 @@ def newer(path, directory):
 def test_a_restore_refuses_what_is_not_meant_or_not_whole(drill, tmp_path, api, host):
     bad = damaged(drill["path"], tmp_path)
     cases = [
-        ({"backup": str(drill["path"])}, f"To replace the database, the secrets and the DAG release: the same command with -e confirm={host_name(host)}"),
-        ({"backup": str(drill["path"]), "confirm": "yes"}, "confirm is yes; to restore onto"),
-        ({"backup": bad[0], "confirm": host_name(host)}, "was damaged or changed"),
-        ({"backup": bad[1], "confirm": host_name(host)}, "is damaged: database.dump is not what manifest.json says"),
-        ({"backup": newer(drill["path"], tmp_path), "confirm": host_name(host)}, "The backup is of Airflow 3.99.0 and airflow_version is"),
+        ({"airflow_backup_file": str(drill["path"])},
+         f"To replace the database, the secrets and the DAG release: the same command with -e airflow_confirm={host_name(host)}"),
+        ({"airflow_backup_file": str(drill["path"]), "airflow_confirm": "yes"}, "airflow_confirm is yes; to restore onto"),
+        ({"airflow_backup_file": bad[0], "airflow_confirm": host_name(host)}, "was damaged or changed"),
+        ({"airflow_backup_file": bad[1], "airflow_confirm": host_name(host)},
+         "is damaged: database.dump is not what manifest.json says"),
+        ({"airflow_backup_file": newer(drill["path"], tmp_path), "airflow_confirm": host_name(host)},
+         "The backup is of Airflow 3.99.0 and airflow_version is"),
     ]
     # One after the other: a run with confirm takes the lock of the environment.
     for number, (variables, message) in enumerate(cases):
@@ -250,7 +253,7 @@ def lost(host, drill):
 
 
 def test_an_empty_host_becomes_the_one_that_was_lost(host, setting, lost, drill, api, sql):
-    done = play("runbooks/restore_database", backup=str(drill["path"]), confirm=host_name(host))
+    done = play("runbooks/restore_database", airflow_backup_file=str(drill["path"]), airflow_confirm=host_name(host))
     assert not done.failed, done.output
     assert "encrypted values can be read" in done.text, done.output
     before, after = drill["before"], picture(api)

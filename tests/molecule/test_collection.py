@@ -51,15 +51,15 @@ def test_a_message_prints_a_command_in_the_form_in_which_the_run_was_started():
     asked = play("remove_airflow")
     assert asked.changed == 0
     (command,) = re.findall(r"To do it: (.*?) To see what would go:", asked.text)
-    assert re.fullmatch(r"ansible-playbook -i \S+ (-e '\{\}' )?windsock\.airflow\.remove_airflow .*-e confirm=\S+", command), asked.output
+    assert re.fullmatch(r"ansible-playbook -i \S+ (-e '\{\}' )?windsock\.airflow\.remove_airflow .*-e airflow_confirm=\S+", command), asked.output
 
 
 def test_a_restore(host, api, source, tmp_path):
     assert api.ask("POST", "/variables", {"key": "kept", "value": "in the backup"})[0] in (200, 201)
-    done = play("runbooks/back_up_database", fetch=str(tmp_path))
+    done = play("runbooks/back_up_database", airflow_fetch=str(tmp_path))
     assert not done.failed, done.output
     (backup,) = tmp_path.glob("*.tar")
     assert api.ask("PATCH", "/variables/kept", {"key": "kept", "value": "after the backup"})[0] == 200
-    done = play("runbooks/restore_database", backup=str(backup), confirm=host_name(host))
+    done = play("runbooks/restore_database", airflow_backup_file=str(backup), airflow_confirm=host_name(host))
     assert not done.failed, done.output
     assert api.get("/variables/kept")["value"] == "in the backup"

@@ -271,10 +271,10 @@ def test_its_step_in_site_yml_is_short_and_does_not_undo_a_deploy(project):
     ("nothing", "There is no release nothing on this host"), pytest.param("", "is in place already", marks=pytest.mark.long("deploys"))])
 def test_rollback_is_refused(project, release, said):
     before = project.current()
-    code, output, changed = project.run("rollback_dags", "-e", f"release={release or before}")
+    code, output, changed = project.run("rollback_dags", "-e", f"airflow_release={release or before}")
     assert (code, changed, project.current()) == (2, 0, before), output
     assert said in " ".join(output.split())
-    assert "Valid for -e release= are" in " ".join(output.split())
+    assert "Valid for -e airflow_release= are" in " ".join(output.split())
 
 
 def test_the_list_changes_nothing(project):

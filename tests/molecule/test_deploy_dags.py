@@ -157,6 +157,6 @@ def test_rollback(project, api):
     assert f"Rolled back from release {here} to release {there}" in " ".join(output.split())
     assert set(known(api)) == {"stays", "goes"}
     assert answer(api, "stays")[0] == 1
-    code, output, _changed = project.run("rollback_dags", "-e", f"release={here}")
+    code, output, _changed = project.run("rollback_dags", "-e", f"airflow_release={here}")
     assert code == 0, output
     assert project.current() == here

@@ -220,7 +220,7 @@ def tunnel(user, own_dag):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shown = typed(user, f"{road().open_ui} -e minutes=10 -e local_port={port}")
+    shown = typed(user, f"{road().open_ui} -e airflow_minutes=10 -e airflow_local_port={port}")
     found = re.search(rf"http://localhost:{port}\S*", shown)
     assert found, shown
     yield found[0].rstrip(".")
@@ -281,7 +281,7 @@ def test_airflow_is_removed(host, user, own_dag):
     """As docs/remove.md says, with the confirmation that the playbook asks for."""
     ask, remove = removal()
     shown = typed(user, ask + " || true")
-    wanted = re.search(r"-e confirm=\S+", " ".join(shown.split()))
+    wanted = re.search(r"-e airflow_confirm=\S+", " ".join(shown.split()))
     assert wanted, shown
     assert remove == f"{ask} " + wanted[0].rstrip(".,`'\"")
     shown = typed(user, remove)

@@ -20,7 +20,7 @@ def tunnel(host):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    done = play("runbooks/open_ui", open=True, local_port=str(port), minutes=10)
+    done = play("runbooks/open_ui", airflow_open=True, airflow_local_port=str(port), airflow_minutes=10)
     assert not done.failed, done.output
     yield done.text, port
     os.kill(int(re.search(r"To end it earlier: kill (\d+)", done.text)[1]), signal.SIGTERM)

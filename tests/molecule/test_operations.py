@@ -63,7 +63,7 @@ def test_resume_unpauses_what_pause_has_paused_and_nothing_else(host, api):
     before, known = paused(api)
     assert "operations_hang" in before
 
-    everything = play("runbooks/pause_dags", wait=True, confirm="all")
+    everything = play("runbooks/pause_dags", airflow_wait=True, airflow_confirm="all")
     assert (everything.failed, everything.changed) == (False, 1), everything.output
     assert paused(api)[0] == known
     assert set(json.loads(host.file(RECORD).content_string)) == known - before
@@ -83,10 +83,10 @@ def test_resume_unpauses_what_pause_has_paused_and_nothing_else(host, api):
 def test_a_run_that_fails_shows_why_and_people_hear_of_it(host, api, setting, sink):
     host.run(f"rm -f {setting('airflow_home')}/alerts.json")
     unpause(api, "operations_fail")
-    failed = play("runbooks/trigger_dag", dag_id="operations_fail", wait_timeout=120)
+    failed = play("runbooks/trigger_dag", airflow_dag_id="operations_fail", airflow_wait_timeout=120)
     assert failed.failed
     assert "RuntimeError: on purpose" in failed.text
-    assert "show_logs.yml -e dag_id=operations_fail" in failed.text
+    assert "show_logs.yml -e airflow_dag_id=operations_fail" in failed.text
 
     end = time.monotonic() + 20
     # Four tasks have failed; the limit of the scenario is three.
@@ -102,7 +102,7 @@ def test_a_run_that_fails_shows_why_and_people_hear_of_it(host, api, setting, si
     assert sum("This is the last of 3 messages" in message["text"] for message in messages) == 3
     assert json.loads(host.file(f"{setting('airflow_home')}/alerts.json").content_string)["held"] == 1
 
-    shown = play("runbooks/show_logs", dag_id="operations_fail", task_id="fail_1", level="error")
+    shown = play("runbooks/show_logs", airflow_dag_id="operations_fail", airflow_task_id="fail_1", airflow_level="error")
     assert (shown.failed, shown.changed) == (False, 0)
     assert "RuntimeError: on purpose, 1" in shown.text
     assert "before the failure" not in shown.text
@@ -124,18 +124,18 @@ def test_a_try_that_is_not_the_last_alerts_nobody(api, sink):
 
 def test_a_run_that_succeeds_says_so_and_one_that_would_wait_is_refused(host, api):
     unpause(api, "operations_well")
-    done = play("runbooks/trigger_dag", dag_id="operations_well", conf={"day": "2026-01-31"}, wait_timeout=120)
+    done = play("runbooks/trigger_dag", airflow_dag_id="operations_well", airflow_conf={"day": "2026-01-31"}, airflow_wait_timeout=120)
     assert (done.failed, done.changed) == (False, 1), done.output
     assert ": success" in done.text
     (run,) = [run for run in api.get("/dags/operations_well/dagRuns")["dag_runs"] if run["conf"] == {"day": "2026-01-31"}]
     assert run["state"] == "success"
 
     host.check_output("airflow dags pause operations_well >/dev/null 2>&1")
-    waits = play("runbooks/trigger_dag", dag_id="operations_well")
+    waits = play("runbooks/trigger_dag", airflow_dag_id="operations_well")
     assert waits.failed
     assert "operations_well is paused" in waits.text
     assert len(api.get("/dags/operations_well/dagRuns")["dag_runs"]) == 1
-    unknown = play("runbooks/trigger_dag", dag_id="operations_wel")
+    unknown = play("runbooks/trigger_dag", airflow_dag_id="operations_wel")
     assert unknown.failed
     assert "Did you mean operations_well?" in unknown.text
 
@@ -152,10 +152,10 @@ def test_a_run_that_is_late_alerts(host, api, setting, sink):
 
 
 def test_logs_of_a_component_are_shown_and_bad_arguments_refused():
-    shown = play("runbooks/show_logs", component="scheduler", since="-1h", lines=3)
+    shown = play("runbooks/show_logs", airflow_component="scheduler", airflow_since="-1h", airflow_lines=3)
     assert (shown.failed, shown.changed) == (False, 0), shown.output
     assert "scheduler" in shown.text
-    wrong = play("runbooks/show_logs", component="shceduler")
+    wrong = play("runbooks/show_logs", airflow_component="shceduler")
     assert wrong.failed
     assert "component=<" in wrong.text
 
@@ -194,11 +194,11 @@ def test_a_task_that_nobody_works_on_is_named_and_cleared_and_then_runs(host, ap
         "UPDATE job SET latest_heartbeat = now() - interval '20 minutes' WHERE dag_id = 'operations_hang'")
     host.check_output(f"runuser -u postgres -- psql -q {setting('airflow_database_name')} -c {shlex.quote(age)} -c {shlex.quote(beat)}")
     try:
-        report = play("runbooks/clear_stuck_tasks", minutes=10)
+        report = play("runbooks/clear_stuck_tasks", airflow_minutes=10)
         assert (report.failed, report.changed) == (False, 0), report.output
         assert "running for 20 min" in report.text
         assert "sign of life" in report.text
-        cleared = play("runbooks/clear_stuck_tasks", minutes=10, confirm="operations_hang")
+        cleared = play("runbooks/clear_stuck_tasks", airflow_minutes=10, airflow_confirm="operations_hang")
         assert (cleared.failed, cleared.changed) == (False, 1), cleared.output
     finally:
         host.check_output("systemctl start airflow-scheduler")
@@ -225,7 +225,7 @@ def test_room_is_made_on_a_host_whose_tmp_is_full(host, setting):
         # With what apt has there.
         assert float(re.search(r"could be had: ([\d.]+) MB, package caches", report.text)[1]) >= 30
         assert host.file(f"{cache}/uv/wheel").exists
-        done = play("runbooks/free_disk_space", airflow_cache_dir=cache, confirm=host.backend.host)
+        done = play("runbooks/free_disk_space", airflow_cache_dir=cache, airflow_confirm=host.backend.host)
         assert (done.failed, done.changed) == (False, 1), done.output
         assert "Got back" in done.text
     finally:

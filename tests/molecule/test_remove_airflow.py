@@ -35,7 +35,7 @@ DATABASE = re.compile(r"/etc/postgresql")
 
 @pytest.fixture(scope="module")
 def confirm(host):
-    return {"confirm": host_name(host)}
+    return {"airflow_confirm": host_name(host)}
 
 
 def files(run):
@@ -87,16 +87,16 @@ def connection(host):
 
 
 def test_it_is_refused_without_the_names_of_the_hosts(host):
-    for arguments, why in (({}, "confirm is missing"), ({"confirm": "all"}, 'confirm is "all"')):
+    for arguments, why in (({}, "airflow_confirm is missing"), ({"airflow_confirm": "all"}, 'airflow_confirm is "all"')):
         done = play("remove_airflow", **arguments)
         assert done.failed and not done.changed and why in done.text
-        assert re.search(r"ansible-playbook -i \S+ (-e '{}' )?playbooks/remove_airflow.yml -e confirm=" + host_name(host), done.text)
+        assert re.search(r"ansible-playbook -i \S+ (-e '{}' )?playbooks/remove_airflow.yml -e airflow_confirm=" + host_name(host), done.text)
     assert host.service("airflow-scheduler").is_running
 
 
 def test_a_dry_run_foretells_it(host):
     before = files(host.check_output)
-    done = play("remove_airflow", "--check", "-e", "remove_database=true")
+    done = play("remove_airflow", "--check", "-e", "airflow_remove_database=true")
     assert not done.failed and done.changed
     for words in ("Would be removed", "airflow-scheduler.service", "/opt/airflow", "user airflow", "database airflow", "/var/backups/airflow"):
         assert words in done.text
@@ -105,9 +105,9 @@ def test_a_dry_run_foretells_it(host):
 
 
 def test_arguments_that_cannot_be_meant_are_refused(host, confirm):
-    done = play("remove_airflow", **confirm, remove_database="yess")
-    assert done.failed and "remove_database is yess" in done.text
-    done = play("remove_airflow", **confirm, remove_backups=True)
+    done = play("remove_airflow", **confirm, airflow_remove_database="yess")
+    assert done.failed and 'airflow_remove_database (command line, -e) is "yess", a string, where true or false belongs' in done.text
+    done = play("remove_airflow", **confirm, airflow_remove_backups=True)
     assert done.failed and "Remove Airflow first" in done.text
     assert host.service("airflow-scheduler").is_running
 
@@ -140,7 +140,7 @@ def test_a_process_of_somebody_is_waited_for_and_nothing_is_left_but_data(host, 
     assert database(host, "pg_database WHERE datname = 'airflow'") == "1"
     backup = re.search(r"the last one (/var/backups/airflow/\S+\.tar)", done.text)[1]
     assert host.file(backup).exists and host.file(backup).mode == 0o600
-    assert "the database airflow. To remove it: -e remove_database=true" in done.text and "/site.yml" not in done.text.split("To install again:")[0]
+    assert "the database airflow. To remove it: -e airflow_remove_database=true" in done.text and "/site.yml" not in done.text.split("To install again:")[0]
     assert len(re.search(r"Removed from .*?\n\n", done.output, re.DOTALL)[0].splitlines()) <= 24
 
 
@@ -219,7 +219,7 @@ def test_it_is_installed_again_and_reads_the_connections_of_before(host):
 
 def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
     backups = host.file("/var/backups/airflow").listdir()
-    done = play("remove_airflow", **confirm, remove_database=True)
+    done = play("remove_airflow", **confirm, airflow_remove_database=True)
     assert not done.failed, done.output
     assert strays() == (set(), set())
     assert written_by_a_role(host) == []
@@ -231,7 +231,7 @@ def test_the_database_goes_where_that_is_asked_for(host, confirm, strays):
 
 
 def test_the_backups_go_last(host, confirm):
-    done = play("remove_airflow", **confirm, remove_backups=True)
+    done = play("remove_airflow", **confirm, airflow_remove_backups=True)
     assert not done.failed, done.output
     assert not host.file("/var/backups/airflow").exists and not host.file("/var/lib/airflow-backup").exists
     # What opens backups that were fetched.
@@ -241,6 +241,6 @@ def test_the_backups_go_last(host, confirm):
 def test_a_half_installed_host_is_cleared_too(host, confirm, strays):
     kill("../site", "kill_point: wait_for_virtualenv")
     assert host.file("/opt/airflow/installers").exists
-    done = play("remove_airflow", **confirm, remove_database=True)
+    done = play("remove_airflow", **confirm, airflow_remove_database=True)
     assert not done.failed, done.output
     assert strays() == (set(), set()) and owned_by_nobody(host) == "" and not host.user("airflow").exists

@@ -256,21 +256,21 @@ def quiet(host):
 
 # Runbooks that ask for a typed word, with their arguments, and what they say to another one. Of restore_database, test_backup.py shows it.
 REFUSALS = {
-    "clean_database": ({}, "confirm is nobody; to clean the database of"),
+    "clean_database": ({}, "airflow_confirm is nobody; to clean the database of"),
     "clear_stuck_tasks": ({}, "is neither this host nor a DAG with a stuck task"),
-    "drain_host": ({}, "-e confirm=nobody: this play has"),
-    "end_database_sessions": ({"application": "nobody's"}, "confirm is nobody, and the sessions are named nobody's"),
-    "free_disk_space": ({}, "-e confirm=nobody: valid is a host of this run"),
-    "pause_dags": ({}, "-e confirm=nobody: valid is all"),
-    "recover_scheduler": ({}, "-e confirm=nobody: this play has"),
-    "undrain_host": ({}, "-e confirm=nobody: this play has"),
+    "drain_host": ({}, "-e airflow_confirm=nobody: this play has"),
+    "end_database_sessions": ({"airflow_application": "nobody's"}, "airflow_confirm is nobody, and the sessions are named nobody's"),
+    "free_disk_space": ({}, "-e airflow_confirm=nobody: valid is a host of this run"),
+    "pause_dags": ({}, "-e airflow_confirm=nobody: valid is all"),
+    "recover_scheduler": ({}, "-e airflow_confirm=nobody: this play has"),
+    "undrain_host": ({}, "-e airflow_confirm=nobody: this play has"),
 }
 
 
 @pytest.mark.long("diagnosis")
 @pytest.mark.parametrize("words", ["wrong", pytest.param("none and wrong", marks=pytest.mark.long("diagnosis"))])
 def test_looking_and_a_word_that_is_not_the_right_one_change_nothing(host, quiet, words):
-    asking = {path.stem for path in ROOT.glob("playbooks/runbooks/*.yml") if "-e confirm=" in path.read_text(encoding="utf-8")}
+    asking = {path.stem for path in ROOT.glob("playbooks/runbooks/*.yml") if "-e airflow_confirm=" in path.read_text(encoding="utf-8")}
     assert asking == {*REFUSALS, "restore_database"}
     before = host.check_output(STATE)
     # These two judge a host that is busy with nothing else.
@@ -281,7 +281,7 @@ def test_looking_and_a_word_that_is_not_the_right_one_change_nothing(host, quiet
         if "none" in words:
             bare |= {name: several.submit(play, f"runbooks/{name}", **arguments) for name, (arguments, _said) in REFUSALS.items()}
     # One after the other: with a word they take the lock of the environment.
-    wrong = {name: play(f"runbooks/{name}", **{**arguments, "confirm": "nobody"}) for name, (arguments, _said) in REFUSALS.items()}
+    wrong = {name: play(f"runbooks/{name}", **{**arguments, "airflow_confirm": "nobody"}) for name, (arguments, _said) in REFUSALS.items()}
     assert host.check_output(STATE) == before
     for name, done in bare.items():
         assert (done.result().failed, done.result().changed) == (False, 0), f"{name}\n{done.result().output}"

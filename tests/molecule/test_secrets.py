@@ -144,7 +144,7 @@ def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tm
     host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (
         leak, leak, leak, leak, "\n".join(f"{name}: {text}" for name, value in known.items() for text, _core in written(value))))
     try:
-        done = play("runbooks/collect_support_bundle", directory=str(tmp_path))
+        done = play("runbooks/collect_support_bundle", airflow_directory=str(tmp_path))
     finally:
         host.check_output(f"rm {leak}; [ ! -e {leak}.kept ] || mv {leak}.kept {leak}")
         if not there:

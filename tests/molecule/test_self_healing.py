@@ -67,13 +67,13 @@ def test_recover_scheduler_reports_refuses_and_mends(host, tasks):
     assert "dag slow_dag" in report.text and "Nothing was changed" in report.text
     assert not stays_well(host, "scheduler", 60)
     assert main_process(host, "scheduler") == frozen
-    done = play("runbooks/recover_scheduler", confirm=host_name(host))
+    done = play("runbooks/recover_scheduler", airflow_confirm=host_name(host))
     assert not done.failed, done.output
     assert "The scheduler beats. Evidence on" in done.text
     # Its task ended with it, was named, and is repeated at once although it has no retries.
     assert "gave up on dag slow_dag" in host.check_output("journalctl --unit airflow-scheduler --output cat --no-pager --lines 400")
     assert tasks.end(run) == [("success", 2)]
-    again = play("runbooks/recover_scheduler", confirm=host_name(host))
+    again = play("runbooks/recover_scheduler", airflow_confirm=host_name(host))
     assert again.failed and "Nothing to recover" in again.text
     assert host.service("airflow-watchdog").is_running
 
@@ -108,9 +108,9 @@ def test_restart_airflow_restarts_all_and_waits_for_tasks(host, tasks):
 
 
 def test_restart_airflow_refuses_a_component_that_there_is_none_of(airflow_version):
-    wrong = play("runbooks/restart_airflow", component="schedular")
+    wrong = play("runbooks/restart_airflow", airflow_component="schedular")
     assert wrong.failed and wrong.changed == 0
-    assert f"-e component=schedular: Airflow {airflow_version} has api-server, dag-processor, scheduler, triggerer" in wrong.text
+    assert f"-e airflow_component=schedular: Airflow {airflow_version} has api-server, dag-processor, scheduler, triggerer" in wrong.text
 
 
 def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks):
@@ -118,7 +118,7 @@ def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks)
     assert (report.failed, report.changed) == (False, 0)
     run = tasks.start()
     tasks.let_end(after=10)
-    done = play("runbooks/drain_host", confirm=host_name(host), reason="a test")
+    done = play("runbooks/drain_host", airflow_confirm=host_name(host), airflow_reason="a test")
     assert not done.failed, done.output
     assert "is drained, and stays so after a reboot" in done.text
     assert tasks.states(run) == [("success", 1)]
@@ -129,7 +129,7 @@ def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks)
     assert host.check_output(f"{TOOL} pending") == "[]"
     health = host.run(f"{TOOL} health")
     assert health.rc == 0 and "--   airflow-scheduler: drained, since" in health.stdout and "a test" in health.stdout
-    assert not play("runbooks/undrain_host", confirm=host_name(host)).failed
+    assert not play("runbooks/undrain_host", airflow_confirm=host_name(host)).failed
     assert host.service("airflow-scheduler").is_running
     wait_until_healthy(host, setting)
 

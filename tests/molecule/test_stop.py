@@ -152,7 +152,7 @@ def test_a_restore_waits_for_running_tasks_and_nobody_sees_a_database_that_chang
     subprocess.run(["docker", "cp", f"{host_name(host)}:{path}", tmp_path], check=True, capture_output=True)
     run = tasks.start()
     tasks.let_end_in_a_stop()
-    done = play("runbooks/restore_database", backup=str(tmp_path / path.rsplit("/", 1)[1]), confirm=host_name(host))
+    done = play("runbooks/restore_database", airflow_backup_file=str(tmp_path / path.rsplit("/", 1)[1]), airflow_confirm=host_name(host))
     samples = watcher.samples()
     assert not done.failed, done.output
     assert f"run {run}, task wait_for [0], try 1" in done.text, "the restore says what it waits for"

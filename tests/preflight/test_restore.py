@@ -55,7 +55,7 @@ def test_a_newer_postgresql_than_the_host_will_have(site, key, system):
         pytest.skip(f"role postgresql does not know {system}")
     brings = int(yaml.safe_load(system_vars.read_text(encoding="utf-8"))["__postgresql_distribution_version"])
     made = backup(site.directory, key[1], postgresql=f"{brings + 1}.3", pg_dump=brings + 1)
-    arguments = ["-e", f"backup={made}", "-e", f"backup_key={key[0]}"]
+    arguments = ["-e", f"airflow_backup_file={made}", "-e", f"airflow_backup_key={key[0]}"]
     run = site.run(*arguments, playbook=RUNBOOK)
     assert run.code != 0
     told = " ".join(run.output.split())
@@ -71,7 +71,7 @@ def test_a_newer_postgresql_than_the_host_will_have(site, key, system):
 def test_a_database_that_the_disk_has_no_room_for(site, key):
     """The new one is written beside the old one."""
     made = backup(site.directory, key[1], postgresql="", pg_dump=0, database={"name": "airflow", "bytes": 2**60, "rows": {}})
-    run = site.run("-e", f"backup={made}", "-e", f"backup_key={key[0]}", playbook=RUNBOOK)
+    run = site.run("-e", f"airflow_backup_file={made}", "-e", f"airflow_backup_key={key[0]}", playbook=RUNBOOK)
     told = " ".join(run.output.split())
     assert run.code != 0 and "site has " in told and f"and the restore needs {2**60 * 5 // 4 // 2**20 + 500} MB." in told, run.output
     assert "Nothing was changed." in told

@@ -158,13 +158,11 @@ def test_the_way_and_the_address(question, shown):
 
 
 @pytest.mark.parametrize(("question", "expected"), [
-    ({"local_port": "nope"}, "local_port (-e local_port=...) is nope. Valid is a port of this machine, 1 to 65535."),
-    ({"minutes": "0"}, "minutes (-e minutes=...) is 0. Valid is a whole number, 1 or more."),
-    ({"base_url": "http://localhost:8080", "local_port": "18080"}, "Valid is port 8080 (for a tunnel: -e local_port=8080)"),
+    ({"base_url": "http://localhost:8080", "local_port": "18080"}, "Valid is port 8080 (for a tunnel: -e airflow_local_port=8080)"),
     ({"base_url": "https://airflow.example.com"}, "Open https://airflow.example.com instead."),
     ({"minutes": "5", "connection": Connection(password="x9horse")}, "Ansible takes the password of the SSH login from a variable"),
     ({"connection": Connection("winrm")}, "ansible_connection is winrm, through which this runbook cannot forward a port."),
-], ids=["no port", "no minutes", "another port than base_url's", "TLS ends elsewhere", "a password", "another connection"])
+], ids=["another port than base_url's", "TLS ends elsewhere", "a password", "another connection"])
 def test_what_cannot_work_is_told_beforehand(question, expected):
     told = decide(**question)
     assert expected in told
@@ -173,7 +171,7 @@ def test_what_cannot_work_is_told_beforehand(question, expected):
 
 def test_a_port_that_is_taken_is_told():
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "Take another port with -e local_port=<port>" in decide(local_port=str(taken.getsockname()[1]), minutes="5")
+        assert "Take another port with -e airflow_local_port=<port>" in decide(local_port=str(taken.getsockname()[1]), minutes="5")
 
 
 def test_a_container_is_reached_where_docker_publishes_its_port(tmp_path, monkeypatch):
@@ -225,7 +223,7 @@ def test_behind_nginx_the_tunnel_leads_to_nginx(run):
 @pytest.mark.parametrize(("inventory", "major"), [(SSM, "2.11.2"), (SERVER, "3.3.2")], ids=["Session Manager", "SSH"])
 def test_it_opens_the_tunnel(run, airflow, inventory, major):
     port = free_port()
-    code, text = run(inventory, "-e", "open=true", "-e", f"local_port={port}", "-e", "minutes=1", "-e", f"airflow_version={major}",
+    code, text = run(inventory, "-e", "airflow_open=true", "-e", f"airflow_local_port={port}", "-e", "airflow_minutes=1", "-e", f"airflow_version={major}",
                      AIRFLOW=str(airflow.server_port))
     assert code == 0, text
     assert f"The UI is at http://localhost:{port}" in text and "after 1 minutes" in text
@@ -241,7 +239,7 @@ def test_a_tunnel_on_which_nobody_may_sign_in_is_closed(run, airflow):
     """As on a host whose airflow.cfg is older than the inventory."""
     port = free_port()
     airflow.base_url = "http://localhost:8080"
-    code, text = run(SERVER, "-e", "open=true", "-e", f"local_port={port}", AIRFLOW=str(airflow.server_port))
+    code, text = run(SERVER, "-e", "airflow_open=true", "-e", f"airflow_local_port={port}", AIRFLOW=str(airflow.server_port))
     assert code == 2, text
     assert f"Do not sign in: Airflow sends the browser from http://localhost:{port} to http://localhost:8080" in text
     time.sleep(1)
@@ -330,7 +328,8 @@ def server(tmp_path):
 @pytest.mark.parametrize("jump", [False, True], ids=["straight", "through a jump host"])
 def test_the_tunnel_of_a_real_sshd(run, server, airflow, jump):
     port = free_port()
-    code, text = run(server(jump=jump), "-e", "open=true", "-e", f"local_port={port}", "-e", f"airflow_api_port={airflow.server_port}", "-e", "minutes=1",
+    code, text = run(server(jump=jump), "-e", "airflow_open=true", "-e", f"airflow_local_port={port}",
+                     "-e", f"airflow_api_port={airflow.server_port}", "-e", "airflow_minutes=1",
                      only=())
     assert code == 0, text
     assert f"The UI is at http://localhost:{port}" in text
@@ -341,7 +340,7 @@ def test_the_tunnel_of_a_real_sshd(run, server, airflow, jump):
 
 def test_what_a_real_sshd_refuses_is_told(run, server, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "wrong"], check=True)
-    code, text = run(server(key=tmp_path / "wrong"), "-e", "open=true", "-e", f"local_port={free_port()}", only=())
+    code, text = run(server(key=tmp_path / "wrong"), "-e", "airflow_open=true", "-e", f"airflow_local_port={free_port()}", only=())
     assert code == 2
     assert "ssh ended before the tunnel was open. ssh said:" in text and "Permission denied (publickey)" in text
     assert f"ansible -i {tmp_path}/hosts main -m ping" in text

@@ -126,8 +126,8 @@ def test_the_playbook_shows_the_reason_and_no_secret(airflow, tmp_path):
     play["tasks"] = [task for task in play["tasks"] if "ansible.builtin.import_role" not in task]
     play["hosts"], play["become"], play["gather_facts"] = "all", False, False
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    given = {"airflow_api_port": server.port, "airflow_admin_user": "admin", "airflow_admin_password": PASSWORD, "dag_id": "example_dag",
-             "__airflow_api": {"prefix": "/api/v2", "token_path": "/auth/token"}, "run_dag_appears_within": 1, "run_dag_timeout": 5}
+    given = {"airflow_api_port": server.port, "airflow_admin_user": "admin", "airflow_admin_password": PASSWORD, "airflow_dag_id": "example_dag",
+             "__airflow_api": {"prefix": "/api/v2", "token_path": "/auth/token"}, "airflow_appear_timeout": 1, "airflow_wait_timeout": 5}
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
     done = forks.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path / 'given.json'}", tmp_path / "play.yml"], cwd=ROOT)
     output = done.stdout + done.stderr

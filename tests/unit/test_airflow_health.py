@@ -183,7 +183,8 @@ def test_of_many_hosts_what_is_not_ok_is_not_summed_up():
     # In a site's directory, whose ansible.cfg names the inventory.
     (["{0}", "--ask-vault-pass", "-K"], "--ask-vault-pass -K "),
     # What only the report needs. A repair acts on the hosts that it names itself.
-    (["{0}", "-e", "format=json", "-e", "dag_id=daily", "--extra-vars=task_id=load", "-e", '{"dag_id": "daily"}', "-l", "one"], ""),
+    (["{0}", "-e", "airflow_format=json", "-e", "airflow_dag_id=daily", "--extra-vars=task_id=load",
+      "-e", '{"dag_id": "daily"}', "-l", "one"], ""),
 ])
 def test_each_command_works_where_the_report_was_asked_for(monkeypatch, tmp_path, typed, kept):
     monkeypatch.chdir(tmp_path)
@@ -195,7 +196,7 @@ def test_each_command_works_where_the_report_was_asked_for(monkeypatch, tmp_path
     diagnosed = shown.diagnosis_lines(made, "Airflow of test", plain)
     assert made["causes"][0]["mend"] in "\n".join(diagnosed), "in one line, to be copied"
     assert diagnosed[-1].endswith(f"{begin}runbooks/check_health.yml")
-    assert shown.health_lines(made, "Airflow of test", plain)[-1].endswith(f"{begin}runbooks/diagnose.yml")
+    assert shown.health_lines(made, "Airflow of test", plain)[-1].endswith(f" {ROOT}/playbooks/runbooks/diagnose.yml")
 
 
 def test_the_page_shows_what_hosts_say_as_text():

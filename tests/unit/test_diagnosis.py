@@ -148,11 +148,11 @@ FAULTS = {
     "triggerer masked": (merge("units airflow-triggerer.service", {"load": "masked", "active": "inactive"}), "component_stopped", ""),
     "triggerer unit gone": (merge("units airflow-triggerer.service", {"load": "not-found"}), "component_missing", "services.yml"),
     "scheduler frozen": (merge("units airflow-scheduler.service", {"frozen": True}), "component_frozen", "recover_scheduler.yml"),
-    "DAG processor frozen": (merge("units airflow-dag-processor.service", {"frozen": True}), "component_frozen", "component=dag-processor"),
+    "DAG processor frozen": (merge("units airflow-dag-processor.service", {"frozen": True}), "component_frozen", "airflow_component=dag-processor"),
     "scheduler does not beat": (put(DB + " jobs 0 seconds", 400.0), "component_hung", "recover_scheduler.yml"),
-    "triggerer has no heartbeat": (put(DB + " jobs 2 id", 9), "component_hung", "component=triggerer"),
+    "triggerer has no heartbeat": (put(DB + " jobs 2 id", 9), "component_hung", "airflow_component=triggerer"),
     "triggerer was never seen to beat, and does not": (
-        both(put("beats", {}), put(DB + " jobs 2 hostname", "another")), "component_hung", "component=triggerer"),
+        both(put("beats", {}), put(DB + " jobs 2 hostname", "another")), "component_hung", "airflow_component=triggerer"),
     "API server does not come up": (
         merge("units airflow-api-server.service", {"active": "activating", "sub": "auto-restart", "restarts": 4, "said": "RuntimeError: no"}),
         "component_failing", "airflow.yml playbooks/services.yml"),
@@ -161,7 +161,7 @@ FAULTS = {
                                                    "said": "[ERROR] Can't connect to ('192.0.2.9', 8080)"}), "bind_address",
                                                    "airflow.yml playbooks/services.yml"),
     "API server listens elsewhere": (merge("listeners", {"8080": ["127.0.0.2"]}), "bind_address", "airflow.yml playbooks/services.yml"),
-    "API server hangs": (put("answers api-server", {"error": "timed out"}), "api_unwell", "component=api-server"),
+    "API server hangs": (put("answers api-server", {"error": "timed out"}), "api_unwell", "airflow_component=api-server"),
     "target not enabled": (put("units airflow.target enabled", "disabled"), "target_disabled", "services.yml"),
     "configuration not taken over": (merge("drift scheduler", {"due": True, "changed": ["/etc/airflow/airflow.cfg"]}), "component_stale", "services.yml"),
     "secret not taken over": (
@@ -182,7 +182,7 @@ FAULTS = {
         refused("FATAL:  sorry, too many clients already"),
         put("server sessions",
             [{"database": "airflow", "user": "airflow", "application": "notebook", "client": "10.0.0.9", "number": 190, "idle": 190, "pids": [2]}])),
-        "database_connections", "application=notebook"),
+        "database_connections", "airflow_application=notebook"),
     "lock held": (both(
         put(DB + " blocked", [{"pid": 11, "seconds": 60.0, "query": "UPDATE slot_pool", "by": [12]}]),
         put(DB + " blockers",
@@ -190,7 +190,7 @@ FAULTS = {
                                 "seconds": 70.0}]),
         put("server blockers",
             [{"pid": 12, "user": "ann", "application": "psql", "client": "local", "state": "idle", "query": "LOCK slot_pool", "seconds": 70.0}]),
-        put(DB + " pools", {"error": "canceling statement due to lock timeout"}), put(DB + " jobs 0 seconds", 55.0)), "database_lock", "pid=12"),
+        put(DB + " pools", {"error": "canceling statement due to lock timeout"}), put(DB + " jobs 0 seconds", 55.0)), "database_lock", "airflow_pid=12"),
     "migration missing": (put(DB + " heads alembic_version", ["older"]), "migration_missing", "airflow.yml playbooks/services.yml"),
     "Fernet key broken": (put(DB + " fernet", {"unusable": "Fernet key must be 32 url-safe base64-encoded bytes."}), "fernet_key", "airflow.yml"),
     "no answer to the question about the Fernet key": (put(DB + " fernet", {"error": "canceling statement due to lock timeout"}), "database_slow", ""),
@@ -201,7 +201,7 @@ FAULTS = {
     "log disk without inodes": (put("disks 1 inodes_free", 0), "inodes_used_up", "free_disk_space.yml"),
     "/tmp full": (put("disks 2 free", 1000), "disk_full", ""),
     "/tmp full of what a component has left": (
-        merge("disks 2", {"free": 1000, "private": {"airflow-triggerer.service": 1.9e9, "other.service": 5}}), "disk_full", "component=triggerer"),
+        merge("disks 2", {"free": 1000, "private": {"airflow-triggerer.service": 1.9e9, "other.service": 5}}), "disk_full", "airflow_component=triggerer"),
     "disk nearly full": (put("disks 1 free", 2e9), "disk_full", "free_disk_space.yml"),
     "disk read-only": (put("disks 0 read_only", True), "disk_read_only", ""),
     "memory used up": (put("memory available", 1e8), "memory_used_up", ""),
@@ -214,7 +214,7 @@ FAULTS = {
     "package gone from the virtualenv": (put("releases missing", ["statsd"]), "virtualenv_broken", ""),
     "logs belong to root": (put("owners logs writable", False), "directory_not_writable", "airflow.yml playbooks/services.yml"),
     "another version in the inventory": (put("releases airflow", "3.3.1"), "versions_differ", "site.yml"),
-    "release switched by hand": (put("releases dags", "a"), "release_differs", "release=b"),
+    "release switched by hand": (put("releases dags", "a"), "release_differs", "airflow_release=b"),
     "release edited by hand": (put("releases touched", ["dags/x.py"]), "release_touched", ""),
     "broken DAG": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]), "import_error",
                    "rollback_dags.yml"),
@@ -222,15 +222,15 @@ FAULTS = {
                         "missing_package", "rollback_dags.yml"),
     "DAGs are stale": (both(STALE, put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]),
                             put(DB + " waiting", [TASK])), "stale_dags",
-                        "restart_airflow.yml -e component=dag-processor --limit one"),
-    "all DAGs of a first release are stale": (ALL_STALE, "stale_dags", "component=dag-processor"),
+                        "restart_airflow.yml -e airflow_component=dag-processor --limit one"),
+    "all DAGs of a first release are stale": (ALL_STALE, "stale_dags", "airflow_component=dag-processor"),
     "DAGs are stale because the DAG processor is dead": (
         both(STALE, merge("units airflow-dag-processor.service", {"active": "failed"})), "component_stopped",
         "services.yml"),
     "DAGs are stale because their files are broken": (
         both(STALE, put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: no", "seconds": 9.0}])),
         "import_error", "rollback_dags.yml"),
-    "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e confirm=report"),
+    "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
     "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "state.yml"),
@@ -238,10 +238,10 @@ FAULTS = {
                      "undrain_host.yml"),
     "pool larger than declared, and full": (both(
         FULL, put(DB + " pools 0 pool", "declared"), put(DB + " pools 0 slots", 9), put(DB + " pools 0 used", 9)), "pool_full", ""),
-    "all slots taken": (both(TAKEN, put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml -e confirm=report"),
+    "all slots taken": (both(TAKEN, put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "all slots taken by tasks that are alive": (both(TAKEN, put(DB + " running", [ALIVE])), "slots_full", ""),
     "tasks wait, nobody knows why": (both(
-        put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]), put(DB + " waiting", [TASK])), "queue_waits", "dag_id=report"),
+        put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]), put(DB + " waiting", [TASK])), "queue_waits", "airflow_dag_id=report"),
     "paused DAG with runs": (put(DB + " paused", [{"dag_id": "report", "runs": 2, "seconds": 900.0}]), "paused_runs", "report"),
     "many failed tasks": (put(DB + " failed", [{"number": 40, "tasks": ["a.b"]}]), "failed_tasks", ""),
     "certificate expired": (put("proxy expires", NOW - 3600), "certificate", "proxy.yml"),
@@ -311,7 +311,7 @@ NO_ANSWER = {"error": "no answer within 8 s"}
 
 FIT = "airflow_database_sslmode and airflow_database_sslrootcert have to fit the server's certificate."
 CONFIGURE = "playbooks/airflow.yml playbooks/services.yml"
-RESTART = "playbooks/runbooks/restart_airflow.yml -e component=api-server --limit one"
+RESTART = "playbooks/runbooks/restart_airflow.yml -e airflow_component=api-server --limit one"
 POLICY = "The role's policy: roles/aws_iam/README.md"
 WAY = "boto3 in the virtualenv, AWS_* in airflow_environment, and the way to AWS."
 SIGNATURE = ("AWS: AWS refuses the signature: the host's clock or its key is wrong",
@@ -421,7 +421,7 @@ TOLD = {
 FAULTS.update({
     "no temporary directory on a host": (
         away(failed="Failed to create temporary directory: No space left on device"), "disk_full",
-        "free_disk_space.yml -e confirm=db"),
+        "free_disk_space.yml -e airflow_confirm=db"),
     "pg_hba.conf refuses a connection with TLS": (
         refused(SERVER + 'FATAL:  no pg_hba.conf entry for host "10.0.0.9", user "airflow", database "airflow", '
                 "SSL encryption"), "database_hba", "postgres.yml"),
@@ -439,10 +439,10 @@ FAULTS.update({
         starting("auto-restart", restarts=1, started=5.0), "component_failing", CONFIGURE),
     "a component starts for too long": (starting("start-post", started=45.0), "component_failing", CONFIGURE),
     "a component has had the time to beat": (
-        both(young("airflow-triggerer", 45.0), NO_TRIGGERER_BEATS), "component_hung", "component=triggerer"),
+        both(young("airflow-triggerer", 45.0), NO_TRIGGERER_BEATS), "component_hung", "airflow_component=triggerer"),
     "the API server has had the time to answer": (
         both(young("airflow-api-server", 45.0), put("answers api-server", REFUSED)), "api_unwell",
-        "component=api-server"),
+        "airflow_component=api-server"),
     "nginx is dead": (both(put("proxy", REFUSED), failing("nginx", active="failed")), "proxy_stopped", "proxy.yml"),
 })
 # Causes that do not keep Airflow from its work now.

@@ -68,9 +68,9 @@ def test_the_password_is_a_command():
 
 
 def test_the_tunnel_is_for_hosts_that_a_browser_cannot_reach():
-    assert "http://localhost:8080, once this command has forwarded the port:" in text() and "open_ui.yml -e open=true" in text()
+    assert "http://localhost:8080, once this command has forwarded the port:" in text() and "open_ui.yml -e airflow_open=true" in text()
     named = text(url="http://airflow.example.com")
-    assert "http://airflow.example.com. If a browser does not reach it, forward the port:" in named and "open_ui.yml -e open=true" in named
+    assert "http://airflow.example.com. If a browser does not reach it, forward the port:" in named and "open_ui.yml -e airflow_open=true" in named
     direct = text(url="https://airflow.example.com", tunnel=False)
     assert "https://airflow.example.com" in direct and "open_ui" not in direct
 

@@ -62,7 +62,8 @@ def server(postgresql, tmp_path):
         }
         (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
         facts = {"os_family": "Debian", "distribution": "Debian", "distribution_major_version": "12"}
-        arguments = {"confirm": "db", "remove_database": True, "without_backup": True, "ansible_facts": facts}
+        arguments = {
+            "airflow_confirm": "db", "airflow_remove_database": True, "airflow_without_backup": True, "ansible_facts": facts}
         done = forks.run(
             ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e", json.dumps(arguments)], cwd=tmp_path, env={
                 "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",

@@ -63,7 +63,7 @@ def test_a_stuck_task_tells_whether_clearing_helps():
 @pytest.mark.parametrize(
     ("applied", "done", "end"),
     [
-        (False, "could be had", "Nothing was changed. To remove it: -e confirm=one"),
+        (False, "could be had", "Nothing was changed. To remove it: -e airflow_confirm=one"),
         (True, "removed", "Got back 1.5 MB in all."),
     ],
 )
@@ -85,7 +85,7 @@ def test_disk_space_is_reported_before_and_after(applied, done, end):
         "/: 5.0 of 20.0 GB free (25 %), inodes 90 % free",
         "/x: 0.0 of 0.0 GB free (0 %), inodes 0 % free",
         f"{done}: 1.5 MB, the cache. It fills again.",
-        "only with -e everything=true: 1.5 MB, the cache. It fills again.",
+        "only with -e airflow_everything=true: 1.5 MB, the cache. It fills again.",
         end,
         "cannot remove /y",
     ]

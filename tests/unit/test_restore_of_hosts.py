@@ -53,7 +53,9 @@ def hosts(tmp_path):
         tasks.insert(1, {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})
         return hosts_of_test.play(tmp_path, ["one", "two"], tasks, {
             "airflow_install_dir": f"{PLACE}/opt", "airflow_config_dir": f"{PLACE}/etc", "airflow_backup_dir": f"{PLACE}/dumps",
-            "airflow_backup_enabled": False, "airflow_version": "3.3.2", "confirm": "one", "backup": str(tmp_path / "airflow-20260102T020000Z.tar"),
+            "airflow_backup_enabled": False, "airflow_version": "3.3.2",
+            "__airflow_backup_parameters": {"airflow_confirm": "one", "airflow_running": "fail",
+                                            "airflow_backup_file": str(tmp_path / "airflow-20260102T020000Z.tar")},
             "__airflow_release": "1", "__airflow_found": {"stdout_lines": ["virtualenv"]}, "__airflow_secrets": {"secrets": {"admin_password": "geheim"}},
             "__airflow_backup_inspected": {"stdout": json.dumps(MANIFEST)},
             "__airflow_backup_unsealed": {"stdout": json.dumps({"secrets/fernet_key": FERNET["B"], "secrets/database_password": "of the backup"})}})

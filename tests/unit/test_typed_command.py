@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
     ("--limit one -t service --skip-tags health -f 5 site.yml --check --diff", ""),
     ("-i h -u ann --private-key k --ask-become-pass --vault-id prod@v -J site.yml", "-i h -u ann --private-key k --ask-become-pass --vault-id prod@v -J"),
     ("-e @site.vars -e airflow_api_port=8081 --extra-vars=@secrets.yml site.yml", "-e @site.vars -e airflow_api_port=8081 --extra-vars=@secrets.yml"),
-    ("-e airflow_admin_password=hush -e confirm=one --extra-vars=jwt_secret=x site.yml", ""),
+    ("-e airflow_admin_password=hush -e airflow_confirm=one --extra-vars=jwt_secret=x site.yml", ""),
 ])
 def test_the_options_that_name_the_hosts_and_the_way_to_them_are_repeated(typed, repeated):
     assert " ".join(typed_command.options(typed.split())).replace("-i b.yml", "-ib.yml") == repeated
@@ -57,9 +57,13 @@ def test_several_playbooks_have_the_same_form(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("word", [
-    "remove_database=true", "without_backup=true remove_database=true", '{"remove_database": true}', '{"without_backup": true, "remove_database": true}'])
+    "airflow_remove_database=true", "without_backup=true remove_database=true", '{"airflow_remove_database": true}',
+    '{"without_backup": true, "remove_database": true}'])
 @pytest.mark.parametrize("option", [["-e", "{0}"], ["--extra-vars", "{0}"], ["--extra-vars={0}"]])
-def test_what_belongs_to_one_playbook_is_left_out(monkeypatch, word, option):
+def test_the_parameters_of_a_playbook_are_repeated_for_itself_only(monkeypatch, word, option):
     typed = [part.replace("{0}", word) for part in option]
-    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *typed, "-i", "h", "-e", "airflow_x=remove_it", str(ROOT / "site.yml")])
-    assert typed_command.command("site.yml", without="remove_") == ["ansible-playbook", "-i", "h", "-e", "airflow_x=remove_it", str(ROOT / "site.yml")]
+    playbook = str(ROOT / "playbooks/remove_airflow.yml")
+    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *typed, "-i", "h", "-e", "airflow_x=remove_it", playbook])
+    kept = ["-i", "h", "-e", "airflow_x=remove_it"]
+    assert typed_command.command("site.yml") == ["ansible-playbook", *kept, str(ROOT / "site.yml")]
+    assert typed_command.command("playbooks/remove_airflow.yml") == ["ansible-playbook", *typed, *kept, playbook]

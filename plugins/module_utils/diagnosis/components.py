@@ -68,7 +68,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
         return no(CRITICAL, "is masked, so nothing can start it", "component_stopped", [], [],
                   "systemctl unmask {0} on {1}, then playbooks/services.yml".format(service, name))
     if seen["drained"] and unit["active"] == "inactive":
-        return no(WARN, "is drained", "drained", [seen["drained"]], ["playbooks/runbooks/undrain_host.yml", "-e", "confirm=" + name])
+        return no(WARN, "is drained", "drained", [seen["drained"]], ["playbooks/runbooks/undrain_host.yml", "-e", "airflow_confirm=" + name])
     since, last = duration(unit["since"]), [unit["said"] and "its journal: " + unit["said"]]
     address = wrong_address(component_name, expected, seen["listeners"])
     if unit["active"] in ("inactive", "failed"):
@@ -121,7 +121,7 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
 def recover(component_name, name):
     """The scheduler's running tasks are worth a runbook of their own."""
     if component_name == "scheduler":
-        return ["playbooks/runbooks/recover_scheduler.yml", "-e", "confirm=" + name]
+        return ["playbooks/runbooks/recover_scheduler.yml", "-e", "airflow_confirm=" + name]
     return restart(component_name, name)
 
 

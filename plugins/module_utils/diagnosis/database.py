@@ -129,7 +129,8 @@ def refusal(name, cause, said, server, expected):
         # Airflow's own sessions have no name; whoever has one and holds the most can be told to go.
         held = [one for one in server.get("sessions", []) if one["application"] not in ("", "airflow-health") and one["idle"]]
         if held:
-            mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "application=" + held[0]["application"], "-e", "confirm=" + held[0]["application"]]
+            mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "airflow_application=" + held[0]["application"],
+                    "-e", "airflow_confirm=" + held[0]["application"]]
     elif external or cause in ("database_starting", "database_network", "database_tls"):
         mend = []
         advice = {
@@ -202,8 +203,8 @@ def check_locks(found, server, limits):
         app=", " + one["application"] if one["application"] else "", age=duration(one["seconds"]),
         **{key: one[key] for key in ("pid", "user", "client", "state", "query")}) for one in first[:2]]
     evidence += ["session {0} waits {1} for {2}".format(one["pid"], duration(one["seconds"]), one["query"]) for one in waiting[:2]]
-    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "pid={0}".format(first[0]["pid"]), "-e",
-            "confirm={0}".format(first[0]["pid"])] if first else []
+    mend = ["playbooks/runbooks/end_database_sessions.yml", "-e", "airflow_pid={0}".format(first[0]["pid"]), "-e",
+            "airflow_confirm={0}".format(first[0]["pid"])] if first else []
     yield wrong("database", "", "locks", CRITICAL,
                 "{0} for a lock".format("1 session waits" if len(waiting) == 1 else "{0} sessions wait".format(len(waiting))), "database_lock", evidence, mend)
 

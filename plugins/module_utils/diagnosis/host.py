@@ -70,7 +70,7 @@ def free_space(name, disk, components):
         if component and held[component] > disk["bytes"] / 5:
             return restart(component, name), "", "{0} of it are in the private /tmp of {1}".format(size(held[component]), components[component]["unit"])
         return [], "See what fills it: du -xah /tmp | sort -h | tail -n 20 on {0}".format(name), ""
-    return ["playbooks/runbooks/free_disk_space.yml", "-e", "confirm=" + name], "", ""
+    return ["playbooks/runbooks/free_disk_space.yml", "-e", "airflow_confirm=" + name], "", ""
 
 
 def check_disks(name, disks, components, limits):
@@ -215,7 +215,7 @@ def check_dag_releases(releases):
         held = all(wanted in release["releases"] for release in releases.values())
         yield wrong("agreement", "", "DAG release", CRITICAL, "{0} on {1}; the last deploy brought {2}".format(
             listed(sorted({releases[name]["dags"] or "none" for name in odd})), listed(odd), wanted), "release_differs", [],
-            ["playbooks/rollback_dags.yml", "-e", "release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
+            ["playbooks/rollback_dags.yml", "-e", "airflow_release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
     else:
         one = next(iter(releases.values()))
         yield fine("agreement", "", "DAG release",

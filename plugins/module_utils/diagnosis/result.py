@@ -58,4 +58,4 @@ def error_of(answer):
 
 
 def restart(component_name, name):
-    return ["playbooks/runbooks/restart_airflow.yml", "-e", "component=" + component_name, "--limit", name]
+    return ["playbooks/runbooks/restart_airflow.yml", "-e", "airflow_component=" + component_name, "--limit", name]

@@ -69,7 +69,7 @@ def unheard(rows):
 
 def clear(rows):
     """The command that clears the tasks of the first one's DAG that nobody works on."""
-    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "confirm=" + rows[0]["dag_id"]] if rows else []
+    return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "airflow_confirm=" + rows[0]["dag_id"]] if rows else []
 
 
 def parallelism(hosts):
@@ -104,7 +104,7 @@ def check_queue(states, rows, hosts, limits):
         waiting = rows.get("waiting", [])
         yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",
                     ["waits {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in waiting[:3]],
-                    ["playbooks/runbooks/diagnose.yml", "-e", "dag_id=" + waiting[0]["dag_id"]] if waiting else [])
+                    ["playbooks/runbooks/diagnose.yml", "-e", "airflow_dag_id=" + waiting[0]["dag_id"]] if waiting else [])
     else:
         yield fine("work", "", "queue", text)
 
@@ -232,4 +232,4 @@ def check_dag(dag_id, task_id, found, hosts):
             yield no("task_state", "has no run yet", [], [], "Start one in the UI, or with playbooks/runbooks/trigger_dag.yml.")
         elif task["state"] in ("failed", "up_for_retry", "upstream_failed"):
             yield no("task_state", "is {0}".format(task["state"]), ["run {run_id}, try {try_number}, on {hostname}".format(**task)],
-                     ["playbooks/runbooks/show_logs.yml", "-e", "dag_id=" + dag_id, "-e", "task_id=" + task_id])
+                     ["playbooks/runbooks/show_logs.yml", "-e", "airflow_dag_id=" + dag_id, "-e", "airflow_task_id=" + task_id])

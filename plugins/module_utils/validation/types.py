@@ -78,7 +78,7 @@ def type_text(value):
 def as_plain(kind, value):
     """The number or truth value that a string was meant to be, as JSON has it; None where it was not."""
     text = value.strip().lower() if isinstance(value, str) else ""
-    if kind in ("int", "float") and re.fullmatch(r"-?\d+", text):
+    if kind in ("int", "float") and re.fullmatch(r"-?\d+" if kind == "int" else r"-?\d+(\.\d+)?", text):
         return text
     if kind == "bool":
         return {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}.get(text)

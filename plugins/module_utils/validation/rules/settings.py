@@ -6,6 +6,7 @@ import os
 
 import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import parameters
 
 # old name -> {new: name, or "" if it is gone; since: release}
 RENAMED = {"airflow_dags_lock_lease": {"new": "", "since": "1.0.0"}}
@@ -17,6 +18,12 @@ def check_names(settings, known, roles, allowed, options=tuple):
     for setting in settings:
         name = setting.name
         if name in known or name in allowed or name.startswith(("__", "ansible_")):
+            continue
+        if name in parameters.NAMES:
+            if setting.level != "command line":
+                yield name, (
+                    "{0} ({1}): this parameter of an operation counts on the command line only. Remove it from the file; use -e {0}=..."
+                ).format(name, setting.where)
             continue
         if name in RENAMED:
             new = RENAMED[name].get("new")
