@@ -126,8 +126,8 @@ def rotated(read):
 STEPS = {
     "rotate_api_secrets": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1},
     # Not in its drain, which is that of the two others.
-    "rotate_fernet_key": {"Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1, "Run fernet_key.py rotate": 0.3},
-    "rotate_database_password": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Run database_password.py change": 0.5, "Write the secrets": 0,
+    "rotate_fernet_key": {"Make new secrets": 0.5, "Write the secrets": 0, "Restart what runs no tasks": 1, "Run fernet_key rotate": 0.3},
+    "rotate_database_password": {"Stop what runs tasks": 1, "Make new secrets": 0.5, "Run database_password change": 0.5, "Write the secrets": 0,
                                  "Restart what runs no tasks": 1},
 }
 
@@ -154,17 +154,17 @@ def test_api_secrets_rotate(killed, rotated):
     rotated("rotate_api_secrets", "api_secret_key", "jwt_secret", **GENERATED)
 
 
-@killed_at("Run fernet_key.py rotate")
+@killed_at("Run fernet_key rotate")
 def test_fernet_key_rotates(steps, killed, rotated, read, stored, delay):
     killed("rotate_fernet_key", **GENERATED)
     both = read("fernet_key")
     new, old = both.split(",")
     if not steps:
         # From an inventory the old key is dropped by whoever wrote both.
-        kill("rotate_fernet_key", "Run fernet_key.py prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
+        kill("rotate_fernet_key", "Run fernet_key prove", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
         assert all(Fernet(new).decrypt(value.encode()) for value in stored())
         # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
-        kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key.py prove", **GENERATED)
+        kill("rotate_fernet_key", "Copy the secrets to the controller", after="fernet_key prove", **GENERATED)
         assert read("fernet_key") == both
     before, said = rotated("rotate_fernet_key", "fernet_key", **GENERATED)
     assert "which alone reads them" in said
