@@ -25,7 +25,7 @@ STAYS = {
         "it runs on the controller, where ssh reads relative paths in the site's SSH options from this directory",
     ("plugins/action/airflow_environment_lock.py", "if os.fork():"):
         "it runs on the controller, where ssh reads relative paths in the site's SSH options",
-    ("roles/airflow_dags/files/validate.py", "pid = os.fork()"): "its processes end with it",
+    ("roles/airflow_runtime/files/airflow_runtime/validate_dags.py", "pid = os.fork()"): "its processes end with it",
     ("roles/airflow_services/tasks/hold.yml",
      "systemd-run --quiet --collect --unit=airflow-hold.service --service-type=notify \\"):
         "systemd begins a unit in /",

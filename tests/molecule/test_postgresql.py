@@ -227,7 +227,7 @@ def test_a_forgotten_transaction_is_ended(host):
 
 def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
     """pg_dump waits for a table, and the session that holds its snapshot does nothing meanwhile."""
-    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
+    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
     # The unit's directory of its state.
     program = f"mkdir -p /var/lib/airflow-backup && {program} run {setting('airflow_config_dir')}/backup.json"
     done = host.run(f"{locked(host, 'slot_pool', 4)}; export {IMPATIENT}; {program}")
