@@ -41,6 +41,21 @@ def run(files: dict, name: str, given: str) -> None:
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
+def text_of(module) -> str:
+    """Return the text of a module. Ansible's modules come to a host in an archive."""
+    return module.__loader__.get_data(module.__file__).decode()
+
+
 def program(files: dict, name: str, given: str = "") -> str:
     """Return what a Python reads from standard input to run the module. Its arguments follow the argument "-"."""
-    return f"{__loader__.get_data(__file__).decode()}\nrun({files!r}, {name!r}, {given!r})\n"
+    return f"{text_of(sys.modules[__name__])}\nrun({files!r}, {name!r}, {given!r})\n"
+
+
+def program_of(modules: list, given: str) -> str:
+    """Return the same for the first of these modules, which have been imported. The others are those that it imports."""
+    files = {module.__name__: [module.__file__, text_of(module)] for module in modules}
+    for name in list(files):
+        while "." in name:
+            name = name.rpartition(".")[0]
+            files[name] = ["", ""]
+    return program(files, modules[0].__name__, given)
