@@ -5,8 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.windsock.airflow.plugins.module_utils import carried
 from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
+
+IMPORT = re.compile(r"^ *from airflow_runtime(?:\.(\w+))? import (\w+(?:, \w+)*)", re.MULTILINE)
 
 
 @functools.cache
@@ -54,6 +59,30 @@ def runtime_files(link, answer):
     return [*items, *({"path": f"{link}.d/{name}", "state": "absent"} for name in old)]
 
 
+def needed(name, files):
+    """Return the names of the modules that a module needs, and its own."""
+    found, waiting = {"__init__"}, [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            for module, names in IMPORT.findall(files[f"airflow_runtime/{one}.py"]):
+                waiting += [module] if module else names.split(", ")
+    return sorted(found)
+
+
+def runtime_program(name, link, given=""):
+    """Return what a Python of a host reads from standard input to run a module that the host may not have."""
+    files = package()
+    if f"airflow_runtime/{name}.py" not in files:
+        raise AnsibleFilterError(f"airflow_runtime has no module {name!r}")
+    # Where the settings are two directories above, as for the version on the host.
+    home = f"{link}.d/{version(files)}"
+    paths = {one: f"airflow_runtime/{one}.py" for one in needed(name, files)}
+    modules = {f"airflow_runtime.{one}".removesuffix(".__init__"): [f"{home}/{path}", files[path]] for one, path in paths.items()}
+    return carried.program(modules, f"airflow_runtime.{name}", given)
+
+
 class FilterModule:
     def filters(self):
-        return {"airflow_runtime_files": runtime_files}
+        return {"airflow_runtime_files": runtime_files, "airflow_runtime_program": runtime_program}

@@ -494,3 +494,7 @@ def main():
     json.dump(answer, answer_to)
     answer_to.close()
     gc.freeze()
+
+
+if __name__ == "__main__":
+    main()

@@ -273,3 +273,7 @@ def main():
     sys.stdout.flush()
     # Not to wait for a connection that does not answer any more.
     os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import grp
-import inspect
 import json
 import os
 import pwd
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, spelling
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, carried, spelling
 
 OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
@@ -21,22 +20,6 @@ OPTIONS = {
     "environment": {"type": "dict", "default": {"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW_CONFIG": "/etc/airflow/airflow.cfg"}},
 }
 CONNECTION_TYPES = {"connection_types": {"type": "list", "elements": "str", "default": []}}
-
-# The program comes on standard input too, in the first line, because argument lists are for everybody to read.
-START = """
-import json, sys, types
-for name, source in json.loads(sys.stdin.readline()):
-    module = sys.modules[name] = types.ModuleType(name)
-    exec(compile(source, name, "exec"), module.__dict__)
-module.main()
-"""
-PACKAGES = __name__.split(".")[:-1]
-PARENTS = [".".join(PACKAGES[:length]) for length in range(1, len(PACKAGES) + 1)]
-
-
-def program():
-    modules = [(module.__name__, inspect.getsource(module)) for module in (spelling, airflow_objects, airflow_database)]
-    return json.dumps([(name, "") for name in PARENTS] + modules)
 
 
 def identity(user):
@@ -50,14 +33,15 @@ def identity(user):
 
 def ask(params, request):
     """Start the process, hand it the request, and return its answer."""
-    command = [params["python"], "-c", START]
+    command = [params["python"], "-"]
     # The components' own. Not as a parameter: it may hold secrets of the site, and Ansible shows parameters.
     components = os.path.join(os.path.dirname(params["environment"]["AIRFLOW_CONFIG"]), "environment")
     if os.path.exists(components):
         command = ["sh", "-c", 'set -a; . "$0"; exec "$@"', components, *command]
     done = subprocess.run(
         command,
-        input=program() + "\n" + json.dumps(request),
+        # Argument lists are for everybody to read.
+        input=carried.program_of([airflow_database, airflow_objects, spelling], json.dumps(request)),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
         # A directory that the user may be in.
         cwd="/",

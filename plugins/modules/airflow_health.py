@@ -112,7 +112,6 @@ import grp
 import hashlib
 import hmac
 import http.client
-import inspect
 import json
 import os
 import pwd
@@ -127,7 +126,7 @@ import urllib.error
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried
 
 # Seconds for a command or an HTTP request.
 SOON = 4
@@ -476,14 +475,14 @@ def metadata(params):
         "url_file": os.path.join(secrets_dir, "sql_alchemy_conn"), "key_file": os.path.join(secrets_dir, "fernet_key"), "encrypted": params["encrypted"],
         "dag_id": params["dag_id"], "task_id": params["task_id"], "aws": params["aws"], "actions": params["aws_actions"],
     })
-    program = inspect.getsource(airflow_metadata) + "\nmain()\n"
+    program = carried.program_of([airflow_metadata], request)
     user = pwd.getpwnam(params["user"])
     broken = None
     for python in (os.path.join(params["paths"]["install"], "venv/bin/python"), SYSTEM_PYTHON):
         try:
             # The environment of the components says how the server is verified, and who the host is to AWS.
             done = subprocess.run(
-                ["sh", "-c", '[ ! -r "$0" ] || { set -a; . "$0"; }; exec "$@"', environment, python, "-I", "-c", program], input=request, capture_output=True,
+                ["sh", "-c", '[ ! -r "$0" ] || { set -a; . "$0"; }; exec "$@"', environment, python, "-I", "-"], input=program, capture_output=True,
                 text=True, timeout=params["timeout"] - 0.5, check=False, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=supplementary(user))
         except subprocess.TimeoutExpired:
             return {"database": {"refused": "no answer within {0} s".format(params["timeout"])}}

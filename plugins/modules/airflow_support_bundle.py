@@ -37,6 +37,12 @@ options:
     description: Lines of the journal for each unit.
     type: int
     default: 2000
+  program:
+    description:
+      - The program that asks the metadata database, from filter P(windsock.airflow.airflow_runtime_program#filter). It
+        is not that of the host, which may be of another version, or absent.
+    type: str
+    required: true
   timeout:
     description: Seconds that each part may take.
     type: int
@@ -56,6 +62,7 @@ EXAMPLES = r"""
 - name: Collect
   windsock.airflow.airflow_support_bundle:
     lines: 500
+    program: "{{ 'support_bundle' | windsock.airflow.airflow_runtime_program('/opt/airflow/libexec/airflow_runtime') }}"
   register: result
 """
 
@@ -89,78 +96,14 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import Redaction, read, values_in_database, values_of
 
-# Runs in the virtualenv, which has the driver. One statement after the other, each of which may fail alone.
-DATABASE = r"""
-import os, sys
-from pathlib import Path
-import psycopg2
-url = Path(sys.argv[1], "secrets/sql_alchemy_conn").read_text().replace("postgresql+psycopg2://", "postgresql://", 1)
-connection = psycopg2.connect(url, connect_timeout=5, application_name="airflow-support-bundle", options="-c statement_timeout=8000")
-connection.set_session(readonly=True, autocommit=True)
-QUERIES = {
-    "server": "SELECT version(), now(), pg_postmaster_start_time(), pg_size_pretty(pg_database_size(current_database())) AS size",
-    "schema": "SELECT version_num FROM alembic_version",
-    "tables": "SELECT relname, n_live_tup, n_dead_tup, pg_size_pretty(pg_total_relation_size(relid)) AS size, last_autovacuum, last_autoanalyze "
-              "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC LIMIT 30",
-    "sessions": "SELECT datname, usename, application_name, state, wait_event_type, count(*), max(now() - xact_start) AS longest_transaction "
-                "FROM pg_stat_activity GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC",
-    "waiting for locks": "SELECT l.locktype, l.relation::regclass, l.mode, count(*) FROM pg_locks l WHERE NOT granted GROUP BY 1, 2, 3",
-    "settings": "SELECT name, setting, unit, source FROM pg_settings WHERE source NOT IN ('default', 'override') AND name !~ 'conninfo|passphrase' ORDER BY 1",
-    "components": "SELECT id, job_type, state, hostname, start_date, latest_heartbeat, now() - latest_heartbeat AS age FROM job "
-                  "WHERE job_type IN ('SchedulerJob', 'TriggererJob', 'DagProcessorJob') ORDER BY latest_heartbeat DESC LIMIT 20",
-    "task instances": "SELECT state, count(*), min(start_date) AS oldest FROM task_instance GROUP BY 1 ORDER BY 2 DESC",
-    "DAG runs": "SELECT state, count(*), min(start_date) AS oldest FROM dag_run GROUP BY 1 ORDER BY 2 DESC",
-    "failed in the last day": "SELECT dag_id, task_id, count(*), max(end_date) AS latest FROM task_instance "
-                              "WHERE state = 'failed' AND end_date > now() - interval '1 day' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50",
-    "DAGs": "SELECT is_paused, count(*) FROM dag GROUP BY 1",
-    "pools": "SELECT pool, slots FROM slot_pool ORDER BY 1",
-    "errors of DAG files": "SELECT filename, timestamp, right(stacktrace, 1500) AS stacktrace FROM import_error ORDER BY 1 LIMIT 50",
-}
-for title, query in QUERIES.items():
-    print("==", title)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(query)
-            print(" | ".join(column.name for column in cursor.description))
-            for row in cursor:
-                print(" | ".join("" if value is None else str(value) for value in row))
-    except psycopg2.Error as error:
-        print("failed:", str(error).strip().splitlines()[0])
-    print()
-"""
-# What is to be taken out: the passwords of connections, and variables of telling names. They go to this module, and nowhere else.
-SECRETS = r"""
-import json, sys
-from pathlib import Path
-import psycopg2
-from cryptography.fernet import Fernet, MultiFernet
-secrets = Path(sys.argv[1], "secrets")
-keys = MultiFernet([Fernet(key) for key in (secrets / "fernet_key").read_text().split(",")])
-url = (secrets / "sql_alchemy_conn").read_text().replace("postgresql+psycopg2://", "postgresql://", 1)
-connection = psycopg2.connect(url, connect_timeout=5, application_name="airflow-support-bundle", options="-c statement_timeout=8000")
-connection.set_session(readonly=True, autocommit=True)
-found = []
-with connection.cursor() as cursor:
-    cursor.execute("SELECT 'password', conn_id, password, is_encrypted FROM connection UNION ALL SELECT 'extra', conn_id, extra, is_extra_encrypted "
-                   "FROM connection UNION ALL SELECT 'variable', key, val, is_encrypted FROM variable")
-    for kind, name, value, encrypted in cursor:
-        try:
-            found.append([kind, name, keys.decrypt(value.encode()).decode() if encrypted else value])
-        except Exception:  # Nobody can read it, or there is none.
-            pass
-json.dump([row for row in found if row[2]], sys.stdout)
-"""
-PACKAGES = r"""
-from importlib.metadata import distributions
-print("\n".join(sorted({"{}=={}".format(one.metadata["Name"], one.version) for one in distributions()}, key=str.lower)))
-"""
 # Patterns for systemctl. The quotes keep the shell from replacing them with files of its working directory, which is the login's home.
 UNITS = "'airflow*' 'postgresql*' 'pgbouncer*' 'redis*' 'nginx*' 'amazon-cloudwatch-agent*' 'logrotate*'"
 
 
-def in_virtualenv(args: dict, program: str) -> str:
-    """Return the shell command that runs a program as Airflow's components run, with the directory of the configuration as its argument."""
-    return f"set -a; . {args['config_dir']}/environment; set +a; {args['install_dir']}/venv/bin/python - {args['config_dir']} <<'PROGRAM'\n{program}PROGRAM"
+def in_virtualenv(args: dict, *question: str) -> str:
+    """Return the shell command that asks module support_bundle of airflow_runtime, as Airflow's components run."""
+    return (f"set -a; . {args['config_dir']}/environment; set +a; "
+            f"{args['install_dir']}/venv/bin/python - {' '.join(question)} <<'PROGRAM'\n{args['program']}PROGRAM")
 
 
 def commands(args: dict) -> dict:
@@ -178,10 +121,10 @@ def commands(args: dict) -> dict:
         "units/files.txt": "systemctl --no-pager cat 'airflow*'",
         "units/restarts.txt": "systemctl show 'airflow*' --property=Id,NRestarts,ActiveEnterTimestamp,Result,ExecMainStatus,MemoryCurrent,TasksCurrent",
         "airflow/health.txt": f"{install}/venv/bin/python {install}/libexec/airflow_runtime/run.py components health",
-        "airflow/packages.txt": in_virtualenv(args, PACKAGES),
+        "airflow/packages.txt": in_virtualenv(args, "packages"),
         "airflow/releases.txt": f"ls -l {install} {install}/venvs {install}/dags {install}/dags/releases; cat {install}/dags/current/REVISION; "
                                 f"tail -n 50 {install}/dags/history; head -n 2 {install}/venv/release.json",
-        "airflow/database.txt": in_virtualenv(args, DATABASE),
+        "airflow/database.txt": in_virtualenv(args, "database", args["config_dir"]),
         "airflow/watchdog.txt": "tail -n 50 /var/lib/airflow-watchdog/restarts.jsonl",
         "airflow/backup.txt": "cat /var/lib/airflow-backup/last_success.json",
     }
@@ -224,7 +167,7 @@ def run(command: str, timeout: int) -> tuple:
 
 def secrets_of_database(args: dict) -> set:
     """Return the secrets that connections and variables hold; none where the database can't be asked, which then isn't in the bundle either."""
-    text, _well = run(in_virtualenv(args, SECRETS), args["timeout"])
+    text, _well = run(in_virtualenv(args, "secrets", args["config_dir"]), args["timeout"])
     try:
         return values_in_database(json.loads(text))
     except ValueError:
@@ -272,6 +215,7 @@ def main() -> None:
             "home": {"type": "path", "default": "/var/lib/airflow"},
             "log_dir": {"type": "path", "default": "/var/log/airflow"},
             "lines": {"type": "int", "default": 2000},
+            "program": {"type": "str", "required": True},
             "timeout": {"type": "int", "default": 15},
         },
         supports_check_mode=True,

@@ -24,7 +24,7 @@ LOST = {
         "plugins/modules/airflow_dag_release.py",
         'os.rename(self.path("releases", name), self.path("incoming", f".{name}.removed"))',
     ): "a removal, which the next deploy repeats",
-    ("roles/airflow/files/database.py", "new.replace(path)"): "a cache: what cannot be read is asked for anew",
+    ("roles/airflow_runtime/files/airflow_runtime/database.py", "new.replace(path)"): "a cache: what cannot be read is asked for anew",
     (
         "roles/airflow_runtime/files/airflow_runtime/watchdog.py",
         'new.replace(STATE_DIR / "restarts.jsonl")',

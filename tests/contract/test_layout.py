@@ -22,3 +22,15 @@ def test_no_document_and_no_message_names_the_other_layout():
             text = path.read_text(encoding="utf-8", errors="replace")
             named += [f"{path.relative_to(ROOT)}: {match[0]}" for match in re.finditer(r"group_vars/[\w<>-]+\.(yml|yaml|json)", text)]
     assert not named
+
+
+def test_python_lies_in_python_files():
+    """Neither ruff nor an editor reads it elsewhere."""
+    python = re.compile(r"^#!.*python|^(?:import|def|class) \w|^from [\w.]+ import ", re.MULTILINE)
+    assert not [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/*/templates/**/*.j2") if python.search(path.read_text(encoding="utf-8"))]
+    assert not [str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/**/*.py") if "getsource(" in path.read_text(encoding="utf-8")]
+
+
+def test_programs_of_the_hosts_connect_to_the_database_in_one_place():
+    programs = [path for path in ROOT.glob("roles/**/*.py") if "psycopg2.connect(" in path.read_text(encoding="utf-8")]
+    assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/metadata.py"]

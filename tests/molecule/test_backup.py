@@ -180,7 +180,7 @@ def test_what_a_restore_replaces_is_kept(host, setting, drill):
     host.check_output(f"runuser -u postgres -- createdb scratch && mkdir -p {place}/secrets && printf '%s' '{url}' > {place}/secrets/sql_alchemy_conn")
     host.check_output(f"echo '{json.dumps({'config_dir': place})}' > {place}/backup.json")
     host.check_output(f"cp {setting('airflow_backup_dir')}/{drill['path'].name}* {place} && chown -R postgres {place}")
-    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
+    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
     restore = f"runuser -u postgres -- env RUNTIME_DIRECTORY={place} {program} restore {place}/backup.json {place}/{drill['path'].name} rerun"
     assert json.loads(host.check_output(restore))["kept"] == "", "an empty database is not worth keeping"
     variables = ask("SELECT count(*) FROM variable")

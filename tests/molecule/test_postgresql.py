@@ -1,11 +1,9 @@
 """The database server, asked as its superuser, as its clients and as people who have no business there."""
 
-import base64
 import ipaddress
 import re
 
 import pytest
-from conftest import ROOT
 
 pytestmark = pytest.mark.groups("airflow_postgres")
 
@@ -229,7 +227,7 @@ def test_a_forgotten_transaction_is_ended(host):
 
 def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
     """pg_dump waits for a table, and the session that holds its snapshot does nothing meanwhile."""
-    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/backup.py"
+    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
     # The unit's directory of its state.
     program = f"mkdir -p /var/lib/airflow-backup && {program} run {setting('airflow_config_dir')}/backup.json"
     done = host.run(f"{locked(host, 'slot_pool', 4)}; export {IMPATIENT}; {program}")
@@ -239,23 +237,19 @@ def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
 
 @pytest.fixture
 def updater(host, setting):
-    """The program that migrates the database, on the host; a command that runs Python as Airflow does."""
-    path = "/var/tmp/airflow_database.py"
-    content = base64.b64encode((ROOT / "roles/airflow/files/database.py").read_bytes()).decode()
-    host.check_output(f"printf '%s' {content} | base64 -d > {path} && chmod 0644 {path}")
+    """The directory of the programs, on the host; a command that runs Python as Airflow does."""
+    path = f"{setting('airflow_install_dir')}/libexec/airflow_runtime"
     python = (f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv"
               f" --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups {setting('airflow_install_dir')}/venv/bin/python")
-    yield path, python
-    host.check_output(f"rm {path}")
+    return path, python
 
 
 CONNECTIONS = """
-import importlib.util, os, pathlib, sys, time
+import os, pathlib, sys, time
 from sqlalchemy import create_engine, exc, text
 
-spec = importlib.util.spec_from_file_location("database", sys.argv[1])
-database = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(database)
+sys.path.insert(0, sys.argv[1])
+from airflow_runtime import database
 url = pathlib.Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
 
 def survives():
@@ -276,7 +270,6 @@ print(before, survives())
 
 def test_connections_of_a_migration_outlive_the_limit_for_idle_transactions(host, updater):
     path, python = updater
-    # -B: what Python compiles would stay in /var/tmp as a file of the service user.
     assert host.check_output(f"{python} -B -c %s {path}", CONNECTIONS).splitlines()[-1] == "False True"
 
 
@@ -285,10 +278,10 @@ def test_a_migration_outlives_the_limit_for_idle_transactions(host, updater, set
     path, python = updater
     # Airflow's own sessions in the process have the same name. Only the installer's lock is held outside of a transaction.
     ask = "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND application_name = 'airflow-installer'"
-    begin = f"{path} begin {setting('airflow_admin_user')} admin@example.com < /dev/null"
+    begin = f"{path}/run.py database begin {setting('airflow_admin_user')} admin@example.com < /dev/null"
     host.check_output(f"{locked(host, 'slot_pool', 12)}; {python} {begin}")
     # Airflow takes seconds to import, and the lock of the installer was taken before.
     host.check_output("sleep 3")
     assert ["idle"] in sql(host, ask)
-    done = host.run(f"{python} {path} wait")
+    done = host.run(f"{python} {path}/run.py database wait")
     assert done.rc == 0, done.stderr

@@ -90,8 +90,7 @@ def test_limits_reach_the_groomer():
 @pytest.fixture
 def groomer(tmp_path):
     """groomer(*options): run it on tmp_path/logs and return what it says."""
-    script = tmp_path / "groom"
-    script.write_text(render("airflow-groom-logs.j2"), encoding="utf-8")
+    script = ROLE / "files/groom_logs.py"
 
     def run(*options, returncode=0):
         done = subprocess.run([sys.executable, script, *options, tmp_path / "logs"], capture_output=True, text=True, check=False)

@@ -1,18 +1,12 @@
-"""database.py of role airflow: the administrator gets the password of the secrets, after a restore for one. By a real server."""
+"""Module database: the administrator gets the password of the secrets, after a restore for one. By a real server."""
 
 import contextlib
-import importlib.util
 import io
-import pathlib
 
 import psycopg2
 import pytest
+from airflow_runtime import database
 from werkzeug.security import check_password_hash, generate_password_hash
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("database", ROOT / "roles/airflow/files/database.py")
-database = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(database)
 
 
 @pytest.fixture

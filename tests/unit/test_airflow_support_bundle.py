@@ -25,7 +25,7 @@ def args(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "commands", lambda _args: {"a.txt": f"echo {OF_A_FILE} {OF_A_CONNECTION}", "b.txt": "false"})
     monkeypatch.setattr(bundle, "journals", lambda _args: {"journal/x.log": f"echo {OF_A_CONNECTION}"})
     found = json.dumps([["password", "warehouse", OF_A_CONNECTION]])
-    monkeypatch.setattr(bundle, "in_virtualenv", lambda _args, _program: f"echo '{found}'")
+    monkeypatch.setattr(bundle, "in_virtualenv", lambda _args, *_question: f"echo '{found}'")
     return {"config_dir": str(tmp_path), "timeout": 5, "lines": 10}
 
 
@@ -58,7 +58,7 @@ def test_files_of_the_working_directory_are_no_units(tmp_path, monkeypatch):
     (tmp_path / "systemctl").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", encoding="utf-8")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    for command in (bundle.commands({"install_dir": "/x", "config_dir": "/x", "home": "/x", "log_dir": "/x"})["units/status.txt"],
+    for command in (bundle.commands({"install_dir": "/x", "config_dir": "/x", "home": "/x", "log_dir": "/x", "program": ""})["units/status.txt"],
                     f"systemctl list-units {bundle.UNITS}"):
         text, _well = bundle.run(f"systemctl() {{ {tmp_path}/systemctl \"$@\"; }}; {command}", 5)
         assert "airflow*" in text.splitlines()

@@ -1,4 +1,4 @@
-"""The programs of role airflow_backup: what they decide, what they write, and what they refuse to read."""
+"""Modules backup and clean_database: what they decide, what they write, and what they refuse to read."""
 
 import contextlib
 import datetime
@@ -18,19 +18,10 @@ import tarfile
 import types
 
 import pytest
+from airflow_runtime import backup, clean_database
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILES = ROOT / "roles/airflow_backup/files"
-
-
-def program(name, directory=FILES):
-    spec = importlib.util.spec_from_file_location(name, directory / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-backup, clean_database = program("backup"), program("clean_database")
+RUN = ROOT / "roles/airflow_runtime/files/run.py"
 NOW = datetime.datetime(2026, 3, 31, 2, 0, tzinfo=datetime.timezone.utc)
 
 
@@ -89,7 +80,7 @@ def test_a_damaged_backup_is_refused_with_and_without_its_checksum(made, beside,
 
 def test_what_is_no_backup_at_all_is_refused_without_a_traceback(tmp_path):
     (tmp_path / "x.tar").write_text("hello", encoding="utf-8")
-    done = subprocess.run(["python3", FILES / "backup.py", "inspect", tmp_path / "x.tar"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["python3", RUN, "backup", "inspect", tmp_path / "x.tar"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "is no whole backup" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -679,7 +670,7 @@ def cleaning(tmp_path, monkeypatch):
         config = {"clean": {"keep_days": 90, "archive_dir": archive, "archive_days": 10, "batch_size": 1000}}
         (tmp_path / "backup.json").write_text(json.dumps(config), encoding="utf-8")
         monkeypatch.setattr(clean_database, "clean", lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
-        monkeypatch.setattr(clean_database, "backup_program", lambda: types.SimpleNamespace(alone=alone))
+        monkeypatch.setattr(clean_database, "backup", types.SimpleNamespace(alone=alone))
         monkeypatch.setattr(clean_database, "export", lambda _directory, _config: done.append("exported") or 2)
         monkeypatch.setattr(clean_database, "forget", lambda _directory, _days: done.append("forgot"))
         return clean_database.main(question, tmp_path / "backup.json"), done
@@ -743,7 +734,7 @@ def test_rows_are_dropped_once_their_file_is_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: done.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}") or fsync(handle))
     monkeypatch.setattr(pathlib.Path, "unlink", lambda path: done.append(f"remove {path}") or unlink(path))
     database = types.SimpleNamespace(connect=lambda _config: contextlib.ExitStack(), query=lambda _connection, statement: done.append(statement))
-    monkeypatch.setattr(clean_database, "backup_program", lambda: database)
+    monkeypatch.setattr(clean_database, "backup", database)
     assert clean_database.export(tmp_path, {}) == 1
     assert done == [f"flush {tmp_path}/{name}.csv.gz", f"flush {tmp_path}", f'DROP TABLE IF EXISTS "{name}"', f"remove {tmp_path}/{name}.csv"]
     assert gzip.decompress((tmp_path / f"{name}.csv.gz").read_bytes()) == b"id\n7\n"

@@ -1,4 +1,4 @@
-"""database.py of role airflow: two hosts never update the metadata database at the same time."""
+"""Module database: two hosts never update the metadata database at the same time."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import time
 import airflow_stand_ins
 import pytest
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files/database.py"
+RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 LOCK = "hashtext('airflow-installer')"
 # The parts of Airflow and alembic that the program imports. Each step appends a line to the file of events.
 AIRFLOW = {
@@ -90,7 +90,8 @@ def hosts(tmp_path):
                "EVENTS": str(tmp_path / "events")}
 
         def run(*arguments, code=0):
-            done = subprocess.run([sys.executable, PROGRAM, *arguments], input="geheim", capture_output=True, text=True, env=env, check=False, timeout=30)
+            command = [sys.executable, RUN, "database", *arguments]
+            done = subprocess.run(command, input="geheim", capture_output=True, text=True, env=env, check=False, timeout=30)
             assert done.returncode == code, done.stderr
             return done.stdout
 

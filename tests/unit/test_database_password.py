@@ -1,17 +1,11 @@
-"""database_password.py of role airflow_secrets: a role gives itself the password that the new URL holds, or nothing is changed."""
+"""Module database_password: a role gives itself the password that the new URL holds, or nothing is changed."""
 
-import importlib.util
 import io
-import pathlib
 import sys
 
 import psycopg2
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("database_password", ROOT / "roles/airflow_secrets/files/database_password.py")
-database_password = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(database_password)
+from airflow_runtime import database_password
 
 URL = "postgresql+psycopg2://airflow:{0}@db:5432/airflow"
 
@@ -67,7 +61,7 @@ def ask(server, monkeypatch, tmp_path):
 
     def run(question, held, wanted):
         (tmp_path / "secrets/sql_alchemy_conn").write_text(held, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["database_password.py", question])
+        monkeypatch.setattr(sys, "argv", ["database_password", question])
         monkeypatch.setattr(sys, "stdin", io.StringIO(wanted))
         return database_password.main()
 

@@ -1,18 +1,12 @@
-"""database.py of role airflow: it tells values that no Fernet key of the host opens."""
+"""Module database: it tells values that no Fernet key of the host opens."""
 
 import base64
-import importlib.util
 import json
-import pathlib
 
 import psycopg2
 import pytest
+from airflow_runtime import database
 from cryptography.fernet import Fernet
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("database", ROOT / "roles/airflow/files/database.py")
-database = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(database)
 
 # The same in each process of the tests, which compare the names of what they run.
 OWN, OLD, LOST = (base64.urlsafe_b64encode(name.encode() * 8).decode() for name in ("mine", "past", "lost"))

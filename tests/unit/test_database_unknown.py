@@ -1,4 +1,4 @@
-"""database.py unknown: an older Airflow does not know the revision of a newer one."""
+"""Module database, unknown: an older Airflow does not know the revision of a newer one."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import textwrap
 import airflow_stand_ins
 import pytest
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files/database.py"
+RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 STAND_INS = {
     **airflow_stand_ins.AIRFLOW,
     "psycopg2.py": """
@@ -86,7 +86,7 @@ def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revisio
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://x", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, PROGRAM, "unknown"], text=True, capture_output=True, check=False,
+        [sys.executable, RUN, "database", "unknown"], text=True, capture_output=True, check=False,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path),
              "alembic_version": revision, "alembic_version_fab": of_users, "AIRFLOW_CONFIG": str(tmp_path / "airflow.cfg")})
     assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr

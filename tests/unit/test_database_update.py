@@ -1,4 +1,4 @@
-"""database.py of role airflow: an update that goes on when the command that began it has ended, and one that waits for it."""
+"""Module database: an update that goes on when the command that began it has ended, and one that waits for it."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import time
 import airflow_stand_ins
 import pytest
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files/database.py"
+RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 # What the program imports of Airflow, alembic and psycopg2.
 STAND_INS = {
     "psycopg2.py": """
@@ -66,7 +66,7 @@ def database(tmp_path):
         (tmp_path / "input").write_text(given, encoding="utf-8")
         with (tmp_path / "input").open() as file:
             return subprocess.Popen(
-                [sys.executable, PROGRAM, *arguments], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
+                [sys.executable, RUN, "database", *arguments], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
 
     yield start
     # What a failed test has left at work.

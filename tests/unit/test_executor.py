@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-FILES = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow/files"
+RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 AIRFLOW = {
     "__init__.py": "__version__ = '3.3.2'",
     "configuration.py": "class conf:\n    configuration_description = {'core': {'options': {'executor': {}}}}\n    inversed_deprecated_options = {}",
@@ -28,7 +28,7 @@ class ExecutorLoader:
 }
 
 
-@pytest.fixture(params=["seal_release.py", "check_config.py"])
+@pytest.fixture(params=["seal_release", "check_config"])
 def prove(request, tmp_path):
     for name, text in AIRFLOW.items():
         path = tmp_path / "airflow" / name
@@ -37,11 +37,11 @@ def prove(request, tmp_path):
 
     def prove(executor):
         (tmp_path / "airflow.cfg").write_text(f"[core]\nexecutor = {executor}\n", encoding="utf-8")
-        arguments = [tmp_path, "3.3.2", executor] if request.param == "seal_release.py" else [tmp_path / "airflow.cfg"]
-        return subprocess.run([sys.executable, FILES / request.param, *arguments], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        arguments = [tmp_path, "3.3.2", executor] if request.param == "seal_release" else [tmp_path / "airflow.cfg"]
+        return subprocess.run([sys.executable, RUN, request.param, *arguments], env={**os.environ, "PYTHONPATH": str(tmp_path)},
                               capture_output=True, text=True, check=False)
 
-    prove.release = tmp_path / "release.json" if request.param == "seal_release.py" else None
+    prove.release = tmp_path / "release.json" if request.param == "seal_release" else None
     return prove
 
 
@@ -89,7 +89,7 @@ def seal(tmp_path, sync):
     (tmp_path / "new").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
                    "CALLS": str(tmp_path / "calls")}
-    command = [sys.executable, FILES / "seal_release.py", tmp_path / "new", "3.3.2", "LocalExecutor"]
+    command = [sys.executable, RUN, "seal_release", tmp_path / "new", "3.3.2", "LocalExecutor"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return run, (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
 
@@ -109,7 +109,7 @@ def test_a_virtualenv_that_cannot_be_written_to_the_disk_is_not_complete(tmp_pat
 def test_a_virtualenv_with_another_airflow_is_not_sealed(tmp_path):
     (tmp_path / "airflow").mkdir()
     (tmp_path / "airflow/__init__.py").write_text("__version__ = '3.3.1'", encoding="utf-8")
-    run = subprocess.run([sys.executable, FILES / "seal_release.py", tmp_path, "3.3.2", "LocalExecutor"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
-                         capture_output=True, text=True, check=False)
+    command = [sys.executable, RUN, "seal_release", tmp_path, "3.3.2", "LocalExecutor"]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and run.stderr == "The pin installs Airflow 3.3.1, airflow_version says 3.3.2. Make the two agree.\n"
     assert not (tmp_path / "release.json").exists()

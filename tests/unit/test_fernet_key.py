@@ -1,6 +1,5 @@
 """The program that re-encrypts the database: all or nothing, and nothing that it can't read."""
 
-import importlib.util
 import io
 import json
 import pathlib
@@ -8,12 +7,8 @@ import re
 import sys
 
 import pytest
+from airflow_runtime import fernet_key
 from cryptography.fernet import Fernet
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("fernet_key", ROOT / "roles/airflow_secrets/files/fernet_key.py")
-fernet_key = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fernet_key)
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _unused in range(3))
 COLUMNS = [
@@ -138,7 +133,7 @@ def ask(cursor, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(psycopg2, "connect", lambda *_arguments, **_options: Connection())
 
     def run(question, *keys):
-        monkeypatch.setattr(sys, "argv", ["fernet_key.py", question])
+        monkeypatch.setattr(sys, "argv", ["fernet_key", question])
         monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"keys": ",".join(keys), "columns": COLUMNS})))
         fernet_key.main()
         return int(capsys.readouterr().out)
@@ -195,7 +190,7 @@ def test_a_database_that_does_not_answer_has_an_exit_code_of_its_own(ask, monkey
     assert capsys.readouterr().err == "The metadata database cannot be asked: connection refused.\n"
 
 
-SESSIONS = (ROOT / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
+SESSIONS = (pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
 KNOWN = ["10.0.0.1", "127.0.0.1"]
 
 

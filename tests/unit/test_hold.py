@@ -1,4 +1,4 @@
-"""hold.py of role airflow_services, and what `components reach` says of it: no component starts while a run changes the database."""
+"""Module hold, and what `components reach` says of it: no component starts while a run changes the database."""
 
 import fcntl
 import json
@@ -16,7 +16,8 @@ from airflow_runtime import components
 from ansible_collections.windsock.airflow.plugins.action import airflow_environment_lock as action
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_environment_lock as environment_lock
 
-ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_services"
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+RUN = ROLES / "airflow_runtime/files/run.py"
 MINE = {"token": "mine", "by": "ann@laptop", "command": "ansible-playbook site.yml"}
 LEASE = 60
 
@@ -46,7 +47,7 @@ def hold(tmp_path, lock, address):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(tmp_path / "notify"))
             process = subprocess.Popen(
-                [sys.executable, ROLE / "files/hold.py", address.parents[1], lock, str(LEASE)],
+                [sys.executable, RUN, "hold", address.parents[1], lock, str(LEASE)],
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -175,5 +176,5 @@ def test_the_lock_of_another_database_of_the_server_is_no_reason_to_wait(address
 
 
 def test_the_role_names_the_file_and_the_lease_of_the_lock_of_the_environment():
-    text = (ROLE / "tasks/hold.yml").read_text(encoding="utf-8")
+    text = (ROLES / "airflow_services/tasks/hold.yml").read_text(encoding="utf-8")
     assert f"{environment_lock.PATH} {action.LEASE} ||" in text

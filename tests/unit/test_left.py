@@ -1,6 +1,5 @@
-"""left.py: the processes and the sessions of Airflow that are left after its units have stopped."""
+"""Module left: the processes and the sessions of Airflow that are left after its units have stopped."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -10,12 +9,11 @@ import sys
 import time
 
 import pytest
+from airflow_runtime import left
+from ansible_collections.windsock.airflow.plugins.filter import airflow_runtime
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "roles/airflow_services/files/left.py"
-spec = importlib.util.spec_from_file_location("left", PROGRAM)
-left = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(left)
+RUN = ROOT / "roles/airflow_runtime/files/run.py"
 QUESTION = (ROOT / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
 
 
@@ -59,13 +57,14 @@ def test_what_keeps_airflow_from_starting_is_no_airflow(monkeypatch):
 
 
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
-    script = f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' '' < {PROGRAM}; exit $?"
-    done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"], text=True, capture_output=True, check=False)
+    script = f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' ''; exit $?"
+    program = airflow_runtime.runtime_program("left", "/opt/airflow/libexec/airflow_runtime")
+    done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"], input=program, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout.partition("[")[0]) == (0, "not asked: "), done
 
 
 def test_it_says_not_yet_while_something_is_left(tmp_path, sleeper):
-    command = [sys.executable, PROGRAM, "no-such-user", tmp_path, tmp_path, "{}", ""]
+    command = [sys.executable, RUN, "left", "no-such-user", tmp_path, tmp_path, "{}", ""]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     assert done.returncode == 75 and f"process {sleeper.pid} of user" in done.stdout.splitlines()[-1]
 

@@ -13,12 +13,12 @@ OPT = "/etc/airflow-of-test/opt"
 TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": "migrate.yml"}}]
 # Before it switched, this run has asked whether its Airflow knows the database.
 ASKED = {"__airflow_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
-# It says what the test has written and notes what it was asked. left.py, whose first argument is Airflow's user, finds
+# It says what the test has written and notes what it was asked. Module left, whose first argument is Airflow's user, finds
 # nothing but what file "left" says.
 PYTHON = """#!/bin/sh
 # The program, or its password, is on standard input: who writes it must not find it closed.
 cat > /dev/null
-case $1 in -c | */run.py) shift ;; esac
+case $1 in */run.py) shift ;; esac
 echo "$2" >> HOST/asked
 case $2 in
     status) grep . HOST/status ;;

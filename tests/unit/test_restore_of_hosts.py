@@ -13,10 +13,10 @@ PLACE = "/etc/airflow-of-test"
 MANIFEST = {"time": "2026-01-02T02:00:00+00:00", "airflow_version": "3.3.2", "postgresql": "15.4", "dag_release": None, "files": {},
             "database": {"bytes": 1, "rows": {}}}
 FERNET = {name: name * 43 + "=" for name in ("A", "B")}
-# It notes what it was asked, and is the program that a test has written for "restore". left.py, whose first argument is
+# It notes what it was asked, and is the program that a test has written for "restore". Module left, whose first argument is
 # Airflow's user, finds nothing but what file "left" says.
 PYTHON = """#!/bin/sh
-case $1 in -c | */run.py) shift ;; esac
+case $1 in */run.py) shift ;; esac
 echo "$2" >> HOST/asked
 case $2 in
     status) echo '{"present": true, "migrate": false, "admin": true, "locked": 0}' ;;

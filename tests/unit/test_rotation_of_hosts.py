@@ -21,7 +21,7 @@ esac
 # Airflow's Python. Each host says that a unit of its own name is due, and what the database does is in file "database".
 PYTHON = """#!/bin/sh
 cat > /dev/null
-case $1 in -c | */run.py) shift ;; esac
+case $1 in */run.py) shift ;; esac
 echo "$2" >> HOST/asked
 case $2 in
     pending) [ -e HOST/asks ] && exit 1; echo '["airflow.target", "airflow-NAME.service"]' ;;

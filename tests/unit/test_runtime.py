@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.filter import airflow_runtime as filters
@@ -158,3 +159,72 @@ def test_site_yml_asks_for_the_version_together_with_its_other_questions():
     (task,) = [task for task in yaml.safe_load((ROOT / "roles/airflow/tasks/ask.yml").read_text(encoding="utf-8")) if task.get("register") == "__airflow_found"]
     assert "{{ __airflow_runtime_question }}" in task["windsock.airflow.probe"]["stdin"]
     assert "__airflow_found" in (ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8").partition("__airflow_runtime_package:")[2][:300]
+
+
+def program(name, link, arguments=(), given="", python=sys.executable, **environment):
+    """Run a module that the host does not have."""
+    text = filters.runtime_program(name, str(link), given)
+    return subprocess.run([python, "-", *arguments], input=text, env={"PATH": os.environ["PATH"], **environment}, cwd="/", capture_output=True,
+                          text=True, check=False)
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """sent("text of module say"): from now on the collection has a package with this module."""
+
+    def change(text, **modules):
+        files = {"run.py": "", "airflow_runtime/__init__.py": "", "airflow_runtime/settings.py": (FILES / "airflow_runtime/settings.py").read_text(),
+                 "airflow_runtime/say.py": text, **{f"airflow_runtime/{name}.py": text for name, text in modules.items()}}
+        monkeypatch.setattr(filters, "package", lambda: files)
+
+    return change
+
+
+def test_a_module_runs_on_a_host_that_does_not_have_it(sent, tmp_path):
+    """Its input may be a secret, so it comes with the program, and is in no argument list."""
+    sent("import sys\nfrom airflow_runtime import other\nif __name__ == '__main__':\n    print(other.NAME, sys.argv[1:], sys.stdin.read())\n",
+         other="from airflow_runtime import settings\nNAME = __name__\n")
+    done = program("say", tmp_path / "airflow_runtime", ["a", "b"], "l'ängste\n\"\\n")
+    assert (done.stdout, done.stderr, done.returncode) == ("airflow_runtime.other ['a', 'b'] l'ängste\n\"\\n\n", "", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_reads_the_settings_of_the_host(sent, tmp_path):
+    sent("from airflow_runtime import settings\nprint(settings.home())\n")
+    (tmp_path / "airflow_runtime.json").write_text('{"home": "/srv/home"}', encoding="utf-8")
+    assert program("say", tmp_path / "airflow_runtime").stdout == "/srv/home\n"
+
+
+def test_its_exit_code_and_the_line_of_an_error_are_told(sent, tmp_path):
+    sent("import sys\nsys.exit(75)\n")
+    assert program("say", tmp_path / "airflow_runtime").returncode == 75
+    sent("from airflow_runtime import other\n", other="\nraise ValueError('because')\n")
+    done = program("say", tmp_path / "airflow_runtime")
+    assert done.returncode == 1 and "airflow_runtime/other.py\", line 2" in done.stderr and "ValueError: because" in done.stderr
+
+
+def test_only_what_a_module_imports_is_sent(sent, tmp_path):
+    sent("from airflow_runtime import settings\n\ndef later():\n    from airflow_runtime.one import X\n", one="from airflow_runtime import two, three\n",
+         two="", three="", other="# not needed")
+    text = filters.runtime_program("say", str(tmp_path / "airflow_runtime"))
+    assert "not needed" not in text and all(f"airflow_runtime.{name}'" in text for name in ("say", "one", "two", "three", "settings"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (FILES / "airflow_runtime").glob("*.py")))
+def test_all_imports_of_a_module_are_found(name):
+    """Any other way to write them would be sent without what it needs."""
+    text = (FILES / f"airflow_runtime/{name}.py").read_text(encoding="utf-8")
+    assert len(filters.IMPORT.findall(text)) == sum("airflow_runtime" in line and "import" in line.split() for line in text.splitlines())
+
+
+def test_a_module_that_does_not_exist_is_no_program():
+    with pytest.raises(AnsibleFilterError, match="airflow_runtime has no module 'nothing'"):
+        filters.runtime_program("nothing", "/opt/airflow/libexec/airflow_runtime")
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="this machine has no Python of the system")
+def test_the_proof_of_a_stop_needs_nothing_of_the_host(tmp_path):
+    """Neither our programs nor a virtualenv with psycopg2."""
+    arguments = ["no-such-user", str(tmp_path), str(tmp_path), "{}", "SELECT 1"]
+    done = program("left", tmp_path / "libexec/airflow_runtime", arguments, python="/usr/bin/python3")
+    assert done.returncode == 0 and done.stdout.startswith("not asked: ") and "sql_alchemy_conn" in done.stdout, done.stderr

@@ -25,5 +25,9 @@ def test_an_operation_brings_what_a_host_lacks_and_no_more(tmp_path):
     where = [sys.executable, "-c", "from airflow_runtime import settings; print(settings.config_dir(), settings.home())"]
     said = subprocess.run(where, env={"PYTHONPATH": str(tmp_path / "opt/lib")}, cwd="/", capture_output=True, text=True, check=True).stdout
     assert said == "/srv/config /var/lib/airflow\n"
+    program[-1].write_text("# another version", encoding="utf-8")
+    other = play(check=True)
+    assert other.rc != 0 and "does not have this version of" in other.text
+    assert play().rc == 0
     second = play()
     assert second.rc == 0 and "changed=0" in second.text, second.output

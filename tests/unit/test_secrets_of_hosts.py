@@ -163,7 +163,7 @@ def fleet(tmp_path):
         (tmp_path / path).chmod(0o755)
 
     def database(host, says):
-        """A host with Airflow, whose program fernet_key.py does this."""
+        """A host with Airflow, whose module fernet_key does this."""
         give(host, sql_alchemy_conn="postgresql+psycopg2://airflow@h/airflow")
         (tmp_path / host / "environment").touch()
         program(f"{host}/install/venv/bin/python", says)
@@ -341,7 +341,7 @@ def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
     )
 
 
-# A component's Python: `run.py components pending` prints what is due, and `-c <program> <question>` is fernet_key.py.
+# A component's Python: `run.py components pending` prints what is due, and `run.py fernet_key <question>` is asked too.
 PYTHON = r"""case "$*" in
     *run.py\ components*) echo '{due}';;
     *strangers) cat > {said}; {strangers};;
@@ -450,8 +450,8 @@ def test_what_another_database_leaves_behind(postgresql):
 
     def ask(held, wanted):
         urls = [postgresql.replace("/postgres?", f"/behind_{name}?") for name in (held, wanted)]
-        program = ROOT / "roles/airflow_secrets/files/other_database.py"
-        return subprocess.run([sys.executable, program], input=json.dumps(urls), text=True, capture_output=True, check=True).stdout.strip()
+        program = [sys.executable, ROOT / "roles/airflow_runtime/files/run.py", "other_database"]
+        return subprocess.run(program, input=json.dumps(urls), text=True, capture_output=True, check=True).stdout.strip()
 
     assert ask("used", "lost") == ask("used", "absent") == "holds data"
     assert ask("used", "moved") == ask("lost", "absent") == ask("lost", "moved") == ""

@@ -75,7 +75,7 @@ def told(connect):
     names = [line.split()[2] for line in ROLES.strip().splitlines()]
     sessions = [connect(name) for name in names]
     connect("app").cursor().execute("SET application_name = 'airflow-hold'")
-    # This one is that of left.py, which runs on several hosts at the same time.
+    # This one is that of module left, which runs on several hosts at the same time.
     asking = connect("app").cursor()
     asking.execute("SET application_name = 'airflow-left'")
     asking.execute(QUESTION)

@@ -1,4 +1,4 @@
-"""validate.py of role airflow_dags, with stand-ins for the parts of Airflow that it uses: what it finds, where, and what a bad file cannot do to it."""
+"""Module validate_dags, with stand-ins for the parts of Airflow that it uses: what it finds, where, and what a bad file cannot do to it."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_dags/files/validate.py"
+RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 BAG = """
 import os, sys, traceback
 from airflow.sdk import DAG
@@ -151,7 +151,7 @@ def validate(tmp_path, major):
                    "environment": {}, **request}
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path}/lib:{tmp_path}/release", "TMPDIR": str(tmp_path / "temporary")}
         # As the role does it. In a session of its own, so that a failed test leaves none of its children at work.
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM.read_text(encoding="utf-8")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        process = subprocess.Popen([sys.executable, RUN, "validate_dags"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, env=env, cwd=tmp_path, text=True, start_new_session=True)
         try:
             out, error = process.communicate(json.dumps(request), timeout=100)
@@ -315,3 +315,8 @@ def test_the_report_of_ci_has_a_case_for_each_file(validate):
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert {case.get("name"): [failure.get("message") for failure in case] for case in suite} == {
         "dags/a.py": [], "dags/b.py": ["dags/b.py:1: ValueError: <&>"]}
+
+
+def test_a_module_of_the_site_may_have_the_name_of_our_program(validate):
+    report = validate({"dags/a.py": "from run import OF_THE_SITE\n" + dag(name="one"), "run.py": "OF_THE_SITE = True\n"})
+    assert report["problems"] == []

@@ -1,5 +1,5 @@
 -- The sessions of this database whose role may write into it: pid, role, name of the program, address, kind of the
--- role. The one definition for left.py (role airflow_services) and fernet_key.py (role airflow_secrets), for PostgreSQL
+-- role. The one definition for modules left and fernet_key of airflow_runtime, for PostgreSQL
 -- 13 and later. The address is empty over a socket, and "?" if PostgreSQL hides it from the role that asks. The kind is
 -- own, superuser or other. A role that only reads, as that of a monitoring system, changes nothing, so its sessions are
 -- left out.
@@ -20,7 +20,7 @@ SELECT pid, usename, coalesce(application_name, ''),
        CASE WHEN backend_type IS NULL THEN '?' ELSE coalesce(host(client_addr), '') END,
        CASE WHEN usename = current_user THEN 'own' WHEN rolsuper THEN 'superuser' ELSE 'other' END
 FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
--- PostgreSQL hides the type of another role's session too. Several hosts run left.py at the same time. hold.py keeps
+-- PostgreSQL hides the type of another role's session too. Several hosts run left at the same time. hold keeps
 -- Airflow from starting.
 WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend'
   AND application_name NOT IN ('airflow-left', 'airflow-hold')

@@ -38,7 +38,7 @@ BETWEEN_LOOKS = 3
 FRESH = 30
 # Seconds that a child which is told to stop before its component may take. Airflow itself gives it as many.
 CHILD_TIMEOUT = 10
-# The sessions that hold the lock of hold.py, database.py or backup.py. The two halves of its number are two columns.
+# The sessions that hold the lock of hold, database or backup. The two halves of its number are two columns.
 CHANGES = """
     SELECT pid, coalesce(application_name, 'a program'), coalesce(host(client_addr), '')
     FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)

@@ -1,7 +1,7 @@
 """Delete what is old from Airflow's metadata database, in steps, and keep it as files.
 
-clean_database.py report CONFIG   print what would be deleted: {table: rows}
-clean_database.py run CONFIG      delete it
+clean_database report CONFIG   print what would be deleted: {table: rows}
+clean_database run CONFIG      delete it
 
 Airflow's own code decides which rows are old and may go (airflow.utils.db_cleanup, as `airflow db clean`). The last run of each DAG always stays. It moves rows
 into tables of an archive; here these become files, so that they take no room in the database. Run by the user that runs Airflow.
@@ -10,7 +10,6 @@ into tables of an archive; here these become files, so that they take no room in
 import contextlib
 import datetime
 import gzip
-import importlib.util
 import inspect
 import io
 import json
@@ -21,6 +20,8 @@ import shutil
 import sys
 import time
 from pathlib import Path
+
+from airflow_runtime import backup
 
 # Days that one step covers where Airflow itself knows no steps.
 STEP_DAYS = 7
@@ -54,14 +55,6 @@ def found_rows(said):
     return {table: int(count) for table, count in pairs if int(count)}
 
 
-def backup_program():
-    """Return the program beside this one: both know how to reach the database, and keep out of each other's way."""
-    spec = importlib.util.spec_from_file_location("backup", Path(__file__).with_name("backup.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def clean(until, config, **options):
     """Have Airflow clean, and return what it warned of."""
     from airflow.utils import db_cleanup
@@ -81,7 +74,6 @@ def clean(until, config, **options):
 
 def oldest_run(config, default):
     """Return when the oldest of what grows fastest began."""
-    backup = backup_program()
     with contextlib.closing(backup.connect(config)) as connection:
         return backup.query(connection, "SELECT least((SELECT min(dttm) FROM log), (SELECT min(start_date) FROM dag_run))")[0][0] or default
 
@@ -109,7 +101,6 @@ def export(directory, config):
             target.flush()
             os.fsync(target.fileno())
     flush(directory)
-    backup = backup_program()
     with contextlib.closing(backup.connect(config)) as connection, connection:
         for path in plain:
             # Only these: somebody may have made another table since.
@@ -139,7 +130,7 @@ def main(question, path_of_config):
             clean(until, config, dry_run=True)
             return {**answer, "rows": found_rows(said.getvalue())}
         # Held until the end: nothing is deleted while a backup is made.
-        with contextlib.closing(backup_program().alone(config)):
+        with contextlib.closing(backup.alone(config)):
             clean(until, config, dry_run=True)
             failures = clean(until, config)
             files = export(settings["archive_dir"], config) if settings["archive_dir"] else 0

@@ -17,12 +17,12 @@ trigger that was never encrypted.
 """
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from airflow_runtime import metadata
 
 # The exit code for a database that does not answer (EX_UNAVAILABLE of sysexits.h).
 UNAVAILABLE = 69
@@ -40,10 +40,8 @@ def connect():
     """Return a connection that holds the lock of all that changes Airflow's objects from outside."""
     import psycopg2
 
-    url = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text()
     try:
-        url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
-        connection = psycopg2.connect(url, connect_timeout=10, application_name="airflow-installer")
+        connection = metadata.connect("airflow-installer", connect_timeout=10)
     except psycopg2.OperationalError as error:
         print(f"The metadata database cannot be asked: {str(error).strip()}.", file=sys.stderr)
         sys.exit(UNAVAILABLE)

@@ -1,6 +1,6 @@
 """Hold the lock for which each component waits before it starts (`components reach`), while a run changes the database.
 
-hold.py CONFIG_DIR LOCK LEASE
+hold CONFIG_DIR LOCK LEASE
 
 LOCK is the file of the lock of the environment, which the run renews. The program holds its own lock in the database
 until LOCK belongs to another run or to nobody, or was not renewed for LEASE seconds. So it ends by itself if the run
@@ -14,9 +14,10 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 
 import psycopg2
+
+from airflow_runtime import metadata
 
 
 def holder(lock, lease):
@@ -32,9 +33,7 @@ def holder(lock, lease):
 
 def hold(config_dir):
     """Return a connection that holds the lock while it is open. Several may: a run, a migration and a restore."""
-    url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8")
-    url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
-    connection = psycopg2.connect(url, connect_timeout=5, application_name="airflow-hold")
+    connection = metadata.connect("airflow-hold", metadata.url(config_dir))
     connection.autocommit = True
     with connection.cursor() as cursor:
         # Without them, the server would keep the session of a host that has lost its power for two hours.

@@ -6,6 +6,8 @@ rules: names of RULES; rules_source: Python code whose functions rule_*(dag) yie
 environment: variables beyond those of the components.
 """
 
+from __future__ import annotations
+
 import ast
 import contextlib
 import faulthandler
@@ -21,28 +23,34 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-# It begins in the home of whoever signed in, which the components' user may not enter.
-os.chdir("/")
-REQUEST = json.load(sys.stdin)
-RELEASE = Path(os.path.realpath(REQUEST["release"]))
-DAGS = RELEASE / "dags"
-HOME = tempfile.mkdtemp(prefix="validate-dags-")
-os.environ.update(
-    {name: str(value) for name, value in REQUEST["environment"].items()},
-    AIRFLOW_HOME=HOME,
-    AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
-    AIRFLOW__CORE__PLUGINS_FOLDER=str(RELEASE / "plugins"),
-    AIRFLOW__CORE__FERNET_KEY="",
-    # Deep enough to show the line of the release itself.
-    AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH="30",
-    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
-    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC=f"sqlite+aiosqlite:///{HOME}/airflow.db",
-    AIRFLOW__LOGGING__BASE_LOG_FOLDER=f"{HOME}/logs",
-    AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
-)
-sys.dont_write_bytecode = True
+# What begin() has read. The children inherit it.
+REQUEST: dict[str, Any] = {}
+RELEASE = DAGS = Path()
+
+
+def begin(request, home):
+    """Take the request over, and set what Airflow reads before it is imported."""
+    global RELEASE, DAGS
+    REQUEST.update(request)
+    RELEASE = Path(os.path.realpath(REQUEST["release"]))
+    DAGS = RELEASE / "dags"
+    os.environ.update(
+        {name: str(value) for name, value in REQUEST["environment"].items()},
+        AIRFLOW_HOME=home,
+        AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(RELEASE / "plugins"),
+        AIRFLOW__CORE__FERNET_KEY="",
+        # Deep enough to show the line of the release itself.
+        AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH="30",
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{home}/airflow.db",
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC=f"sqlite+aiosqlite:///{home}/airflow.db",
+        AIRFLOW__LOGGING__BASE_LOG_FOLDER=f"{home}/logs",
+        AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
+    )
+    sys.dont_write_bytecode = True
 
 
 def relative(path):
@@ -362,9 +370,13 @@ if __name__ == "__main__":
     # What is printed on import belongs to nobody: the answer is the only thing on standard output.
     answer_to = os.dup(1)
     os.dup2(2, 1)
+    # It begins in the home of whoever signed in, which the components' user may not enter.
+    os.chdir("/")
+    home = tempfile.mkdtemp(prefix="validate-dags-")
     try:
+        begin(json.load(sys.stdin), home)
         answer = main()
     finally:
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
     with os.fdopen(answer_to, "w") as out:
         out.write(json.dumps(answer) + "\n")

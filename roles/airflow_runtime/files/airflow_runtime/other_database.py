@@ -8,11 +8,12 @@ import sys
 
 import psycopg2
 
+from airflow_runtime import metadata
+
 
 def filled(url, *tables):
     """Return whether one of the tables has a row."""
-    url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
-    connection = psycopg2.connect(url, connect_timeout=10, application_name="airflow-installer")
+    connection = metadata.connect("airflow-installer", url, connect_timeout=10)
     with connection.cursor() as cursor:
         for table in tables:
             cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
@@ -23,14 +24,19 @@ def filled(url, *tables):
     return False
 
 
-held, wanted = json.load(sys.stdin)
-try:
-    if filled(wanted, "alembic_version"):
-        sys.exit()
-except psycopg2.OperationalError:
-    # Its server may not be installed yet.
-    pass
-try:
-    print("holds data" if filled(held, "dag_run", "connection", "variable") else "")
-except psycopg2.OperationalError as error:
-    print(f"cannot be asked ({' '.join(str(error).split())})")
+def left_behind(held, wanted):
+    """Return what would be lost, or nothing."""
+    try:
+        if filled(wanted, "alembic_version"):
+            return ""
+    except psycopg2.OperationalError:
+        # Its server may not be installed yet.
+        pass
+    try:
+        return "holds data" if filled(held, "dag_run", "connection", "variable") else ""
+    except psycopg2.OperationalError as error:
+        return f"cannot be asked ({' '.join(str(error).split())})"
+
+
+if __name__ == "__main__":
+    print(left_behind(*json.load(sys.stdin)))

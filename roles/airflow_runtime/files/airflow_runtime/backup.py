@@ -1,9 +1,9 @@
 """Back up Airflow's metadata database, with what a restore needs besides, and put such a backup in place.
 
-backup.py run CONFIG              make a backup, read it back, remove those that are too old
-backup.py inspect FILE            prove that a backup is whole, and print its manifest
-backup.py now CONFIG MAJOR        print what the database holds, and why it can't take a backup of this major version of PostgreSQL
-backup.py restore CONFIG FILE FATE   replace the database's content in one transaction. FATE of the tasks that ran when the backup was made: fail, rerun
+backup run CONFIG              make a backup, read it back, remove those that are too old
+backup inspect FILE            prove that a backup is whole, and print its manifest
+backup now CONFIG MAJOR        print what the database holds, and why it can't take a backup of this major version of PostgreSQL
+backup restore CONFIG FILE FATE   replace the database's content in one transaction. FATE of the tasks that ran when the backup was made: fail, rerun
 
 A backup is one tar: database.dump (pg_dump's custom format), configuration.gpg (all of the configuration directory, with the keys and passwords,
 sealed for the holders of other keys), dags.tar.gz (the DAG release in place) and, at its end, manifest.json with versions and checksums.
@@ -27,6 +27,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from airflow_runtime import metadata
 
 NAME = re.compile(r"airflow-(\d{8}T\d{6}Z)\.tar")
 COUNTED = ("dag", "dag_run", "task_instance", "connection", "variable")
@@ -197,8 +199,7 @@ def parameters(config):
     """Return what Airflow connects with, by libpq's names."""
     from psycopg2.extensions import parse_dsn
 
-    url = Path(config["config_dir"], "secrets/sql_alchemy_conn").read_text(encoding="utf-8")
-    return parse_dsn(url.replace("postgresql+psycopg2://", "postgresql://", 1))
+    return parse_dsn(metadata.url(config["config_dir"]))
 
 
 def connect(config):
@@ -206,7 +207,7 @@ def connect(config):
     import psycopg2
 
     try:
-        return psycopg2.connect(**{"connect_timeout": 10, **parameters(config), "application_name": "airflow-backup"})
+        return metadata.connect("airflow-backup", metadata.url(config["config_dir"]), connect_timeout=10)
     except psycopg2.OperationalError as error:
         raise Problem(f"The metadata database can't be reached: {error}") from None
 

@@ -28,7 +28,8 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
+
+from airflow_runtime import metadata, settings
 
 # A line of the log of an update that has not failed.
 DONE = "The database is up to date."
@@ -36,8 +37,8 @@ DONE = "The database is up to date."
 
 def cache():
     """Return the file that keeps the expected heads, and the key that says what they hold for."""
-    config = Path(os.environ["AIRFLOW_CONFIG"]).read_bytes()
-    return Path(os.environ["AIRFLOW_HOME"], "expected-heads.json"), hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
+    config = (settings.config_dir() / "airflow.cfg").read_bytes()
+    return settings.home() / "expected-heads.json", hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
 
 
 def expected_heads():
@@ -72,12 +73,10 @@ def connect(timeout):
     """Return a connection to the metadata database, which may be starting."""
     import psycopg2
 
-    secret = Path(os.environ["AIRFLOW_CONFIG"]).parent / "secrets" / "sql_alchemy_conn"
-    url = secret.read_text().replace("postgresql+psycopg2://", "postgresql://", 1)
     end = time.monotonic() + timeout
     while True:
         try:
-            return psycopg2.connect(url, connect_timeout=5, application_name="airflow-installer")
+            return metadata.connect("airflow-installer")
         except psycopg2.OperationalError as error:
             if time.monotonic() > end or "starting up" not in str(error) and "refused" not in str(error):
                 sys.exit(f"The metadata database cannot be used: {error}Check the airflow_database_* variables of this environment.")
@@ -106,7 +105,7 @@ def locked(connection, columns):
         return 0
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-    text = Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/fernet_key").read_text()
+    text = (settings.config_dir() / "secrets/fernet_key").read_text()
     keys = MultiFernet([Fernet(key) for key in text.split(",")])
     for value in values:
         try:
@@ -237,7 +236,7 @@ def update(admin, email, password):
 
 def open_log():
     """Return the log of the update, once no process is at it any more."""
-    log = os.open(Path(os.environ["AIRFLOW_HOME"], "database-update.log"), os.O_RDWR | os.O_CREAT, 0o600)
+    log = os.open(settings.home() / "database-update.log", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(log, fcntl.LOCK_EX)
     return log
 

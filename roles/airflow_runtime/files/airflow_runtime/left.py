@@ -1,6 +1,6 @@
 """Report the processes and the database sessions of Airflow that are left after its units have stopped.
 
-left.py USER INSTALL_DIR CONFIG_DIR ADDRESSES SESSIONS
+left USER INSTALL_DIR CONFIG_DIR ADDRESSES SESSIONS
 
 ADDRESSES is a JSON object: {address: name of the host} of the hosts that stop together. SESSIONS is the text of
 sessions.sql (role airflow_common), which says what counts as a session. The exit code is 0 if nothing is left. It is
@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from airflow_runtime import metadata
 
 # This program's own sessions, which sessions.sql leaves out.
 NAME = "airflow-left"
@@ -97,13 +99,13 @@ def left_processes(user, install_dir):
 def sessions(config_dir, question):
     """Return the rows of sessions.sql, or the reason for which nobody has told them."""
     try:
-        url = Path(config_dir, "secrets/sql_alchemy_conn").read_text(encoding="utf-8").replace("postgresql+psycopg2://", "postgresql://", 1)
+        url = metadata.url(config_dir)
     except OSError as error:
         return str(error)
     try:
         import psycopg2
 
-        return ask(psycopg2, url, question)
+        return ask(url, question)
     except ImportError as error:
         reason = str(error)
     except psycopg2.OperationalError as error:
@@ -120,9 +122,9 @@ def sessions(config_dir, question):
         return reason
 
 
-def ask(psycopg2, url, question):
+def ask(url, question):
     """Return the rows of sessions.sql."""
-    connection = psycopg2.connect(url, connect_timeout=5, application_name=NAME)
+    connection = metadata.connect(NAME, url)
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(question)

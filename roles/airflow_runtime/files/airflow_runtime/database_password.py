@@ -11,24 +11,19 @@ held     says whether the URL that this host holds signs in; it needs no standar
 Prints "in place", "possible" or "changed".
 """
 
-import os
 import sys
-from pathlib import Path
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password, parse_dsn
 
-
-def plain(url):
-    """Return a URL of SQLAlchemy as libpq takes it."""
-    return url.replace("postgresql+psycopg2://", "postgresql://", 1)
+from airflow_runtime import metadata
 
 
 def connect(url):
     """Return (connection, None) or (None, why not)."""
     try:
-        return psycopg2.connect(url, connect_timeout=10, application_name="airflow-installer"), None
+        return metadata.connect("airflow-installer", url, connect_timeout=10), None
     except psycopg2.OperationalError as error:
         return None, str(error).strip()
 
@@ -36,11 +31,11 @@ def connect(url):
 def main():
     """Answer one question."""
     question = sys.argv[1]
-    held = plain(Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets/sql_alchemy_conn").read_text())
+    held = metadata.url()
     if question == "held":
         connection, why = connect(held)
         return "in place" if connection else sys.exit(why)
-    wanted = plain(sys.stdin.read())
+    wanted = metadata.plain(sys.stdin.read())
     old, new = parse_dsn(held), parse_dsn(wanted)
 
     connection, why = connect(wanted)

@@ -1,0 +1,61 @@
+# Copyright the Windsock contributors
+# Apache License 2.0 (see LICENSE)
+
+"""Runs modules that are on no disk of the host: a Python reads this file and the text of the modules from standard input.
+
+A host may lack our programs, or have another version of them, or be unable to write.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import io
+import runpy
+import sys
+
+
+class Carried(importlib.abc.ExecutionLoader):
+    """Imports the modules that have come. files: {name of a module: [path for tracebacks, text]}."""
+
+    def __init__(self, files: dict) -> None:
+        self.files = files
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_loader(name, self) if name in self.files else None
+
+    def is_package(self, name: str) -> bool:
+        return any(other.startswith(f"{name}.") for other in self.files)
+
+    def get_filename(self, name: str) -> str:
+        return self.files[name][0]
+
+    def get_source(self, name: str) -> str:
+        return self.files[name][1]
+
+
+def run(files: dict, name: str, given: str) -> None:
+    """Run a module as a program whose standard input is given."""
+    sys.meta_path.insert(0, Carried(files))
+    sys.stdin = io.StringIO(given)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def text_of(module) -> str:
+    """Return the text of a module. Ansible's modules come to a host in an archive."""
+    return module.__loader__.get_data(module.__file__).decode()
+
+
+def program(files: dict, name: str, given: str = "") -> str:
+    """Return what a Python reads from standard input to run the module. Its arguments follow the argument "-"."""
+    return f"{text_of(sys.modules[__name__])}\nrun({files!r}, {name!r}, {given!r})\n"
+
+
+def program_of(modules: list, given: str) -> str:
+    """Return the same for the first of these modules, which have been imported. The others are those that it imports."""
+    files = {module.__name__: [module.__file__, text_of(module)] for module in modules}
+    for name in list(files):
+        while "." in name:
+            name = name.rpartition(".")[0]
+            files[name] = ["", ""]
+    return program(files, modules[0].__name__, given)
