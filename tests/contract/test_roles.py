@@ -177,6 +177,8 @@ def test_commands_say_why_they_are_no_module():
 
 SECRET = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|_headers\b|"
                     r"secrets_(here|aws|on_host|input|kept|values|of_before|url)\b)")
+# Modules of airflow_runtime that are called like secrets.
+PROGRAM = re.compile(r"'(fernet_key|database_password)'(?=, '| \| windsock)")
 # Modules that return secrets, whatever their arguments are.
 RETURN_SECRETS = ("windsock.airflow.airflow_secrets", "windsock.airflow.airflow_aws_secrets")
 # Tasks whose answer holds secrets, or whose arguments do in a way that the expression does not see.
@@ -186,6 +188,7 @@ HOLD_SECRETS = {
     "ask | Query every host of the environment for its secrets": "prints the secrets of each host",
     "held | Ask which secrets of the rotation this host holds": "prints marks on which a password could be tried",
     "begin | Note it for a rotation that fails": "keeps these marks for the rescue",
+    "rotate_undo | Ask each host whether the database takes its password": "opens the database with the host's password",
     "known | Take the secrets as they are": "sets a variable that holds all secrets",
     "prove | Query whether the Fernet key decrypts the values of the database": "gets the keys on standard input",
     "preflight | Try the site's certificate and key": "passes the private key to a program",
@@ -221,7 +224,7 @@ def shows_secrets(task):
     """Return why this task may show a secret, or nothing."""
     module, arguments = module_of(task)
     given = {**(arguments if isinstance(arguments, dict) else {"": arguments}), **{key: task[key] for key in ("environment", "loop", "vars") if key in task}}
-    secrets = [name for name, value in given.items() if SECRET.search(str(value))]
+    secrets = [name for name, value in given.items() if SECRET.search(PROGRAM.sub("", str(value)))]
     hidden = task.get("no_log")
     if hidden is True or re.fullmatch(r"\{\{ \w+_secure_logging \}\}", str(hidden)) or module in SILENT:
         return ""
@@ -243,6 +246,8 @@ def test_tasks_with_secrets_hide_them():
 
 @pytest.mark.parametrize(("task", "why"), [
     ({"ansible.builtin.command": "x {{ db_password }}"}, "no no_log"),
+    ({"ansible.builtin.command": "{{ here['fernet_key'] }}"}, "no no_log"),
+    ({"ansible.builtin.command": "{{ runtime + ['fernet_key', 'count'] }}"}, ""),
     ({"ansible.builtin.command": "x {{ db_password }}", "no_log": True}, ""),
     ({"ansible.builtin.command": "x {{ db_password }}", "no_log": "{{ airflow_secure_logging }}"}, ""),
     ({"ansible.builtin.command": "x {{ db_password }}", "no_log": False}, "no_log is false"),
