@@ -36,7 +36,8 @@ class Carried(importlib.abc.ExecutionLoader):
 
 def run(files: dict, name: str, given: str) -> None:
     """Run a module as a program whose standard input is given."""
-    sys.meta_path.insert(0, Carried(files))
+    # Whatever prints a traceback asks for the text of the program by the name that it has while it runs.
+    sys.meta_path.insert(0, Carried({**files, "__main__": files[name]}))
     sys.stdin = io.StringIO(given)
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 

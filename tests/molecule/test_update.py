@@ -102,7 +102,7 @@ def before(host, site):
     host.check_output(f"chmod 0755 ~{site.login.user}")
     # With the Ansible of this checkout: an environment of the old commit would only cost time.
     site.run("ansible-playbook -i inventories/single_node/hosts.yml site.yml -K",
-             "ansible-playbook -i inventories/single_node/hosts.yml playbooks/run_dag.yml -K -e airflow_dag_id=example_dag",
+             "ansible-playbook -i inventories/single_node/hosts.yml playbooks/run_dag.yml -K -e dag_id=example_dag",
              path=f"{pathlib.Path(shutil.which('ansible-playbook')).parent}:")
     host.check_output(f"chmod 0700 ~{site.login.user}")
     return picture(host)

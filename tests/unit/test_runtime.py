@@ -203,6 +203,13 @@ def test_its_exit_code_and_the_line_of_an_error_are_told(sent, tmp_path):
     assert done.returncode == 1 and "airflow_runtime/other.py\", line 2" in done.stderr and "ValueError: because" in done.stderr
 
 
+def test_a_module_that_prints_where_it_is_finds_its_lines(sent, tmp_path):
+    """Airflow does so when it is imported and warns."""
+    sent("import traceback\n\nprint(traceback.extract_stack()[-1].line)\n")
+    done = program("say", tmp_path / "airflow_runtime")
+    assert done.stdout == "print(traceback.extract_stack()[-1].line)\n", done.stderr
+
+
 def test_only_what_a_module_imports_is_sent(sent, tmp_path):
     sent("from airflow_runtime import settings\n\ndef later():\n    from airflow_runtime.one import X\n", one="from airflow_runtime import two, three\n",
          two="", three="", other="# not needed")
