@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from airflow_api import Api
 from conftest import host_name
-from playbook import play
+from playbook import kill, play
 from slow_tasks import SlowTasks, wait_until_healthy
 from watching import changes, gaps, violations, watching
 
@@ -138,6 +138,29 @@ def test_no_unit_runs_and_nobody_is_connected_while_the_schema_changes(host, set
     assert len(new) == 1, new
     assert not play("services").failed
     wait_until_healthy(host, setting)
+
+
+@pytest.mark.long("stops")
+def test_a_unit_that_somebody_starts_during_a_stop_is_stopped_again(host, setting, tasks):
+    """The start takes the place of the unit's stop among systemd's jobs. The running task needs the API server to the end."""
+    run = tasks.start()
+    tasks.let_end_in_a_stop()
+    host.check_output("systemd-run --quiet --collect timeout 300 sh -c 'until systemctl is-active airflow-scheduler | grep -q deactivating; do "
+                      "sleep 0.1; done; systemctl start --no-block airflow-scheduler'")
+    done = stop()
+    assert not done.failed and "started again: airflow-scheduler.service" in done.output, done.output
+    assert "airflow-scheduler.service" not in done.text.split("RUNNING ")[1].split(" END")[0]
+    wait_until_healthy(host, setting)
+    assert tasks.end(run) == [("success", 1)]
+
+
+@pytest.mark.long("stops")
+def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(host, setting):
+    kill("../tests/molecule/stop", "kill_point: prove_stop")
+    assert host.run("systemctl is-active airflow-scheduler airflow-api-server airflow-backup.timer").stdout.split() == ["inactive"] * 3
+    assert not play("airflow").failed
+    wait_until_healthy(host, setting)
+    assert host.check_output("systemctl is-active airflow-backup.timer airflow-watchdog airflow.target").split() == ["active"] * 3
 
 
 @pytest.mark.long("stops")

@@ -14,13 +14,15 @@ PATHS = {
     "/usr/local/bin/airflow": "command",
     "/etc/systemd/system": "units",
     "/run/airflow-hold.py": "hold.py",
+    "/run/airflow-stopped": "stopped-note",
     "/var/lib/airflow-backup": "backups",
     "/var/lib/airflow-archive": "archive",
     "/etc/nginx": "nginx",
     "/usr/local/sbin": "sbin",
     "/var/www": "www",
 }
-# One for all hosts: a stop or a start of any unit counts for all of them. File "systemctl" has the calls, and "held" is there while starts are held.
+# One for all hosts: a stop or a start of any unit counts for all of them. File "systemctl" has the calls,
+# "held" is there while starts are held, and "jobs" has the jobs that the next question finds.
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$HOSTS_OF_TEST/systemctl"
 case "$1 $*" in
@@ -31,6 +33,7 @@ case "$1" in
     is-active) if [ -e "$HOSTS_OF_TEST/stopped" ]; then echo inactive; exit 3; else echo active; fi ;;
     stop) touch "$HOSTS_OF_TEST/stopped" ;;
     start) rm -f "$HOSTS_OF_TEST/stopped" ;;
+    list-jobs) [ ! -e "$HOSTS_OF_TEST/jobs" ] || { cat "$HOSTS_OF_TEST/jobs"; rm "$HOSTS_OF_TEST/jobs"; } ;;
     show) echo LoadState=loaded; echo ActiveState=inactive ;;
 esac
 """

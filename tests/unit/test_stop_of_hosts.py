@@ -119,22 +119,55 @@ def test_nothing_is_stopped_while_limit_hides_a_host(stop, other):
     assert "--limit leaves out b. Nothing was stopped. Run this without --limit" in done.text
 
 
-@pytest.mark.parametrize("target", [["airflow.target"], []], ids=["target", "components"])
-def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(tmp_path, target):
-    """systemctl tells systemd one name after the other, and the parts of the target are one transaction."""
+PARTS = [f"airflow-{name}.service" for name in ("api-server", "dag-processor", "scheduler", "triggerer")]
+OTHERS = ["airflow-watchdog.service", "airflow-backup.timer", "airflow-backup.service"]
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """whole(tasks): run them on a host with all units, and return the arguments of each stop and each start."""
     hosts_of_test.systemctl(tmp_path)
-    parts = [f"airflow-{name}.service" for name in ("api-server", "dag-processor", "scheduler", "triggerer")]
-    others = ["airflow-watchdog.service", "airflow-backup.timer", "airflow-backup.service"]
     (tmp_path / "a/units").mkdir(parents=True)
-    for name in [*target, *parts, *others]:
+    for name in ["airflow.target", *PARTS, *OTHERS]:
         (tmp_path / "a/units" / name).write_text(UNIT, encoding="utf-8")
-    again = {"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": "stop_undo.yml"}}
-    done = hosts_of_test.play(tmp_path, ["a"], [*TASKS, again], {
-        "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
-        "airflow_version": "3.3.2"})
-    assert done.rc == 0, done.output
-    calls = [call.split() for call in (tmp_path / "systemctl").read_text(encoding="utf-8").splitlines()]
-    (stop,), (start, late) = ([call[1:] for call in calls if call[0] == verb] for verb in ("stop", "start"))
-    assert stop[:-3] == ["--no-block", *target, *parts[::-1]] and sorted(stop[-3:]) == sorted(others)
-    assert start[:len(target)] == target and start[-4:] == parts and sorted(start[len(target):-4]) == sorted(others[:2])
-    assert late == ["--no-block", others[2]]
+
+    def run(*names):
+        calls = tmp_path / "systemctl"
+        calls.write_text("", encoding="utf-8")
+        tasks = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": f"{name}.yml"}} for name in names]
+        done = hosts_of_test.play(tmp_path, ["a"], tasks, {
+            "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
+            "airflow_version": "3.3.2"})
+        assert done.rc == 0, done.output
+        found = [call.split() for call in calls.read_text(encoding="utf-8").splitlines()]
+        return [[call[1:] for call in found if call[0] == verb] for verb in ("stop", "start")]
+
+    return run
+
+
+def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(whole):
+    """systemctl tells systemd one name after the other, and the parts of the target are one transaction."""
+    (first, stop), (start, late) = whole("stop", "stop_undo")
+    assert first == ["--no-block", PARTS[2], *OTHERS[:2]]
+    assert stop[:-3] == ["--no-block", "airflow.target", *PARTS[::-1]] and sorted(stop[-3:]) == sorted(OTHERS)
+    assert start[0] == "airflow.target" and start[-4:] == PARTS and sorted(start[1:-4]) == sorted(OTHERS[:2])
+    assert late == ["--no-block", OTHERS[2]]
+
+
+@pytest.mark.parametrize("job", ["start waiting", "restart waiting"])
+def test_a_unit_that_is_started_while_others_stop_is_stopped_again(whole, tmp_path, job):
+    """Its stop is no longer among the jobs of systemd, so nothing else would end it."""
+    (tmp_path / "jobs").write_text(f"71 {PARTS[0]} stop waiting\n72 {PARTS[2]} {job}\n", encoding="utf-8")
+    (first, again, stop), _started = whole("stop")
+    assert first == again and PARTS[2] in again and PARTS[0] not in again and PARTS[0] in stop
+
+
+@pytest.mark.parametrize("after", [["stop", "stop_undo"], ["start_stopped"]], ids=["the same operation", "one that stops nothing"])
+def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(whole, tmp_path, after):
+    whole("stop")
+    note = (tmp_path / "a/stopped-note").read_text(encoding="utf-8").split()
+    assert sorted(note) == sorted(["airflow.target", *PARTS, *OTHERS])
+    _stopped, started = whole(*after)
+    assert {name for call in started for name in call} - {"--no-block"} == set(note)
+    assert not (tmp_path / "a/stopped-note").exists()
+    assert whole("start_stopped")[1] == []
