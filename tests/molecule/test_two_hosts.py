@@ -139,7 +139,7 @@ def test_a_stop_names_a_session_from_outside_of_the_inventory(hosts, changed):
     done = play("../tests/molecule/stop", __airflow_services_left_wait=3)
     assert done.failed and "All units of Airflow have stopped, and these still use it" in done.text, done.output
     addresses = hosts[B].check_output("hostname -I").split()
-    assert [address for address in addresses if f"from {address}, which is no host of this run" in done.text], (addresses, done.output)
+    assert [address for address in addresses if f"from {address}, which is no Airflow host of this inventory" in done.text], (addresses, done.output)
     assert "add the host to the inventory, or stop its Airflow yourself" in done.text
     # What was stopped runs again, and nothing was stopped on the other host.
     wait_until_healthy(hosts[A], {"airflow_install_dir": "/opt/airflow"}.__getitem__)

@@ -34,6 +34,14 @@ def test_a_process_of_the_virtualenv_is_named_with_its_pid_and_its_user(tmp_path
     assert [text for text in found if text.startswith(f"process {sleeper.pid} of user {name}: ")] == found and len(found) == 1
 
 
+def test_a_unit_that_was_started_meanwhile_is_named(monkeypatch, tmp_path):
+    """Its process would come again after a kill."""
+    one = (4711, 0, f"{tmp_path}/venv/bin/python run.py components reach", "python", "0::/system.slice/airflow-scheduler.service\n", 1)
+    monkeypatch.setattr(left, "processes", lambda: [one])
+    assert left.left_processes("no-such-user", str(tmp_path))[0] == [
+        "process 4711 of user root of airflow-scheduler.service, which was started meanwhile (systemctl stop airflow-scheduler.service): " + one[2][:80]]
+
+
 def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
     """site.yml lets one run while it sets up the database, which may stop Airflow for a restart."""
     script = tmp_path / "installers/build.sh"
@@ -71,7 +79,7 @@ def test_it_says_not_yet_while_something_is_left(tmp_path, sleeper):
 
 @pytest.mark.parametrize(("row", "said"), [
     ((7, "airflow", "", "10.0.0.9", "own"),
-     "session 7 of role airflow (no name) from 10.0.0.9, which is no host of this run"),
+     "session 7 of role airflow (no name) from 10.0.0.9, which is no Airflow host of this inventory"),
     ((7, "airflow", "psql", "10.0.0.5", "own"), "session 7 of role airflow (psql) from 10.0.0.5, which is worker-1"),
     ((7, "airflow", "psql", "", "own"), "session 7 of role airflow (psql) over the socket"),
     ((7, "postgres", "psql", "?", "superuser"),

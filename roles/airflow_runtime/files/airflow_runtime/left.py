@@ -88,7 +88,10 @@ def left_processes(user, install_dir):
         apart = builds.intersection(ancestors(found, pid)) or any(f"/{unit}" in group for unit in APART)
         if not text or pid in asking or apart:
             continue
-        said = f"process {pid} of user {owner(uid)}: {text[:80]}"
+        # All units had stopped before.
+        unit = re.search(r"/(airflow-[^/\s]+\.service)", group)
+        since = f" of {unit[1]}, which was started meanwhile (systemctl stop {unit[1]})" if unit else ""
+        said = f"process {pid} of user {owner(uid)}{since}: {text[:80]}"
         if uid == number or f"{install_dir}/venv" in text:
             airflow.append(said)
         elif name in ("psql", "pg_dump", "pg_restore"):
@@ -156,7 +159,7 @@ def left_sessions(rows, addresses):
         place = {
             "": "over the socket",
             "?": "from an address that PostgreSQL hides from Airflow's role",
-        }.get(address, f"from {address}, which is {addresses.get(address, 'no host of this run')}")
+        }.get(address, f"from {address}, which is {addresses.get(address, 'no Airflow host of this inventory')}")
         said.append(f"session {pid} of role {user} ({application or 'no name'}) {place}")
     return said
 
