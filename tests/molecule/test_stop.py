@@ -108,10 +108,11 @@ def test_a_component_that_is_started_while_the_database_changes_waits(host, sett
                       "-c \"SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))\" -c 'SELECT pg_sleep(600)'")
     try:
         since = host.check_output("date +%s")
-        host.check_output("systemctl restart --no-block airflow-triggerer")
+        host.check_output("systemctl restart --no-block airflow-triggerer; systemctl start --no-block airflow-clean-database")
         said = f"journalctl --unit airflow-triggerer --since @{since} --output cat --no-pager"
         host.check_output("timeout 60 sh -c %s", f"until {said} | grep -q 'a migration or a restore changes the metadata database'; do sleep 0.5; done")
-        assert host.check_output("systemctl show airflow-triggerer --property=SubState --value") == "start-pre"
+        for unit in ("airflow-triggerer", "airflow-clean-database"):
+            host.check_output(f"timeout 30 sh -c 'until systemctl show {unit} --property=SubState --value | grep -qx start-pre; do sleep 0.5; done'")
         assert "airflow-installer (session " in host.check_output(said)
     finally:
         # Without its client the session would sleep on.
