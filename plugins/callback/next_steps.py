@@ -36,7 +36,8 @@ def fold(words, indent, width=WIDTH):
         else:
             pieces.append(shlex.quote(word))
     for word in pieces:
-        if line and len(indent) + len(line) + 1 + len(word) + 2 > width:
+        # A program without its first argument says nothing.
+        if line and line != pieces[0] and len(indent) + len(line) + 1 + len(word) + 2 > width:
             lines.append(line + " \\")
             line = "    " + word
         else:
@@ -79,13 +80,21 @@ def sign_in(steps, width):
     lines += do("Password", words, width)
     if password.get("pipe"):
         lines[-1] += " | " + shlex.join(password["pipe"])
+    elif words[0] == "cat":
+        # The file has no end of line, and the prompt of the shell would follow the password.
+        lines[-1] += "; echo"
     return lines
+
+
+def keep(steps):
+    """Return what has to be kept in a second place."""
+    return row("Keep", "a copy of {0}: nobody can open a backup without it".format(steps["backup_key"])) if steps.get("backup_key") else []
 
 
 def dags(steps, width):
     """Return the first run of a DAG, and what is declared and not deployed."""
     deploy = typed_command.command("playbooks/deploy_dags.yml")
-    lines = do("Run a DAG", typed_command.command("playbooks/runbooks/trigger_dag.yml", "-e", "airflow_dag_id=" + (steps["example"] or "<its name>")), width)
+    lines = do("Run a DAG", typed_command.command("playbooks/run_dag.yml", "-e", "airflow_dag_id=" + (steps["example"] or "<its name>")), width)
     if steps["example"]:
         lines += row("Your DAGs", "The DAGs in place are examples. Set airflow_dags_source to yours, then:")
     elif steps["pending"]:
@@ -105,7 +114,7 @@ def screen(steps):
 def lines_of(steps, width=WIDTH):
     """Return the lines, with commands of this width."""
     return ["", "Airflow {0} runs on {1}.".format(steps["version"], steps["hosts"]), "",
-             *reach(steps, width), *sign_in(steps, width), "", "Next:", *dags(steps, width),
+             *reach(steps, width), *sign_in(steps, width), *keep(steps), "", "Next:", *dags(steps, width),
              *do("Health", typed_command.command("playbooks/runbooks/check_health.yml"), width),
              *row("Guide", "docs/ of this project: dags.md, sign_in.md, backup.md, runbooks/index.md, remove.md"), ""]
 

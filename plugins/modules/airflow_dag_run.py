@@ -129,7 +129,8 @@ def look(api: Api, dag_id: str, appear: int, unpause: bool) -> bool:
     if dag.get("is_stale") or dag.get("is_active") is False:
         raise Unfit(f"DAG {dag_id} is in no file any more. playbooks/list_dag_releases.yml shows what is in place.")
     if dag["is_paused"] and not unpause:
-        raise Unfit(f"DAG {dag_id} is paused: its run would wait. Unpause it in the UI, or by playbooks/runbooks/resume_dags.yml where pause_dags paused it.")
+        raise Unfit(f"DAG {dag_id} is paused: its run would wait. Unpause it and run it: playbooks/run_dag.yml -e airflow_dag_id={dag_id}. If pause_dags "
+                    "paused it: playbooks/runbooks/resume_dags.yml.")
     return dag["is_paused"]
 
 

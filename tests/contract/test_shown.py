@@ -13,7 +13,7 @@ from repository import ROOT, printed_blocks
 HOME = "/home/ann"
 COPY = f"{HOME}/.airflow-secrets/0b7e6c1e-5d0a-4f0f-9d0e-6a4f3c2b1a09"
 INSTALLED = {"version": "3.3.2", "hosts": "airflow-1", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "",
-             "example": "example_dag", "pending": "", "password": {"command": ["cat", f"{COPY}/admin_password"]}}
+             "example": "example_dag", "pending": "", "password": {"command": ["cat", f"{COPY}/admin_password"]}, "backup_key": f"{COPY}/backup_key"}
 BACKUP = "/var/backups/airflow/airflow-20261130T155300Z.tar"
 # What the modules have removed from a host with the variables of bin/new-site.
 REMOVED = [

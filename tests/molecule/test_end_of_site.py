@@ -45,7 +45,7 @@ def test_a_run_that_changed_something_tells_what_comes_next(host, setting, chang
     inventory = os.environ["MOLECULE_INVENTORY_FILE"]
     text = "\n".join(lines)
     assert 10 < len(lines) <= 24 and f"Airflow {setting('airflow_version')}" in text and "admin" in text
-    for playbook in ("playbooks/deploy_dags.yml", "playbooks/runbooks/check_health.yml", "playbooks/runbooks/trigger_dag.yml"):
+    for playbook in ("playbooks/deploy_dags.yml", "playbooks/runbooks/check_health.yml", "playbooks/run_dag.yml"):
         assert f"ansible-playbook -i {inventory} {ROOT}/{playbook}" in text
     password = host.file("/etc/airflow/secrets/admin_password").content_string
     assert password not in text

@@ -50,6 +50,18 @@ def test_it_fits_on_one_screen(monkeypatch, argv, steps):
     assert [line for line in lines if len(line) > 100 and "xxx" not in line and "long/" not in line] == []
 
 
+def test_the_password_ends_with_its_line_and_the_key_of_the_backups_is_named():
+    assert "Password  cat /home/ann/.airflow-secrets/site/admin_password; echo" in text()
+    assert "  Keep      a copy of /a/backup_key: nobody can open a backup without it" in screen(backup_key="/a/backup_key")
+    assert "Keep" not in text()
+
+
+def test_a_program_keeps_its_first_argument():
+    long = "/home/ann/" + "long/" * 18 + "file"
+    assert next_steps.fold(["cat", long], "") == [f"cat {long}"]
+    assert next_steps.fold(["cat", long, long], "") == [f"cat {long} \\", f"    {long}"]
+
+
 def test_commands_have_the_form_in_which_the_run_was_started():
     found = [line.strip().removeprefix("Health").removeprefix("Run a DAG").strip() for line in text().splitlines() if "ansible-playbook" in line]
     assert len(found) == 4
