@@ -206,3 +206,15 @@ def test_the_message_names_all_and_says_what_to_do():
 
 def test_the_airflow_of_a_persons_home_alone_is_left_alone():
     assert list(host.check_foreign(SITE, [["elsewhere", "/home/ann/airflow/airflow.cfg"]])) == []
+
+
+@pytest.mark.parametrize(("user", "group", "told"), [
+    ("airflow", "airflow", []), ("etl", "airflow", ["airflow_user"]), ("etl", "etl", ["airflow_user", "airflow_group"])])
+def test_another_user_for_an_airflow_that_is_installed_is_refused(root, user, group, told):
+    assert module.runs_as(str(root)) == {}
+    write(root / "etc/systemd/system/airflow-backup.service", HEADER.format("airflow_backup") + "[Service]\nUser=root\n")
+    write(root / "etc/systemd/system/airflow-webserver.service", HEADER.format("airflow_services") + "[Service]\nUser=airflow\nGroup=airflow\n")
+    found = list(host.check_owner({"airflow_user": user, "airflow_group": group}, SITE, module.runs_as(str(root))))
+    assert [name for name, _text in found] == told
+    for name, text in found:
+        assert text.startswith(f"{name} (f) is etl, and Airflow on this host runs as airflow") and f"Set {name} to airflow." in text

@@ -77,6 +77,7 @@ def check_host(values, site, found, facts, ports, will_install, now):
                 break
     yield from check_foreign(site, found.get("foreign") or [])
     yield from check_left(found.get("left") or [])
+    yield from check_owner(values, site, found.get("runs_as") or {})
     for name, text in check_python(values, site, found["python"], will_install):
         yield name, placed(name, text, site)
     for name in TIMES:
@@ -133,6 +134,16 @@ def check_left(units):
             "and run playbooks/services.yml, which stops and removes these units. Then remove the host from group airflow, and run this again "
             "(docs/remove.md)."
         ).format(", ".join(units))
+
+
+def check_owner(values, site, runs_as):
+    """Another user or group for an Airflow that is installed. Its files stay with the one of before, and its components cannot write."""
+    for name, installed in runs_as.items():
+        if values[name] != installed:
+            yield name, (
+                "{0} ({1}) is {2}, and Airflow on this host runs as {3}, to whom its files belong. Set {0} to {3}. To change it, remove Airflow with "
+                "playbooks/remove_airflow.yml, which leaves the database, then run site.yml."
+            ).format(name, site.where(name), values[name], installed)
 
 
 def index_text(values, site, problem):
