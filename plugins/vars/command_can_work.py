@@ -25,7 +25,7 @@ version_added: 1.0.0
 author: The Windsock contributors
 description:
   - Refuses an Ansible of another release or without the collections, an environment from before an update, a command without an inventory where
-    there is no sandbox, and parameters (C(-e)) that the playbook does not have or that are not valid. Brings no variables.
+    there is no sandbox, an inventory that does not exist, and parameters (C(-e)) that the playbook does not have or that are not valid. Brings no variables.
 options:
   stage:
     description: When it runs. This is before Ansible parses a playbook.
@@ -52,6 +52,7 @@ def find_problems(loader):
     named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if NAMES_INVENTORY.match(word)]
     if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
         yield from controller.check_sandbox(ROOT, context.CLIARGS["inventory"], named)
+        yield from controller.check_inventory(context.CLIARGS["inventory"])
         if not context.CLIARGS.get("listhosts"):
             yield from parameters.check_command(loader)
 

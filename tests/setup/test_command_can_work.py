@@ -67,6 +67,12 @@ def test_a_command_without_a_site_needs_the_sandbox(clone):
     assert "no_such_role" in run(clone, "play.yml")[1]
 
 
+def test_an_inventory_that_does_not_exist_is_refused(tmp_path):
+    code, output = run(tmp_path, "-i", "host.yml", ROOT / "site.yml")
+    assert code != 0 and "host.yml does not exist. Name your site: -i ~/airflow-site/hosts.yml" in output, output
+    assert run(tmp_path, "-i", "one,two", ROOT / "site.yml", "--list-hosts")[0] == 0
+
+
 def test_the_options_that_name_an_inventory_are_those_of_ansible():
     """Of a word such as -bKi, each letter is an option. One that takes a value ends the word: -uadmin names a user."""
     cli = PlaybookCLI(["ansible-playbook"])

@@ -84,6 +84,13 @@ def check_environment(repository, prefix):
     ).format(prefix, repository)
 
 
+def check_inventory(sources):
+    """Ansible warns of an inventory that is absent, runs on no host and ends with 0. A list of hosts has a comma."""
+    for source in sources:
+        if "," not in source and not os.path.exists(source):
+            yield "The inventory {0} does not exist. Name your site: -i ~/airflow-site/hosts.yml".format(source)
+
+
 def check_sandbox(repository, sources, named):
     """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
     sandbox = os.path.join(repository, "inventories", "sandbox")
