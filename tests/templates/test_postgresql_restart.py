@@ -45,13 +45,13 @@ def project(tmp_path):
     text = (ROOT / "playbooks/postgres.yml").read_text(encoding="utf-8")
     (tmp_path / "playbooks/postgres.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
     (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
-    stand_ins = {"airflow_common": ["main", "lock"], "airflow_secrets": ["main"], "airflow_services": ["stop", "stop_undo"],
+    stand_ins = {"airflow_common": ["main", "lock"], "airflow_secrets": ["main"], "airflow_services": ["stop", "stop_undo", "start_stopped"],
                  "postgresql": ["set_vars", "preflight", "install", "configure", "restart", "databases", "health"]}
     for role, names in stand_ins.items():
         tasks = tmp_path / "roles" / role / "tasks"
         tasks.mkdir(parents=True)
         for name in names:
-            (tasks / f"{name}.yml").write_text("[]" if role == "airflow_common" or name == "main" else SAYS.format(name), encoding="utf-8")
+            (tasks / f"{name}.yml").write_text("[]" if role == "airflow_common" or name in ("main", "start_stopped") else SAYS.format(name), encoding="utf-8")
     (tmp_path / "roles/postgresql/tasks/service.yml").write_text(ASKS, encoding="utf-8")
     variables = yaml.safe_load((ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8"))
     (tmp_path / "roles/airflow_common/vars").mkdir()

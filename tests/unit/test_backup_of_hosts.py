@@ -53,7 +53,10 @@ def fleet(tmp_path):
         place.mkdir(parents=True, exist_ok=True)
         settings = {"directory": "/backups/of/it", "config_dir": str(place), "recipients": list(recipients)}
         (place / "backup.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
-        program(f"{name}/install/libexec/airflow_runtime/run.py", "")
+        program(f"{name}/install/libexec/airflow_runtime.d/former/run.py", "")
+        link = tmp_path / name / "install/libexec/airflow_runtime"
+        if not link.is_symlink():
+            link.symlink_to("airflow_runtime.d/former")
         (tmp_path / name / "backups").mkdir(exist_ok=True)
         (tmp_path / name / "backups/last_success.json").write_text(
             json.dumps({"file": "airflow-x.tar", "bytes": 1, "sha256": "x"}), encoding="utf-8"
