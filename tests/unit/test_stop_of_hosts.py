@@ -131,13 +131,13 @@ def whole(tmp_path):
     for name in ["airflow.target", *PARTS, *OTHERS]:
         (tmp_path / "a/units" / name).write_text(UNIT, encoding="utf-8")
 
-    def run(*names):
+    def run(*names, **given):
         calls = tmp_path / "systemctl"
         calls.write_text("", encoding="utf-8")
         tasks = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": f"{name}.yml"}} for name in names]
         done = hosts_of_test.play(tmp_path, ["a"], tasks, {
             "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
-            "airflow_version": "3.3.2"})
+            "airflow_version": "3.3.2", **given})
         assert done.rc == 0, done.output
         found = [call.split() for call in calls.read_text(encoding="utf-8").splitlines()]
         return [[call[1:] for call in found if call[0] == verb] for verb in ("stop", "start")]
@@ -171,3 +171,13 @@ def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(whole, tmp_pat
     assert {name for call in started for name in call} - {"--no-block"} == set(note)
     assert not (tmp_path / "a/stopped-note").exists()
     assert whole("start_stopped")[1] == []
+
+
+@pytest.mark.parametrize(("names", "given"), [
+    (["stop", "start_stopped"], {}), (["stop"], {"__airflow_services_note": False})], ids=["by the same run", "after a restore"])
+def test_nothing_else_starts_what_was_stopped(whole, names, given):
+    """In the middle of a restore the database and the secrets are those of two backups."""
+    whole("stop")
+    assert whole(*names, **given)[1] == []
+    if given:
+        assert whole("start_stopped")[1] == []
