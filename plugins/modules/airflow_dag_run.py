@@ -78,6 +78,10 @@ tasks:
   returned: it was waited for
   type: dict
   sample: {extract: success, load: failed}
+paused:
+  description: Whether it is the pause that refuses the run.
+  returned: the DAG can't be run
+  type: bool
 log:
   description: The ends of the failed tasks' logs.
   returned: the run failed
@@ -101,6 +105,10 @@ LISTED = 10
 
 class Unfit(Exception):
     """The DAG can't be run; the argument says why."""
+
+
+class Paused(Unfit):
+    """The DAG is paused."""
 
 
 def find(api: Api, dag_id: str, seconds: int) -> dict:
@@ -129,8 +137,8 @@ def look(api: Api, dag_id: str, appear: int, unpause: bool) -> bool:
     if dag.get("is_stale") or dag.get("is_active") is False:
         raise Unfit(f"DAG {dag_id} is in no file any more. playbooks/list_dag_releases.yml shows what is in place.")
     if dag["is_paused"] and not unpause:
-        raise Unfit(f"DAG {dag_id} is paused: its run would wait. Unpause it and run it: playbooks/run_dag.yml -e airflow_dag_id={dag_id}. If pause_dags "
-                    "paused it: playbooks/runbooks/resume_dags.yml.")
+        raise Paused(f"DAG {dag_id} is paused: its run would wait. If pause_dags paused it: playbooks/runbooks/resume_dags.yml. "
+                     "playbooks/run_dag.yml unpauses it and runs it.")
     return dag["is_paused"]
 
 
@@ -205,7 +213,7 @@ def main() -> None:
         state, api = end_of(args, run_id), Api(args)
         tasks = tasks_of(api, args["dag_id"], run_id)
     except Unfit as unfit:
-        module.fail_json(msg=str(unfit))
+        module.fail_json(msg=str(unfit), paused=isinstance(unfit, Paused))
     except (Refused, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=unreachable(args, error))
     result = {"changed": True, "run_id": run_id, "state": state, "tasks": {task["task_id"]: task["state"] for task in tasks}}

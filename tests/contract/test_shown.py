@@ -46,8 +46,8 @@ def test_the_page_shows_the_end_of_an_installation(typed):
     assert shown("docs/install.md") == printed, f"put this into the block of docs/install.md:\n{printed}"
 
 
-def test_the_page_shows_the_end_of_a_removal(typed):
-    typed("playbooks/remove_airflow.yml", "-K", "-e", "airflow_confirm=airflow-1")
+def end_of_removal(found, **variables_of_run):
+    """The report of the removal, where the question about what is there had this answer."""
     loader = DataLoader()
 
     def variables(name):
@@ -55,13 +55,42 @@ def test_the_page_shows_the_end_of_a_removal(typed):
 
     plays = variables("playbooks/remove_airflow.yml")
     (report,) = [task for task in plays[-1]["tasks"] if task["name"] == "Report what was removed, and what is left"]
-    host = {"__remove_there": {"stdout_lines": ["path /opt/airflow", "can-back-up", "database", "tables"]}, "__airflow_removed": {"changed_paths": REMOVED},
-            "__airflow_user_removed": {"changed": True},
-            "__airflow_backup_success": {"content": base64.b64encode(json.dumps({"file": BACKUP}).encode()).decode()}}
+    host = {"__remove_there": {"stdout_lines": found}}
+    if "can-back-up" in found:
+        host |= {"__airflow_removed": {"changed_paths": REMOVED}, "__airflow_user_removed": {"changed": True},
+                 "__airflow_backup_success": {"content": base64.b64encode(json.dumps({"file": BACKUP}).encode()).decode()}}
     templar = Templar(loader=loader, variables={
         **variables("roles/airflow_common/defaults/main.yml"), **variables("roles/airflow_backup/defaults/main.yml"),
         **variables("roles/postgresql/defaults/main.yml"), **variables("roles/airflow_common/vars/Debian.yml"), **plays[0]["vars"], **report["vars"],
         "groups": {"airflow": ["airflow-1"], "airflow_scheduler": ["airflow-1"], "airflow_postgres": ["airflow-1"]}, "hostvars": {"airflow-1": host},
-        "__airflow_database_external": False, "__airflow_secrets_left": COPY, "ansible_check_mode": False})
-    printed = templar.template(report["ansible.builtin.debug"]["msg"]) + "\n"
+        "__airflow_database_external": False, "__airflow_secrets_left": COPY, "ansible_check_mode": False,
+        **variables_of_run})
+    return templar.template(report["ansible.builtin.debug"]["msg"]) + "\n"
+
+
+def test_the_page_shows_the_end_of_a_removal(typed):
+    typed("playbooks/remove_airflow.yml", "-K", "-e", "airflow_confirm=airflow-1")
+    printed = end_of_removal(["path /opt/airflow", "can-back-up", "backups", "database", "tables"])
     assert shown("docs/remove.md") == printed, f"put this into the block of docs/remove.md:\n{printed}"
+
+
+@pytest.mark.parametrize(("found", "check", "more"), [
+    (["can-back-up"], False, True), ([], False, True), (["can-back-up"], True, False)])
+def test_the_command_that_removes_the_database_later_works(typed, found, check, more):
+    """It makes no backup: what a backup needs is gone by then. Before a removal, it makes one."""
+    typed("playbooks/remove_airflow.yml")
+    printed = end_of_removal([*found, "database", "tables"], ansible_check_mode=check)
+    line = "To remove it: -e airflow_remove_database=true" + (" -e airflow_without_backup=true" if more else "")
+    assert line in [text.split(". ")[-1] for text in printed.splitlines()], printed
+
+
+def test_a_removal_names_only_backups_and_secrets_that_are_there(typed):
+    typed("playbooks/remove_airflow.yml")
+    assert "- backups" not in end_of_removal([]) and "/var/lib/airflow-backup" not in end_of_removal([])
+    s3 = end_of_removal([], airflow_backup_s3_bucket="b", airflow_backup_s3_prefix="p/")
+    assert "- backups: s3://b/p/\n" in s3, s3
+    printed = end_of_removal(["backups", "replaced airflow-1"])
+    assert "- backups: /var/backups/airflow on airflow-1. To remove those on the host: -e airflow_remove_backups=true\n" in printed, printed
+    assert "- secrets from before a restore: /var/lib/airflow-backup/replaced on airflow-1. They go with the backups: " in printed
+    gone = end_of_removal(["backups", "replaced airflow-1"], **{"__remove_backups": True})
+    assert "/var/lib/airflow-backup" not in gone and "- backups" not in gone

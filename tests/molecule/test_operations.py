@@ -134,6 +134,7 @@ def test_a_run_that_succeeds_says_so_and_one_that_would_wait_is_refused(host, ap
     waits = play("runbooks/trigger_dag", airflow_dag_id="operations_well")
     assert waits.failed
     assert "operations_well is paused" in waits.text
+    assert "To unpause it and run it: ansible-playbook" in waits.text and "run_dag.yml -e airflow_dag_id=operations_well" in waits.text
     assert len(api.get("/dags/operations_well/dagRuns")["dag_runs"]) == 1
     unknown = play("runbooks/trigger_dag", airflow_dag_id="operations_wel")
     assert unknown.failed

@@ -140,7 +140,8 @@ def test_a_process_of_somebody_is_waited_for_and_nothing_is_left_but_data(host, 
     assert database(host, "pg_database WHERE datname = 'airflow'") == "1"
     backup = re.search(r"the last one (/var/backups/airflow/\S+\.tar)", done.text)[1]
     assert host.file(backup).exists and host.file(backup).mode == 0o600
-    assert "the database airflow. To remove it: -e airflow_remove_database=true" in done.text and "/site.yml" not in done.text.split("To install again:")[0]
+    assert "the database airflow. To remove it: -e airflow_remove_database=true -e airflow_without_backup=true" in done.text
+    assert "/site.yml" not in done.text.split("To install again:")[0]
     assert len(re.search(r"Removed from .*?\n\n", done.output, re.DOTALL)[0].splitlines()) <= 24
 
 

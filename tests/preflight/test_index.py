@@ -138,7 +138,8 @@ def test_it_is_asked_only_where_a_virtualenv_is_built(tmp_path, monkeypatch):
     ({}, {"kind": "reach", "said": "timed out"}, "airflow_index_url (f): the host cannot reach the package index https://pypi.org/simple within 10 s"),
     ({"airflow_index_url": "https://me:horse@i/simple"}, {"kind": "status", "said": "401 No"},
      "airflow_index_url (f): the package index https://i/simple answers"),
-    ({}, {"kind": "trust", "said": "self-signed"}, "airflow_ca_bundle (f): the host does not trust the certificate of the package index https://pypi.org/simple"),
+    ({}, {"kind": "trust", "said": "self-signed"},
+     "airflow_ca_bundle (f): the host does not trust the certificate of https://pypi.org/simple: self-signed. Set airflow_ca_bundle to the authority's PEM"),
     ({}, {"kind": "name", "said": "Hostname mismatch"}, "airflow_index_url (f): the certificate of the package index https://pypi.org/simple is for another"),
     ({"airflow_ca_bundle": "/x.pem"}, {"kind": "bundle", "said": "no start line"}, "airflow_ca_bundle (f): /x.pem holds no certificates"),
 ])
@@ -164,7 +165,7 @@ def test_a_run_against_an_index_that_fails(site, tmp_path):
     with served(tmp_path, login="me:horse-battery") as (url, pem):
         wrong = url.replace("://", "://me:horse-batter@")
         run = site.run("-vvv", airflow_wheel_dir="", airflow_index_url=wrong)
-        run.refuses("airflow_ca_bundle", "set it in", "does not trust the certificate of the package index {0} (airflow_index_url ({1}".format(url, tmp_path))
+        run.refuses("airflow_ca_bundle", "set it in", "does not trust the certificate of {0}: ".format(url))
         assert "horse-batter" not in run.output
         run = site.run(airflow_wheel_dir="", airflow_index_url=wrong, airflow_ca_bundle=str(pem))
         run.refuses("airflow_index_url", FILE, "the package index {0} answers 401".format(url))

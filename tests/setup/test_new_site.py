@@ -226,6 +226,7 @@ def test_it_says_what_to_commit(site):
 @pytest.mark.parametrize("arguments, told", [
     (["--host", "my host"], "--host is 'my host'"), (["--host", "host; rm"], "an IP address or a host name"), (["--host", "-oProxyCommand=x"], "--host"),
     (["--host", 'a"b'], "--host is"), (["--user", "a b"], "--user is 'a b'"), (["--port", "0"], "--port is '0'"), (["--port", "65536"], "1 to 65535"),
+    (["--host", "admin@203.0.113.7"], "such as 203.0.113.7, and the login with --user admin"),
     (["--name", "airflow"], "not the name of a group"), (["--name", "airflow_scheduler"], "not the name of a group"),
     (["--name", "127.0.0.1"], "--name is '127.0.0.1'"),
     (["--key", "/no/such/key"], "is no file on this machine"), (["--airflow", "3.9.9"], "without a lock"), (["--airflow", "latest"], "without a lock"),
@@ -265,6 +266,18 @@ def test_without_an_environment_the_next_command_is_setup(clone, tmp_path):
     done = subprocess.run([clone / "bin/new-site", tmp_path / "site"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"cd {clone} && bin/setup && . .venv/bin/activate" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["--host", "203.0.113.7", "--user", "admin"], "ssh admin@203.0.113.7 true"), ([], "ssh 192.0.2.10 true"),
+    (["--host", "203.0.113.7", "--user", "admin", "--port", "2222", "--key", "{}/a key"], "ssh -p 2222 -i '{}/a key' admin@203.0.113.7 true")])
+def test_the_key_of_the_server_is_accepted_before_the_installation(tmp_path, arguments, told):
+    (tmp_path / "a key").touch()
+    code, output = new_site(tmp_path / "site", *(word.format(tmp_path) for word in arguments))
+    assert code == 0, output
+    lines = [line.strip() for line in output.splitlines()]
+    place = lines.index(told.format(tmp_path) + "    # accept the key of the server")
+    assert lines[place + 1].startswith("ansible-playbook ") and lines[place + 1].endswith("site.yml -K")
 
 
 def test_an_empty_directory_is_filled_in_place(tmp_path):

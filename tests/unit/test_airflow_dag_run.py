@@ -94,7 +94,8 @@ def run(monkeypatch, capsys, tmp_path):
 
 def test_a_paused_dag_is_refused_or_unpaused(airflow, run):
     server = airflow({"sales": {"is_paused": True}})
-    assert "DAG sales is paused" in run(server, dag_id="sales")["msg"]
+    refused = run(server, dag_id="sales")
+    assert "DAG sales is paused" in refused["msg"] and refused["paused"]
     result = run(server, dag_id="sales", unpause=True, wait=5)
     assert (result["state"], server.dags["sales"]["is_paused"]) == ("success", False)
     run(server, dag_id="sales", unpause=True)

@@ -215,6 +215,7 @@ FAULTS = {
     "logs belong to root": (put("owners logs writable", False), "directory_not_writable", "airflow.yml playbooks/services.yml"),
     "another version in the inventory": (put("releases airflow", "3.3.1"), "versions_differ", "site.yml"),
     "release switched by hand": (put("releases dags", "a"), "release_differs", "airflow_release=b"),
+    "no release, as after a removal": (merge("releases", {"dags": "", "recorded": "", "releases": [], "when": ""}), "release_differs", "deploy_dags.yml"),
     "release edited by hand": (put("releases touched", ["dags/x.py"]), "release_touched", ""),
     "broken DAG": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]), "import_error",
                    "rollback_dags.yml"),

@@ -216,6 +216,8 @@ def check_dag_releases(releases):
         yield wrong("agreement", "", "DAG release", CRITICAL, "{0} on {1}; the last deploy brought {2}".format(
             listed(sorted({releases[name]["dags"] or "none" for name in odd})), listed(odd), wanted), "release_differs", [],
             ["playbooks/rollback_dags.yml", "-e", "airflow_release=" + wanted] if held else ["playbooks/deploy_dags.yml"])
+    elif not wanted:
+        yield wrong("agreement", "", "DAG release", CRITICAL, "no host has one", "release_differs", [], ["playbooks/deploy_dags.yml"])
     else:
         one = next(iter(releases.values()))
         yield fine("agreement", "", "DAG release",

@@ -156,9 +156,8 @@ def index_text(values, site, problem):
             bundle, values["airflow_ca_bundle"], said)
     if kind == "trust":
         return "airflow_ca_bundle", (
-            "{0}: the host does not trust the certificate of the package index {1} ({2}): {3}. Set airflow_ca_bundle to a file on the controller with "
-            "the authority that signed this certificate, in PEM{4}."
-        ).format(bundle, url, index, said, "; it is {0} now".format(values["airflow_ca_bundle"]) if values["airflow_ca_bundle"] else "")
+            "{0}: the host does not trust the certificate of {1}: {2}. Set airflow_ca_bundle to the authority's PEM file on the controller{3}."
+        ).format(bundle, url, said, "; it is {0} now".format(values["airflow_ca_bundle"]) if values["airflow_ca_bundle"] else "")
     if kind == "name":
         return "airflow_index_url", "{0}: the certificate of the package index {1} is for another name: {2}. Write the name that the certificate has.".format(
             index, url, said)
