@@ -1,4 +1,4 @@
-"""Molecule's scenarios: each says what it proves, docs/testing.md repeats it, and no test is left out of all of them."""
+"""Molecule's scenarios: docs/testing.md says what each proves, and no test is left out of all of them."""
 
 import collections
 import re
@@ -11,17 +11,9 @@ SCENARIOS = sorted(ROOT.glob("molecule/*/molecule.yml"))
 BASE = load(ROOT / ".config/molecule/config.yml")
 
 
-def purpose(path):
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert re.fullmatch(r"# Proves .+\.", first), f"{path.relative_to(ROOT)} must begin with a sentence '# Proves ....'"
-    return first[2:]
-
-
-def test_documentation_lists_what_the_scenarios_say():
+def test_documentation_says_what_each_scenario_proves():
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
-    table = "| scenario | what it proves |\n|---|---|\n" + "".join(f"| `{path.parent.name}` | {purpose(path)} |\n" for path in SCENARIOS)
-    listed = re.search(r"<!-- BEGIN scenarios -->\n(.*)<!-- END scenarios -->", text, re.DOTALL)[1]
-    assert listed == table, f"put this between the markers of docs/testing.md:\n{table}"
+    assert re.findall(r"^\| `(\w+)` \| Proves .+\. \|$", text, re.MULTILINE) == [path.parent.name for path in SCENARIOS]
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
