@@ -108,7 +108,7 @@ share_index_settings() {
   [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
 }
 
-# The tools of bin/release and bin/docs, beside the controller's environment, so that bin/setup does not wait for them.
+# The tools of bin/release, bin/docs and bin/test, beside the controller's environment, so that bin/setup does not wait for them.
 ensure_tools() {
   local tools=$ROOT/.cache/tools lock=$ROOT/requirements/tools.txt
   ensure_venv

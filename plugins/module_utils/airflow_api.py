@@ -59,7 +59,7 @@ class Api:
 
     def pages(self, path: str, key: str, **query) -> list:
         """Return all items of a list."""
-        items = []
+        items: list = []
         while True:
             text = urllib.parse.urlencode({**query, "limit": PAGE, "offset": len(items)}, doseq=True)
             body = self.call(f"{self.base}/{path}?{text}")

@@ -61,7 +61,7 @@ def plan(generate: dict, renew: list, found: dict) -> dict:
     """Return the secrets named by generate: those that were found, new ones where there are none, and new ones where renew says so."""
     kept = {}
     for name, kind in generate.items():
-        kept[name] = found.get(name)
+        kept[name] = found.get(name) or ""
         if not kept[name] or name in renew:
             older = [kept[name]] if kept[name] and kind == "fernet" else []
             kept[name] = ",".join([GENERATORS[kind](), *older])

@@ -32,7 +32,7 @@ BY_ROLE = {
     "reverse_proxy": reverse_proxy.check_role,
 }
 OF_GROUPS = [owner for owners in BY_GROUP.values() for owner in owners]
-DATA = {kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()} for kind in ("PATTERNS", "SECRETS")}
+DATA: dict = {kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()} for kind in ("PATTERNS", "SECRETS")}
 DATA |= {kind: [line for owner in OF_GROUPS for line in getattr(owner, kind, ())] for kind in ("EXCLUSIVE", "FILES")}
 # Ranges hold wherever the variable is set.
 DATA["RANGES"] = {name: line for owner in (*OF_GROUPS, cloudwatch_agent, host, logrotate, postgresql) for name, line in getattr(owner, "RANGES", {}).items()}

@@ -36,7 +36,7 @@ FORMAT = {"type": "str", "default": "text", "choices": ["text", "json"]}
 REPORT = {"airflow_format": FORMAT, "airflow_dag_id": TEXT, "airflow_task_id": TEXT}
 
 # playbook -> {parameter: its argument spec}. Playbooks that are absent have no parameters.
-PLAYBOOKS = {
+PLAYBOOKS: dict = {
     "rollback_dags": {"airflow_release": TEXT},
     "remove_airflow": {
         **CONFIRM, "airflow_remove_database": NO, "airflow_remove_backups": NO, "airflow_without_backup": NO,

@@ -10,6 +10,8 @@ sealed for the holders of other keys), dags.tar.gz (the DAG release in place) an
 Each answer is JSON on standard output. `inspect` needs nothing but Python, so it runs on the controller too.
 """
 
+from __future__ import annotations
+
 import configparser
 import contextlib
 import datetime
@@ -27,6 +29,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any, Callable
 
 from airflow_runtime import metadata
 
@@ -581,7 +584,7 @@ def feed(source, target):
 
 
 if __name__ == "__main__":
-    commands = {"run": run, "inspect": inspect, "now": now, "restore": restore}
+    commands: dict[str, Callable[..., Any]] = {"run": run, "inspect": inspect, "now": now, "restore": restore}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     try:

@@ -12,6 +12,8 @@ components tasks        print as JSON the tasks that run on this host, and those
 components database     exit 1 where a component's heartbeat could not be written
 """
 
+from __future__ import annotations
+
 import configparser
 import contextlib
 import hashlib
@@ -28,6 +30,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any, Callable
 
 from airflow_runtime import metadata, settings
 
@@ -637,7 +640,7 @@ def health_and_jobs():
 
 
 if __name__ == "__main__":
-    commands = {
+    commands: dict[str, Callable[..., Any]] = {
         "reach": reach, "wait": wait, "stop": stop, "ended": ended, "pending": pending, "plugins": outdated_plugins, "health": health,
         "health-and-jobs": health_and_jobs, "tasks": tasks, "database": database,
     }

@@ -21,6 +21,8 @@ and fails with its last words where it failed.
 password ADMIN gives this user the password on standard input, and prints "changed" if the user had another one.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import hashlib
@@ -28,6 +30,7 @@ import json
 import os
 import sys
 import time
+from typing import Any, Callable
 
 from airflow_runtime import metadata, settings
 
@@ -279,4 +282,7 @@ def password(admin):
 
 
 if __name__ == "__main__":
-    {"password": password, "idle": idle, "unknown": unknown, "status": status, "begin": begin, "wait": wait}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., Any]] = {
+        "password": password, "idle": idle, "unknown": unknown, "status": status, "begin": begin, "wait": wait,
+    }
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -15,7 +15,7 @@ LOGGING_CONFIG = copy.deepcopy(importlib.reload(airflow_local_settings).DEFAULT_
 LOGGING_CONFIG["formatters"] = {name: {"()": Formatter} for name in LOGGING_CONFIG["formatters"]}
 
 
-class TaskHandler(import_string(LOGGING_CONFIG["handlers"]["task"]["class"])):
+class TaskHandler(import_string(LOGGING_CONFIG["handlers"]["task"]["class"])):  # type: ignore[misc]
     """What Airflow would use, be it local or remote, but each line says of which task it is."""
 
     def set_context(self, ti, *args, **kwargs):

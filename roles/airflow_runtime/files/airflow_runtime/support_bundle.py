@@ -11,6 +11,7 @@ import json
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any, Callable
 
 from airflow_runtime import metadata
 
@@ -84,4 +85,5 @@ def packages():
 
 
 if __name__ == "__main__":
-    {"database": database, "secrets": secrets, "packages": packages}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., Any]] = {"database": database, "secrets": secrets, "packages": packages}
+    commands[sys.argv[1]](*sys.argv[2:])
