@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from airflow_runtime import metadata
+from airflow_runtime.disk import flush
 
 NAME = re.compile(r"airflow-(\d{8}T\d{6}Z)\.tar")
 COUNTED = ("dag", "dag_run", "task_instance", "connection", "variable")
@@ -81,15 +82,6 @@ class Archive:
         self.file.write(bytes(2 * tarfile.BLOCKSIZE))
         self.file.flush()
         os.fsync(self.file.fileno())
-
-
-def flush(directory):
-    """Have the names in a directory on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_whole(path, text):

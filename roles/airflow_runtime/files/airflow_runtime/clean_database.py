@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from airflow_runtime import backup
+from airflow_runtime.disk import flush
 
 # Days that one step covers where Airflow itself knows no steps.
 STEP_DAYS = 7
@@ -108,15 +109,6 @@ def export(directory, config):
     for path in plain:
         path.unlink()
     return len(plain)
-
-
-def flush(directory):
-    """Have the names of a directory on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def main(question, path_of_config):

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from airflow_runtime import check_config
+from airflow_runtime.disk import flush
 
 
 def prove(version, executor):
@@ -31,13 +32,6 @@ def prove(version, executor):
             check_config.import_executors()
         except Exception as error:
             sys.exit(check_config.wrong_executor(executor, error))
-
-
-def flush(path):
-    """Have a file or directory on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 def seal(directory, version):
