@@ -125,7 +125,8 @@ class ActionModule(ActionBase):
         }
         index = ""
         if is_ours:
-            probe["airflow"] = {key: values["airflow_" + key] for key in ("user", "home", "install_dir", "config_dir")}
+            probe["airflow"] = {
+                key: values["airflow_" + key] for key in ("user", "home", "install_dir", "config_dir", "log_dir")}
             index = host.index_url(values)
         if is_server and not address:
             probe["server"] = {key: values["airflow_database_" + key] for key in ("name", "user", "port")}

@@ -108,6 +108,21 @@ def test_an_executor_whose_tasks_nothing_runs_is_refused(host, setting):
     assert host.check_output(picture) == before
 
 
+@pytest.mark.long("site")
+@pytest.mark.parametrize("name", ["airflow_user", "airflow_group", "airflow_home"])
+def test_another_owner_for_an_airflow_that_is_installed_is_refused(host, setting, name):
+    other = "/srv/other16" if name == "airflow_home" else "other16"
+    picture = (f"stat -c '%n %U %G' {setting('airflow_home')} {setting('airflow_log_dir')}; "
+               f"getent passwd {setting('airflow_user')} other16; "
+               "getent group other16; ls -d /srv/other16; systemctl show --property MainPID airflow-scheduler")
+    before = host.run(picture).stdout
+    done = play("../site", **{name: other})
+    assert (done.failed, done.changed) == (True, 0), done.output
+    assert f"is {other}, and the Airflow on this host is installed with {setting(name)}" in done.text
+    assert f"Set {name}: {setting(name)}" in done.text and "Nothing was changed on" in done.text
+    assert host.run(picture).stdout == before and "other16" not in before
+
+
 @pytest.fixture
 def umask(host, request):
     """The umask of what the login does as root."""

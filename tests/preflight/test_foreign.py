@@ -1,5 +1,6 @@
 """An Airflow that somebody installed by hand is found and refused; every Airflow of this project passes."""
 
+import grp
 import os
 import pathlib
 import pwd
@@ -208,13 +209,67 @@ def test_the_airflow_of_a_persons_home_alone_is_left_alone():
     assert list(host.check_foreign(SITE, [["elsewhere", "/home/ann/airflow/airflow.cfg"]])) == []
 
 
-@pytest.mark.parametrize(("user", "group", "told"), [
-    ("airflow", "airflow", []), ("etl", "airflow", ["airflow_user"]), ("etl", "etl", ["airflow_user", "airflow_group"])])
-def test_another_user_for_an_airflow_that_is_installed_is_refused(root, user, group, told):
-    assert module.runs_as(str(root)) == {}
+UNIT = HEADER.format("airflow_services") + "[Service]\nUser={user}\nGroup=airflow\nWorkingDirectory={home}\n"
+SAME = {"airflow_user": "airflow", "airflow_group": "airflow", "airflow_home": "/var/lib/airflow",
+        "airflow_services_unit_overrides": {}}
+
+
+@pytest.fixture
+def installed(root, wanted):
+    """Writes the unit of a component, and answers what the host says then."""
+    wanted["log_dir"] = f"{root}/var/log/airflow"
+
+    def write_unit(name="webserver", user="airflow", home="/var/lib/airflow"):
+        write(root / f"etc/systemd/system/airflow-{name}.service", UNIT.format(user=user, home=home))
+        return module.runs_as(wanted, str(root))
+
+    return write_unit
+
+
+def told_names(answer, **changed):
+    return [name for name, _text in host.check_owner({**SAME, **changed}, SITE, answer)]
+
+
+@pytest.mark.parametrize("changed", [
+    {}, {"airflow_user": "etl"}, {"airflow_group": "etl"}, {"airflow_user": "etl", "airflow_group": "etl"},
+    {"airflow_home": "/srv/etl"}], ids=str)
+@pytest.mark.parametrize("component", ["webserver", "api-server", "scheduler"])
+def test_another_user_group_or_home_for_an_airflow_that_is_installed_is_refused(root, installed, component, changed):
     write(root / "etc/systemd/system/airflow-backup.service", HEADER.format("airflow_backup") + "[Service]\nUser=root\n")
-    write(root / "etc/systemd/system/airflow-webserver.service", HEADER.format("airflow_services") + "[Service]\nUser=airflow\nGroup=airflow\n")
-    found = list(host.check_owner({"airflow_user": user, "airflow_group": group}, SITE, module.runs_as(str(root))))
-    assert [name for name, _text in found] == told
-    for name, text in found:
-        assert text.startswith(f"{name} (f) is etl, and Airflow on this host runs as airflow") and f"Set {name} to airflow." in text
+    answer = installed(component)
+    assert told_names(answer, **changed) == list(changed)
+    for name, text in host.check_owner({**SAME, **changed}, SITE, answer):
+        assert text.startswith(f"{name} (f) is {changed[name]}, and ")
+        assert f"the Airflow on this host is installed with {SAME[name]}." in text
+        assert f"Set {name}: {SAME[name]}." in text and "playbooks/remove_airflow.yml" in text
+
+
+def test_a_bare_host_and_a_host_outside_group_airflow_run_as_nobody(root, wanted, installed):
+    assert module.runs_as(wanted, str(root)) == {}
+    assert installed() and module.runs_as(None, str(root)) == {}
+    assert told_names({}, airflow_user="etl", airflow_home="/srv/etl") == []
+
+
+def test_a_home_may_be_written_in_another_way(installed):
+    assert told_names(installed(home="/var/lib/airflow/")) == []
+    assert told_names(installed(), airflow_home="/var/lib/airflow/") == []
+
+
+def test_a_site_may_give_a_component_a_user_of_its_own(installed):
+    """The unit of another component, or the watchdog's, has the variable's value; on this host there may be none."""
+    answer = installed("api-server", user="web", home="/srv/web")
+    overrides = {"api-server": {"Service": {"User": "web", "WorkingDirectory": "/srv/web"}},
+                 "scheduler": {"Unit": {"After": "x.service"}}}
+    assert told_names(answer, airflow_services_unit_overrides=overrides) == []
+    assert told_names(answer, airflow_services_unit_overrides=overrides, airflow_group="etl") == ["airflow_group"]
+    assert told_names(installed("scheduler")) == []
+
+
+def test_the_way_back_after_half_a_change_is_open(root, installed):
+    """The units have the new user already, and the files still belong to the one of before."""
+    write(root / "var/log/airflow/scheduler/x.log", "")
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    group = grp.getgrgid((root / "var/log/airflow/scheduler").stat().st_gid).gr_name
+    answer = installed(user="etl")
+    assert told_names(answer, airflow_user=owner, airflow_group=group) == []
+    assert told_names(answer, airflow_user="somebody") == ["airflow_user"]

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.windsock.airflow.plugins.modules import validate
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NASTY = "50% of \"it\" costs $5 `now` 'ok' \\ end"
@@ -100,6 +101,19 @@ def unit(path):
             key, _, value = line.partition("=")
             section.setdefault(key, []).append(value)
     return found
+
+
+def test_preflight_reads_user_group_and_home_in_each_unit_of_a_component(rendered, tmp_path):
+    """Whichever of them a host has."""
+    units = [path for path in rendered.glob("airflow-*.service") if "watchdog" not in path.name]
+    assert len(units) >= 3
+    for number, path in enumerate(units):
+        directory = tmp_path / str(number) / "etc/systemd/system"
+        directory.mkdir(parents=True)
+        (directory / path.name).symlink_to(path)
+        found = validate.runs_as({"home": "/none", "log_dir": "/none"}, str(tmp_path / str(number)))
+        assert {name: answer["units"] for name, answer in found.items()} == {
+            "airflow_user": ["airflow"], "airflow_group": ["airflow"], "airflow_home": ["/var/lib/airflow"]}
 
 
 @pytest.mark.parametrize(("python", "version"), [("", "3.11"), ("/usr/bin/python3.12", "3.12"), ("/opt/site/bin/python3", "3.11")])

@@ -37,6 +37,9 @@ FOREIGN = {
     "database": ("airflow_database_name", "airflow_database_user"),
 }
 
+# What the unit of a component says of a variable that cannot change on an installed host.
+INSTALLED = {"airflow_user": "User", "airflow_group": "Group", "airflow_home": "WorkingDirectory"}
+
 
 def check_host(values, site, found, facts, ports, will_install, now):
     """What is wrong with a host. found: the answer of module validate. ports: {number: line of PORTS}. will_install: the Python that the run brings."""
@@ -137,13 +140,25 @@ def check_left(units):
 
 
 def check_owner(values, site, runs_as):
-    """Another user or group for an Airflow that is installed. Its files stay with the one of before, and its components cannot write."""
-    for name, installed in runs_as.items():
-        if values[name] != installed:
+    """Another user, group or home for an Airflow that is installed. Its components could not write to its files.
+
+    runs_as: {variable: {units: [value], files: [owner]}}. If files already belong to the user that the site names, an
+    earlier run has changed half of the host, and this run is the way back.
+    """
+    overrides = (values.get("airflow_services_unit_overrides") or {}).values()
+    for name, directive in INSTALLED.items():
+        found = runs_as.get(name)
+        # A component may have a user of its own.
+        if not found or any(directive in (body.get("Service") or {}) for body in overrides):
+            continue
+        path = os.path.normpath if name == "airflow_home" else str
+        if path(values[name]) not in [*map(path, found["units"]), *found["files"]]:
             yield name, (
-                "{0} ({1}) is {2}, and Airflow on this host runs as {3}, to whom its files belong. Set {0} to {3}. To change it, remove Airflow with "
-                "playbooks/remove_airflow.yml, which leaves the database, then run site.yml."
-            ).format(name, site.where(name), values[name], installed)
+                "{0} ({1}) is {2}, and the Airflow on this host is installed with {3}. site.yml cannot change this "
+                "on an installed host. Set {0}: {3}. To change it, remove Airflow first, while {0} is still {3}: "
+                "playbooks/remove_airflow.yml keeps the database and removes the task logs. Then set {0}: {2} and run "
+                "site.yml (docs/remove.md)."
+            ).format(name, site.where(name), values[name], " and ".join(found["units"]))
 
 
 def index_text(values, site, problem):
