@@ -26,7 +26,7 @@ STAYS = {
     ("plugins/action/airflow_environment_lock.py", "if os.fork():"):
         "it runs on the controller, where ssh reads relative paths in the site's SSH options",
     ("roles/airflow_runtime/files/airflow_runtime/validate_dags.py", "pid = os.fork()"): "its processes end with it",
-    ("roles/airflow_services/tasks/hold.yml",
+    ("roles/airflow_services/tasks/steps/hold.yml",
      "systemd-run --quiet --collect --unit=airflow-hold.service --service-type=notify \\"):
         "systemd begins a unit in /",
 }

@@ -32,7 +32,7 @@ def test_a_message_never_prints_half_of_a_command():
 
 
 def test_the_refusal_of_a_release_has_a_line_for_each_problem():
-    tasks = DataLoader().load_from_file(str(ROOT / "roles/airflow_dags/tasks/validate.yml"), trusted_as_template=True)
+    tasks = DataLoader().load_from_file(str(ROOT / "roles/airflow_dags/tasks/steps/validate_release.yml"), trusted_as_template=True)
     (message,) = [task["ansible.builtin.assert"]["fail_msg"] for task in tasks if "Check that Airflow" in task["name"]]
     variables = {"__airflow_dags_label": "/srv/dags", "__airflow_dags_report": {"problems": ["a.py: no DAG", "b.py: SyntaxError"]}}
     text = Templar(loader=DataLoader(), variables=variables).template(trust_as_template(message))

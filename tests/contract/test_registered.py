@@ -29,7 +29,9 @@ def imported(task, path):
     """The file that a task of this file imports, or nothing."""
     module, arguments = module_of(task)
     if module == "ansible.builtin.import_tasks":
-        return (path.parent / (arguments if isinstance(arguments, str) else arguments["file"])).resolve()
+        # Files of a role name each other from its directory tasks.
+        tasks = next((place for place in path.parents if place.name == "tasks"), path.parent)
+        return (tasks / (arguments if isinstance(arguments, str) else arguments["file"])).resolve()
     if module == "ansible.builtin.import_role":
         role = ROOT / "roles" / arguments["name"].removeprefix("windsock.airflow.")
         return role / "tasks" / arguments.get("tasks_from", "main.yml")

@@ -141,7 +141,7 @@ def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(ta
     chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
     refusal = chosen.index("windsock.airflow.airflow : ask | Check that the virtualenv was built")
     # Preflight asks the server with role postgresql, and changes nothing.
-    asks = ("windsock.airflow.postgresql : set_vars |", "windsock.airflow.postgresql : neighbours |")
+    asks = ("windsock.airflow.postgresql : load_vars |", "windsock.airflow.postgresql : check_neighbours |")
     roles = {name.split(" : ")[0].removeprefix("windsock.airflow.") for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
     assert roles <= {"preflight", "airflow_common", "airflow"}, chosen[:refusal]
 
@@ -280,9 +280,9 @@ def test_a_dead_connection_is_noticed():
 def test_what_removal_forgets_is_in_a_directory_of_airflow():
     """Each role that writes files elsewhere on a host removes them: its remove.yml is part of playbooks/remove_airflow.yml."""
     playbook = (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")
-    imported = set(re.findall(r"name: windsock\.airflow\.(\w+)\n\s+tasks_from: (?:remove|stop)\.yml", playbook))
-    with_tasks = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/remove.yml")}
-    writing = {path.parent.parent.name for path in ROOT.glob("roles/*/tasks/*.yml")
+    imported = set(re.findall(r"name: windsock\.airflow\.(\w+)\n\s+tasks_from: operations/(?:remove|stop)\.yml", playbook))
+    with_tasks = {path.parts[-4] for path in ROOT.glob("roles/*/tasks/operations/remove.yml")}
+    writing = {path.relative_to(ROOT).parts[1] for path in ROOT.glob("roles/*/tasks/**/*.yml")
                if re.search(r"^ +(windsock\.airflow\.files|ansible\.builtin\.(template|copy|lineinfile|get_url)):",
                             path.read_text(encoding="utf-8"), re.MULTILINE)}
     # These two write below airflow_install_dir only; the AWS roles write on no host.

@@ -183,15 +183,15 @@ PROGRAM = re.compile(r"'(fernet_key|database_password)'(?=, '| \| windsock)")
 RETURN_SECRETS = ("windsock.airflow.airflow_secrets", "windsock.airflow.airflow_aws_secrets")
 # Tasks whose answer holds secrets, or whose arguments do in a way that the expression does not see.
 HOLD_SECRETS = {
-    "restore_begin | Unseal the keys": "prints all keys of the backup",
-    "restore_begin | Check that the keys can read the backup": "compares Fernet keys, and a failed assert shows what it compared",
-    "ask | Query every host of the environment for its secrets": "prints the secrets of each host",
-    "held | Ask which secrets of the rotation this host holds": "prints marks on which a password could be tried",
-    "begin | Note it for a rotation that fails": "keeps these marks for the rescue",
-    "rotate_undo | Ask each host whether the database takes its password": "opens the database with the host's password",
-    "known | Take the secrets as they are": "sets a variable that holds all secrets",
+    "start_restore | Unseal the keys": "prints all keys of the backup",
+    "start_restore | Check that the keys can read the backup": "compares Fernet keys, and a failed assert shows what it compared",
+    "gather_state | Query every host of the environment for its secrets": "prints the secrets of each host",
+    "query_held | Ask which secrets of the rotation this host holds": "prints marks on which a password could be tried",
+    "start_rotation | Note it for a rotation that fails": "keeps these marks for the rescue",
+    "revert_rotation | Ask each host whether the database takes its password": "opens the database with the host's password",
+    "read_copy | Take the secrets as they are": "sets a variable that holds all secrets",
     "prove | Query whether the Fernet key decrypts the values of the database": "gets the keys on standard input",
-    "preflight | Try the site's certificate and key": "passes the private key to a program",
+    "validate | Try the site's certificate and key": "passes the private key to a program",
 }
 # A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged one by one.
 SILENT = ("ansible.builtin.include_vars", "ansible.builtin.assert", "ansible.builtin.import_tasks")

@@ -58,7 +58,7 @@ def project(tmp_path):
     (tmp_path / "roles/airflow_common/vars/main.yml").write_text(
         yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
     (tmp_path / "roles/airflow_services/vars").mkdir()
-    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/stop_around.yml", "airflow_services/tasks/start_again.yml",
+    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/operations/stop_around.yml", "airflow_services/tasks/steps/start_again.yml",
                  "airflow_services/vars/main.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
@@ -93,7 +93,7 @@ def test_without_a_restart_airflow_is_left_alone(project):
 
 
 def test_an_airflow_that_does_not_stop_keeps_its_database(project):
-    (project / "roles/airflow_services/tasks/stop.yml").write_text(SAYS.format("stop") + FAILS, encoding="utf-8")
+    (project / "roles/airflow_services/tasks/operations/stop.yml").write_text(SAYS.format("stop") + FAILS, encoding="utf-8")
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "a person is connected" in done.stdout
     assert "db restart" not in found
@@ -116,7 +116,7 @@ FAILS_THERE = """
 
 
 def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project):
-    (project / "roles/postgresql/tasks/restart.yml").write_text(FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8")
+    (project / "roles/postgresql/tasks/operations/restart.yml").write_text(FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8")
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and {"a stop_undo", "b stop_undo"} <= set(found)
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
@@ -125,12 +125,12 @@ def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project)
 
 
 def test_a_host_that_does_not_start_again_is_named_and_keeps_no_other_stopped(project):
-    (project / "roles/airflow_services/tasks/stop_undo.yml").write_text(
+    (project / "roles/airflow_services/tasks/operations/revert_stop.yml").write_text(
         FAILS_THERE.format("stop_undo", "it waits for the database", "a") + SAYS.format("stop_undo"), encoding="utf-8")
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "b stop_undo" in found and "a stop_undo" not in found
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
-    assert "Airflow runs again on b. Airflow does not run on a: stop_undo | Fail: it waits for the database." in last, done.stdout
+    assert "Airflow runs again on b. Airflow does not run on a: revert_stop | Fail: it waits for the database." in last, done.stdout
 
 
 @pytest.mark.parametrize("tags", ["configure", "service"])

@@ -28,7 +28,7 @@ def refused(manifest, *, now="", clients="", disks=("/dev/sda1 1000", "/dev/sda1
     places = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_backup_places }}"))
     variables["__airflow_backup_room"] = {"results": [{"item": place, "stdout": disk} for place, disk in zip(places, disks)]}
     templar = Templar(loader=DataLoader(), variables=variables)
-    for task in load("airflow_backup/tasks/restore_postgresql.yml"):
+    for task in load("airflow_backup/tasks/steps/restore_postgresql.yml"):
         asserted = task.get("ansible.builtin.assert")
         if asserted and not templar.evaluate_conditional(asserted["that"]):
             return templar.template(asserted["fail_msg"])

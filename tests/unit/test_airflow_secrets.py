@@ -240,7 +240,7 @@ def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
             "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False, "airflow_site_id": "",
             "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_secrets_in_aws": False, "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
         },
-        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/keep.yml")}],
+        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/steps/store.yml")}],
     }]), encoding="utf-8")
     done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", play], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,7 @@ def run(tmp_path, path, site_id):
     (tmp_path / "play.yml").write_text(json.dumps([{
         "hosts": "localhost", "gather_facts": False, "environment": {"PATH": path},
         "vars": {"airflow_secrets_copy_dir": str(copy), "airflow_site_id": site_id, "__airflow_backup_key": str(copy / "backup_key")},
-        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_backup/tasks/key.yml")}],
+        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_backup/tasks/steps/generate_key.yml")}],
     }]), encoding="utf-8")
     done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"], cwd=ROOT)
     return done.returncode, done.stdout + done.stderr, {path.name: path for path in copy.iterdir()} if copy.exists() else {}

@@ -76,7 +76,7 @@ def test_a_moved_installation_directory_keeps_its_release(fleet):
 
 def test_the_source_waits_for_a_deploy_if_its_files_differ_from_the_release(fleet):
     """One run: the release is put in place, the source is compared, changes, and is compared again."""
-    compare = {"include_role": {"name": "windsock.airflow.airflow_dags", "tasks_from": "pending.yml"}}
+    compare = {"include_role": {"name": "windsock.airflow.airflow_dags", "tasks_from": "operations/compare_source.yml"}}
     done = fleet(
         "old",
         dag="'1'",
@@ -99,7 +99,7 @@ def test_the_source_waits_for_a_deploy_if_its_files_differ_from_the_release(flee
 def test_a_source_that_cannot_be_read_ends_no_run_of_several_hosts(fleet):
     """The next steps of site.yml compare the source with the release. No release is at stake there."""
     compare = [
-        {"include_role": {"name": "windsock.airflow.airflow_dags", "tasks_from": "pending.yml"}},
+        {"include_role": {"name": "windsock.airflow.airflow_dags", "tasks_from": "operations/compare_source.yml"}},
         {"debug": {"msg": "{{ inventory_hostname }} has: {{ __airflow_dags_pending }}"}},
     ]
     done = fleet("old", "other", dag="'1'", tasks=compare, airflow_dags_source="/nowhere")

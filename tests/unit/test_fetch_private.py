@@ -52,7 +52,7 @@ def test_a_fetched_backup(run, tmp_path):
     for path in (made, tmp_path / "airflow-1.tar.sha256"):
         path.write_text("x", encoding="utf-8")
         path.chmod(0o644)
-    task = the_task("roles/airflow_backup/tasks/back_up.yml", "back_up | Fetch it")
+    task = the_task("roles/airflow_backup/tasks/operations/back_up.yml", "back_up | Fetch it")
     run(task, __airflow_backup_fetch=str(tmp_path / "new/backups"), __airflow_backup_made=str(made))
     assert [mode(tmp_path / name) for name in ("new", "new/backups", "new/backups/airflow-1.tar", "new/backups/airflow-1.tar.sha256")] == [
         0o700, 0o700, 0o600, 0o600]

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.playbook
 
-TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": "health.yml"}}]
+TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_services", "tasks_from": "verify.yml"}}]
 FRESH = [{"id": 1, "job_type": "SchedulerJob", "hostname": "a.example.com"}, {"id": 2, "job_type": "TriggererJob", "hostname": "b"}]
 OLD = {"id": 3, "job_type": "SchedulerJob", "hostname": "old-host"}
 

@@ -176,5 +176,5 @@ def test_the_lock_of_another_database_of_the_server_is_no_reason_to_wait(address
 
 
 def test_the_role_names_the_file_and_the_lease_of_the_lock_of_the_environment():
-    text = (ROLES / "airflow_services/tasks/hold.yml").read_text(encoding="utf-8")
+    text = (ROLES / "airflow_services/tasks/steps/hold.yml").read_text(encoding="utf-8")
     assert f"{environment_lock.PATH} {action.LEASE} ||" in text

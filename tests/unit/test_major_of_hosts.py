@@ -6,7 +6,7 @@ from ansible.parsing.dataloader import DataLoader
 
 pytestmark = pytest.mark.playbook
 
-ROLE = {"name": "windsock.airflow.airflow_services", "tasks_from": "major.yml"}
+ROLE = {"name": "windsock.airflow.airflow_services", "tasks_from": "steps/check_major.yml"}
 ROLES = hosts_of_test.ROOT / "roles"
 
 
@@ -35,8 +35,8 @@ def test_who_may_go_on(tmp_path, link):
 @pytest.mark.parametrize(("path", "change"), [
     ("airflow_services/tasks/main.yml", "configure.yml"),
     # Its last task starts the host with service.yml, which removes units that are not of the inventory's version.
-    ("airflow_services/tasks/undrain_host.yml", "service.yml"),
-    ("airflow_secrets/tasks/begin.yml", "configure.yml"),
+    ("airflow_services/tasks/operations/undrain_host.yml", "service.yml"),
+    ("airflow_secrets/tasks/steps/start_rotation.yml", "configure.yml"),
 ])
 def test_it_is_asked_before_anything_changes(path, change):
     def files(tasks):

@@ -104,7 +104,7 @@ def site(tmp_path):
     tasks("airflow_runtime", "main")
     tasks("airflow_dags", "rollback", "rollback to {{ __airflow_dags_wanted }}")
     # The report's own arguments, and the conditions of what fetches and deletes.
-    (report,) = yaml.safe_load((ROOT / "roles/airflow_health/tasks/report.yml").read_text(encoding="utf-8"))
+    (report,) = yaml.safe_load((ROOT / "roles/airflow_health/tasks/steps/report.yml").read_text(encoding="utf-8"))
     arguments = report["windsock.airflow.airflow_health_report"]
     tasks("airflow_health", "main", *(f"{key}: {arguments[key]}" for key in ("format", "dag_id", "task_id")))
     for name, title in (("back_up", "back_up | Fetch it"), ("clean", "clean | Delete it")):

@@ -140,6 +140,6 @@ def test_the_last_line_is_shown_while_it_is_waited_for(probe, action, monkeypatc
 
 def test_the_environment_of_a_validation_is_no_argument_of_a_module_that_logs():
     """ansible.builtin.command writes its standard input into the host's journal."""
-    tasks = yaml.safe_load((ROOT / "roles/airflow_dags/tasks/validate.yml").read_text(encoding="utf-8"))
+    tasks = yaml.safe_load((ROOT / "roles/airflow_dags/tasks/steps/validate_release.yml").read_text(encoding="utf-8"))
     (task,) = [task for task in tasks if "airflow_dags_validation_environment" in str(task)]
     assert "__airflow_dags_question" in task["windsock.airflow.probe"]["stdin"]

@@ -334,7 +334,7 @@ def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
 
 
 def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
-    script = (ROOT / "roles/airflow_secrets/tasks/ask.yml").read_text(encoding="utf-8")
+    script = (ROOT / "roles/airflow_secrets/tasks/steps/gather_state.yml").read_text(encoding="utf-8")
     assert r"s|^\. \(/.*\)/environment$|\1|p" in script
     assert "\n. {{ airflow_config_dir }}/environment\n" in (ROOT / "roles/airflow/templates/airflow.j2").read_text(
         encoding="utf-8"
@@ -359,7 +359,7 @@ esac"""
     ],
 )
 def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet, tmp_path, due, strangers, refused):
-    tasks = [{"include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "both.yml"}}]
+    tasks = [{"include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "steps/read_with_both_keys.yml"}}]
     for host, address, here in (("a", "10.0.0.1", "[]"), ("b", "10.0.0.2", due)):
         (tmp_path / host).mkdir()
         (tmp_path / host / "environment").touch()
@@ -376,7 +376,7 @@ def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet
 
 
 def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
-    text = (ROOT / "roles/airflow_secrets/tasks/rotate_fernet_key.yml").read_text(encoding="utf-8")
+    text = (ROOT / "roles/airflow_secrets/tasks/operations/rotate_fernet_key.yml").read_text(encoding="utf-8")
     names = re.findall(r"- name: (.*)", text)
     resume, prove, encrypt = (
         next(number for number, name in enumerate(names) if text in name)
