@@ -6,7 +6,7 @@ ROLES = (
     "logrotate",
     "airflow_backup",
     "airflow_services",
-    "airflow",
+    "airflow_config",
     "postgresql",
     "airflow_backups",
 )

@@ -60,7 +60,7 @@ def in_use(directory, proc="/proc"):
 def way_back(install_dir):
     """Return the names of the virtualenvs that a run would point Airflow at again if its migration failed.
 
-    Role airflow keeps the link of before in this archive, from the switch until the database is up to date.
+    Role airflow_config keeps the link of before in this archive, from the switch until the database is up to date.
     """
     try:
         with tarfile.open(os.path.join(install_dir, "previous.tar")) as archive:

@@ -375,7 +375,7 @@ def foreign_paths(wanted, root="/"):
     configurations = [os.path.join(wanted["config_dir"], "airflow.cfg"), os.path.join(wanted["home"], "airflow.cfg")]
     configurations += [os.path.join(home, name) for home in homes for name in ("airflow.cfg", "airflow/airflow.cfg")]
     for path in dict.fromkeys(commands + configurations):
-        if os.path.isfile(path) and not written_by("airflow ", path):
+        if os.path.isfile(path) and not written_by("airflow(_config)? ", path):
             yield "path" if any(path.startswith(place + "/") for place in ours) else "elsewhere", path
 
 

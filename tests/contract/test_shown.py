@@ -57,7 +57,7 @@ def end_of_removal(found, **variables_of_run):
     (report,) = [task for task in plays[-1]["tasks"] if task["name"] == "Report what was removed, and what is left"]
     host = {"__remove_there": {"stdout_lines": found}}
     if "can-back-up" in found:
-        host |= {"__airflow_removed": {"changed_paths": REMOVED}, "__airflow_user_removed": {"changed": True},
+        host |= {"__airflow_config_removed": {"changed_paths": REMOVED}, "__airflow_user_removed": {"changed": True},
                  "__airflow_backup_success": {"content": base64.b64encode(json.dumps({"file": BACKUP}).encode()).decode()}}
     templar = Templar(loader=loader, variables={
         **variables("roles/airflow_common/defaults/main.yml"), **variables("roles/airflow_backup/defaults/main.yml"),

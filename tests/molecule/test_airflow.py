@@ -28,7 +28,7 @@ def listeners(host):
 
 
 def test_the_home_of_the_login_has_the_mode_that_the_scenario_promises(host):
-    """Closed, as usual, or as the system makes it. Role airflow begins commands in this home that user airflow goes on with."""
+    """Closed, as usual, or as the system makes it. Role airflow_database begins commands in this home that user airflow goes on with."""
     scenario = yaml.safe_load(pathlib.Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
     (login,) = [platform.get("login", {}) for platform in scenario["platforms"] if platform["name"] == host_name(host)]
     if login.get("name") == "docker":

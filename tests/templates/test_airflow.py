@@ -1,4 +1,4 @@
-"""Templates of roles airflow and airflow_services, rendered by Ansible without a host and read by those who will read them."""
+"""Templates of roles airflow_config and airflow_services, rendered by Ansible without a host and read by those who will read them."""
 
 import configparser
 import grp
@@ -27,16 +27,16 @@ PLAY = """
     ansible_facts: {os_family: Debian, processor_vcpus: 2, memtotal_mb: 4096, python: {version: {major: 3, minor: 11}}}
     group_names: [airflow_webserver, airflow_scheduler, airflow_dag_processor, airflow_triggerer, airflow_postgres, airflow_proxy]
     ansible_managed: Managed by Ansible
-    role_path: ROOT/roles/airflow
+    role_path: ROOT/roles/airflow_config
   roles: [windsock.airflow.airflow_common]
   tasks:
     - include_vars: "{{ item }}"
       loop: ["ROOT/roles/airflow_services/defaults/main.yml", "ROOT/roles/airflow_services/vars/main.yml",
-             "ROOT/roles/airflow/defaults/main.yml", "ROOT/roles/airflow/vars/main.yml"]
+             "ROOT/roles/airflow_config/vars/main.yml"]
     - windsock.airflow.files:
         files: >-
           {%- set files = [] -%}
-          {%- for item in __airflow_files + __airflow_services_files if item.content is defined or item.template is defined -%}
+          {%- for item in __airflow_config_files + __airflow_services_files if item.content is defined or item.template is defined -%}
           {%- set what = {'content': item.content | default(none), 'template': item.template | default(none)} -%}
           {%- set where = {'path': 'OUT/' ~ item.path | basename, 'owner': 'OWNER', 'group': 'GROUP', 'mode': '0600'} -%}
           {%- set _ = files.append(where | combine(what, {'template_vars': item.template_vars | default({})})) -%}

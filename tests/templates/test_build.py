@@ -63,7 +63,7 @@ class Build:
         variables = defaults(3) | {"__airflow_python_default": str(stand_in), "__airflow_python_default_version": "3.11",
                                    "airflow_install_dir": str(directory / "opt")}
         self.templar = Templar(loader=DataLoader(), variables=variables | given)
-        for file in self.templar.template(trust_as_template("{{ __airflow_build_files }}")):
+        for file in self.templar.template(trust_as_template("{{ __airflow_virtualenv_build_files }}")):
             path = pathlib.Path(file["path"])
             if file.get("state") == "directory":
                 path.mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_builds_of_two_releases_share_no_file(tmp_path):
         (tmp_path / str(number)).mkdir()
         (tmp_path / "lock.txt").write_text(lock, encoding="utf-8")
         build = Build(tmp_path / str(number), airflow_lock=str(tmp_path / "lock.txt"))
-        files = build.templar.template(trust_as_template("{{ __airflow_build_files }}"))
+        files = build.templar.template(trust_as_template("{{ __airflow_virtualenv_build_files }}"))
         written.append({file["path"].replace(str(build.directory), ""): file["content"] for file in files if "content" in file})
     both = written[0].keys() & written[1].keys()
     assert {path for path in both if written[0][path] != written[1][path]} == set()
@@ -154,16 +154,16 @@ def test_the_password_of_an_index_is_for_root_only_and_gone_after_the_build(tmp_
     given = {"airflow_lock": str(tmp_path / "lock.txt"), **given}
     build = Build(tmp_path, airflow_installer=installer,
                   **{name: str(tmp_path / value) if value == "site.txt" else value for name, value in given.items()})
-    files = build.templar.template(trust_as_template("{{ __airflow_build_files }}"))
+    files = build.templar.template(trust_as_template("{{ __airflow_virtualenv_build_files }}"))
     holding = [file for file in files if "hush" in file.get("content", "")]
     assert holding and {(file["mode"], file["secret"]) for file in holding} == {("0600", True)}
     assert "hush" not in build.script()
     assert build.run() and "hush" not in build.calls_file.read_text(encoding="utf-8")
     # Airflow is configured after the build.
-    gone = [file["path"] for file in build.templar.template(trust_as_template("{{ __airflow_files_gone }}"))]
+    gone = [file["path"] for file in build.templar.template(trust_as_template("{{ __airflow_config_files_gone }}"))]
     assert {file["path"] for file in holding} <= set(gone)
     # Each run sees to the directory, so a pin of an earlier release is closed on a host that builds nothing.
-    for name in ("__airflow_build_files", "__airflow_directories"):
+    for name in ("__airflow_virtualenv_build_files", "__airflow_config_directories"):
         found = build.templar.template(trust_as_template("{{ %s }}" % name))
         assert [file["mode"] for file in found if file["path"] == str(build.installers)] == ["0700"]
 
@@ -193,7 +193,7 @@ def test_the_umask_of_the_login_closes_nothing_to_the_components(tmp_path):
 
 def test_the_installer_is_on_the_disk_before_it_counts_as_complete(tmp_path):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
-    installer = build.templar.template(trust_as_template("{{ __airflow_installer_dir }}"))
+    installer = build.templar.template(trust_as_template("{{ __airflow_virtualenv_installer_dir }}"))
     (tmp_path / "path/sync").unlink()
     (tmp_path / "path/sync").write_text(f'#!/bin/sh\n[ "$2" != "{installer}" ] || exit 5\n', encoding="utf-8")
     (tmp_path / "path/sync").chmod(0o755)
@@ -267,7 +267,7 @@ def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, buil
             (release / path).touch(0o755)
         if closed:
             (release / closed).chmod(0o700)
-        (ask, _refuse) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/ask.yml"), trusted_as_template=True)
+        (ask, _refuse) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True)
         question = build.templar.template(ask["windsock.airflow.probe"]["stdin"])
         done = subprocess.run(["sh", "-s"], input=question, text=True, capture_output=True, check=True)
         assert ("virtualenv" in done.stdout.split()) is built
@@ -283,7 +283,7 @@ def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, buil
 def test_tags_that_leave_out_the_build_are_refused_where_it_is_needed(tmp_path, tags, skipped, built, refused):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), ansible_run_tags=tags, ansible_skip_tags=skipped,
                   __airflow_found={"stdout_lines": ["virtualenv"] if built else []})
-    (_ask, refuse) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/ask.yml"), trusted_as_template=True)
+    (_ask, refuse) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True)
     arguments = refuse["ansible.builtin.assert"]
     assert build.templar.evaluate_conditional(trust_as_template(arguments["that"])) is not refused
     said = build.templar.template(trust_as_template(arguments["fail_msg"]))
@@ -319,7 +319,7 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
 
 
 def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path):
-    (begin,) = [task["ansible.builtin.command"] for task in yaml.safe_load((ROLES / "airflow/tasks/begin.yml").read_text(encoding="utf-8"))
+    (begin,) = [task["ansible.builtin.command"] for task in yaml.safe_load((ROLES / "airflow_virtualenv/tasks/steps/build.yml").read_text(encoding="utf-8"))
                 if "ansible.builtin.command" in task]
     environment = tmp_path / "release.environment"
     environment.write_text("INDEX=https://pypi.example.com\n", encoding="utf-8")
@@ -355,7 +355,7 @@ def test_a_build_at_work_is_waited_for(tmp_path, file, said):
 def test_a_build_that_failed_names_where_the_packages_come_from(tmp_path, given, told):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
     build.templar.available_variables |= given
-    (wait,) = DataLoader().load_from_file(str(ROLES / "airflow/tasks/wait.yml"), trusted_as_template=True)
+    (wait,) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/wait_for_build.yml"), trusted_as_template=True)
     (build.installers / "build.log").write_text("no route to host\n", encoding="utf-8")
     script = build.templar.template(trust_as_template(wait["windsock.airflow.probe"]["stdin"]))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)

@@ -167,11 +167,11 @@ CONFIG, SIGN_IN = "{{ airflow_config_dir }}/webserver_config.py", "{{ __airflow_
 
 
 def what_is_done(file, **given):
-    """What role airflow does about the file."""
-    data = DataLoader().load_from_file(str(ROLES / "airflow/vars/main.yml"), trusted_as_template=True)
-    number = next(number for number, item in enumerate(data["__airflow_files_of_both"]) if item["path"] == file)
-    templar = variables(**{**data, "ansible_search_path": [str(ROLES / "airflow")], "__airflow_release_dir": "/venv", **given})
-    return templar.template(trust_as_template("{{ __airflow_files_of_both[%d] }}" % number))
+    """What role airflow_config does about the file."""
+    data = DataLoader().load_from_file(str(ROLES / "airflow_config/vars/main.yml"), trusted_as_template=True)
+    number = next(number for number, item in enumerate(data["__airflow_config_files_of_both"]) if item["path"] == file)
+    templar = variables(**{**data, "ansible_search_path": [str(ROLES / "airflow_config")], "__airflow_release_dir": "/venv", **given})
+    return templar.template(trust_as_template("{{ __airflow_config_files_of_both[%d] }}" % number))
 
 
 def test_a_file_of_the_site_takes_its_place_as_it_is_and_is_not_shown(tmp_path):

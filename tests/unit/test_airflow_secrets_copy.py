@@ -138,7 +138,7 @@ class Controller:
     def run(self, site, *arguments, **variables):
         site.mkdir(exist_ok=True)
         (site / "hosts").write_text("[airflow]\nsome ansible_connection=below\n", encoding="utf-8")
-        given = {"airflow_config_dir": str(self.host.parent), "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_has_users": True,
+        given = {"airflow_config_dir": str(self.host.parent), "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_database_has_users": True,
                  # No database is asked for values that another key has encrypted.
                  "__airflow_database_external": True, **variables}
         play = [{

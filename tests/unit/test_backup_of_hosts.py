@@ -99,13 +99,13 @@ def fleet(tmp_path):
 
 # ---- before a migration -----------------------------------------------------------------------------------------------
 
-MIGRATE = [{"include_role": {"name": "windsock.airflow.airflow", "tasks_from": "migrate.yml"}}]
-# What role airflow knows by then.
+MIGRATE = [{"include_role": {"name": "windsock.airflow.airflow_database", "tasks_from": "configure.yml"}}]
+# What the roles of Airflow know by then.
 MIGRATES = {
     "__airflow_found": {"stdout_lines": ["virtualenv"]},
-    "__airflow_switches": False,
+    "__airflow_config_switches": False,
     # Asked before the migration. Airflow's answer after it is that of the test.
-    "__airflow_unknown": {"rc": 0, "stdout": ""},
+    "__airflow_database_unknown": {"rc": 0, "stdout": ""},
     "__airflow_release": "of-test",
     "__airflow_release_dir": "/etc/airflow-of-test/install/venv",
     "__airflow_services_follow": True,
@@ -181,7 +181,7 @@ def test_the_host_that_made_the_backup_takes_the_database_back_in_each_order(fle
     for name in hosts:
         fleet.host(name, unknown="revision-of-the-new-airflow")
     fleet.backs_up("old", directory=directory)
-    done = migrate(fleet, *hosts, __airflow_switches=True)
+    done = migrate(fleet, *hosts, __airflow_config_switches=True)
     assert done.rc != 0 and "the migration went wrong" in done.text, done.output
     log = fleet.log("old")
     assert "restore" in log and "restore" not in fleet.log("new"), done.output

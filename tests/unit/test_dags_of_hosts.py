@@ -33,7 +33,7 @@ def fleet(tmp_path):
         path = tmp_path / host / install_dir / "dags/current/dags/one.py"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    # Role airflow makes them.
+    # Role airflow_config makes them.
     for host in ("new", "old", "other"):
         for directory in ("dags", "moved/dags"):
             (tmp_path / host / directory).mkdir(parents=True)

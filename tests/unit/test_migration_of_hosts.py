@@ -10,9 +10,9 @@ import yaml
 pytestmark = pytest.mark.playbook
 
 OPT = "/etc/airflow-of-test/opt"
-TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": "migrate.yml"}}]
+TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_database", "tasks_from": "configure.yml"}}]
 # Before it switched, this run has asked whether its Airflow knows the database.
-ASKED = {"__airflow_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
+ASKED = {"__airflow_database_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
 # It says what the test has written and notes what it was asked. Module left, whose first argument is Airflow's user, finds
 # nothing but what file "left" says.
 PYTHON = """#!/bin/sh
@@ -255,7 +255,7 @@ def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret_that_is_rotat
     elsewhere = host / ("elsewhere" if moved == "airflow_install_dir" else "opt")
     if moved == "airflow_install_dir":
         shutil.copytree(host / "opt", elsewhere, symlinks=True, ignore=lambda *_: ["venv"])
-    show = [{"ansible.builtin.debug": {"msg": "{{ [__airflow_switches | bool, __airflow_used | basename, __airflow_units_fit | bool] | to_json }}"}}]
+    show = [{"ansible.builtin.debug": {"msg": "{{ [__airflow_config_switches | bool, __airflow_used | basename, __airflow_database_units_fit | bool] | to_json }}"}}]
     done = hosts_of_test.play(hosts, ["one"], LOOK + show, place)
     assert done.rc == 0 and '[true, "3.3.1", true]' in done.text, done.output
     listing = ["tar", "--list", "--absolute-names", "--file", elsewhere / "previous.tar"]

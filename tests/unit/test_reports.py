@@ -34,7 +34,7 @@ def test_each_phase_has_its_own_seconds(clock, text):
 
 def test_a_removal_tells_what_all_hosts_have_lost_and_keep():
     one = {
-        "__airflow_removed": {"changed_paths": ["/opt/b", "/opt/A"]},
+        "__airflow_config_removed": {"changed_paths": ["/opt/b", "/opt/A"]},
         "__postgresql_removed": {"changed_paths": ["/opt/b"]},
         "__airflow_user_removed": {"changed": True},
         "__postgresql_roles_removed": {"changed": False},
@@ -42,7 +42,7 @@ def test_a_removal_tells_what_all_hosts_have_lost_and_keep():
     }
     two = {
         "__airflow_backups_removed": {"changed_paths": ["/opt/c"]},
-        "__airflow_removed": {"skipped": True},
+        "__airflow_config_removed": {"skipped": True},
         "__airflow_kept": ["y", "x"],
     }
     assert airflow_reports.removed([one, two]) == {

@@ -49,7 +49,7 @@ def hosts(tmp_path):
         tasks = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_backup", "tasks_from": name}}
                  for name in ("restore_secrets.yml", "restore.yml")]
         tasks.append({"ansible.builtin.debug": {"msg": "kept in {{ __airflow_backup_replaced | basename }}"}})
-        # What role airflow changes on the way.
+        # What role airflow_config changes on the way.
         tasks.insert(1, {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})
         return hosts_of_test.play(tmp_path, ["one", "two"], tasks, {
             "airflow_install_dir": f"{PLACE}/opt", "airflow_config_dir": f"{PLACE}/etc", "airflow_backup_dir": f"{PLACE}/dumps",

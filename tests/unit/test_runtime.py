@@ -156,7 +156,7 @@ def test_an_operation_asks_for_the_version_before_it_uses_the_programs(name):
 
 def test_site_yml_asks_for_the_version_together_with_its_other_questions():
     """A task more would cost every run of it."""
-    (task,) = [task for task in yaml.safe_load((ROOT / "roles/airflow/tasks/ask.yml").read_text(encoding="utf-8")) if task.get("register") == "__airflow_found"]
+    (task,) = [task for task in yaml.safe_load((ROOT / "roles/airflow_virtualenv/tasks/steps/gather_state.yml").read_text(encoding="utf-8")) if task.get("register") == "__airflow_found"]
     assert "{{ __airflow_runtime_question }}" in task["windsock.airflow.probe"]["stdin"]
     assert "__airflow_found" in (ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8").partition("__airflow_runtime_package:")[2][:300]
 

@@ -336,7 +336,7 @@ def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
 def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
     script = (ROOT / "roles/airflow_secrets/tasks/steps/gather_state.yml").read_text(encoding="utf-8")
     assert r"s|^\. \(/.*\)/environment$|\1|p" in script
-    assert "\n. {{ airflow_config_dir }}/environment\n" in (ROOT / "roles/airflow/templates/airflow.j2").read_text(
+    assert "\n. {{ airflow_config_dir }}/environment\n" in (ROOT / "roles/airflow_config/templates/airflow.j2").read_text(
         encoding="utf-8"
     )
 
