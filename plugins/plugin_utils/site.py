@@ -30,10 +30,10 @@ def make_site(read, directory, where, supported):
         return {section: version for version in versions for section in read(options_file(collection.ROOT, version))["sections"]}
 
     def components(values):
-        path = collection.path("roles/airflow_common/vars/airflow_{0}.yml".format(major_of(values)))
-        data = read(path) if os.path.exists(path) else {}
-        return list(data.get("__airflow_components", {})) + list(
-            data["__airflow_components_optional"] if data and standalone_dag_processor(values) else [])
+        path = collection.path("roles/airflow_common/vars/main/airflow_{0}.yml".format(major_of(values)))
+        data = read(path)["__airflow_{0}".format(major_of(values))] if os.path.exists(path) else {}
+        return list(data.get("components", {})) + list(
+            data["components_optional"] if data and standalone_dag_processor(values) else [])
 
     return Site(
         where=where, supported=supported, locks=find_locks(collection.ROOT), options=options, all_sections=all_sections, components=components,

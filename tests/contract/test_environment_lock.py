@@ -36,7 +36,7 @@ def plays(path):
 
 
 def takes(task):
-    return (task.get("ansible.builtin.import_tasks") or "").endswith("tasks/lock.yml")
+    return (task.get("ansible.builtin.import_tasks") or "").endswith("steps/start.yml")
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
@@ -62,7 +62,7 @@ def test_the_list_names_no_playbook_that_is_gone():
 
 
 def test_the_lock_is_on_the_same_host_for_every_order_of_the_inventory():
-    (task,) = load(ROOT / "roles/airflow_common/tasks/lock.yml")
+    (task,) = [task for task in load(ROOT / "roles/airflow_common/tasks/steps/start.yml") if "delegate_to" in task]
     assert task["delegate_to"] == "{{ groups['airflow'] | sort | first }}"
     assert task["run_once"] is True
     assert (task["become"], task["become_user"]) == (True, "root")

@@ -2,6 +2,7 @@
 
 import pytest
 from repository import ROOT, load
+from shared_variables import of_major
 
 VERSIONS = sorted({path.name.split("-")[1] for path in (ROOT / "locks").glob("airflow-*-py*.txt")})
 
@@ -24,9 +25,9 @@ def test_there_are_no_options_of_other_versions():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_roles_write_only_options_that_airflow_has(version):
-    data, roles = known(version), load(ROOT / f"roles/airflow_common/vars/airflow_{version[0]}.yml")
+    data, roles = known(version), of_major(version[0])
     unknown = []
-    for name in ("__airflow_config_defaults", "__airflow_config_behind_proxy"):
+    for name in ("config_defaults", "config_behind_proxy"):
         for section, options in roles[name].items():
             if isinstance(options, str):
                 # A template.

@@ -6,6 +6,7 @@ from ansible_collections.windsock.airflow.plugins.module_utils.validation import
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_backup, airflow_secrets, host, inventory, settings
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import range_problem
 from repository import ROLES, ROOT, load
+from shared_variables import VERSIONS, of_major
 
 SUPPORTED = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_supported"]
 SPECS = {name: spec for role in ROLES for name, spec in (load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}).items()}
@@ -46,9 +47,8 @@ def test_one_page_says_for_how_long_each_release_is_supported():
 
 
 def test_every_group_of_a_component_is_known():
-    for path in (ROOT / "roles/airflow_common/vars").glob("airflow_[0-9].yml"):
-        data = load(path)
-        groups = {component["group"] for component in [*data["__airflow_components"].values(), *data["__airflow_components_optional"].values()]}
+    for data in map(of_major, VERSIONS):
+        groups = {component["group"] for component in [*data["components"].values(), *data["components_optional"].values()]}
         assert groups <= set(inventory.GROUPS)
         assert not groups & set(inventory.GROUPS_OF_NOTHING), "a component runs there now"
 

@@ -34,7 +34,9 @@ def imported(task, path):
         return (tasks / (arguments if isinstance(arguments, str) else arguments["file"])).resolve()
     if module == "ansible.builtin.import_role":
         role = ROOT / "roles" / arguments["name"].removeprefix("windsock.airflow.")
-        return role / "tasks" / arguments.get("tasks_from", "main.yml")
+        path = role / "tasks" / arguments.get("tasks_from", "main.yml")
+        # Role airflow_common has variables alone.
+        return path if path.exists() else None
     return None
 
 

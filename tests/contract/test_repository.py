@@ -139,11 +139,11 @@ def test_ansible_selects_by_tag():
 def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(tasks):
     """A run with tag configure asks first, before the secrets and the database."""
     chosen = [name for name, tags in tasks if {"configure", "always"} & set(tags)]
-    refusal = chosen.index("windsock.airflow.airflow : ask | Check that the virtualenv was built")
+    refusal = chosen.index("windsock.airflow.airflow_virtualenv : gather_state | Check that the virtualenv was built")
     # Preflight asks the server with role postgresql, and changes nothing.
     asks = ("windsock.airflow.postgresql : load_vars |", "windsock.airflow.postgresql : check_neighbours |")
     roles = {name.split(" : ")[0].removeprefix("windsock.airflow.") for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
-    assert roles <= {"preflight", "airflow_common", "airflow"}, chosen[:refusal]
+    assert roles <= {"preflight", "airflow_common", "airflow_virtualenv"}, chosen[:refusal]
 
 
 def test_every_tag_is_documented(tasks):
@@ -285,5 +285,6 @@ def test_what_removal_forgets_is_in_a_directory_of_airflow():
     writing = {path.relative_to(ROOT).parts[1] for path in ROOT.glob("roles/*/tasks/**/*.yml")
                if re.search(r"^ +(windsock\.airflow\.files|ansible\.builtin\.(template|copy|lineinfile|get_url)):",
                             path.read_text(encoding="utf-8"), re.MULTILINE)}
-    # These two write below airflow_install_dir only; the AWS roles write on no host.
-    assert {name for name in writing if not name.startswith("aws_")} - {"airflow_dags", "airflow_runtime"} <= with_tasks == imported
+    # These write below airflow_install_dir only; the AWS roles write on no host.
+    below = {"airflow_dags", "airflow_runtime", "airflow_virtualenv"}
+    assert {name for name in writing if not name.startswith("aws_")} - below <= with_tasks == imported

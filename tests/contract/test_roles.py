@@ -82,11 +82,11 @@ def test_no_variable_belongs_to_two_roles():
 
 @pytest.mark.parametrize("family", ["Debian", "RedHat"])
 def test_the_first_run_of_the_package_manager_brings_what_other_roles_ask_for(family):
-    first = load(ROOT / f"roles/airflow_common/vars/{family}.yml")
+    first = load(ROOT / "roles/airflow_common/vars/main/systems.yml")["__airflow_systems"][family]
     # Amazon Linux comes with one of two packages of gpg.
-    gpg = first["__airflow_backup_packages_default"][:1] if family == "Debian" else []
+    gpg = first["backup_packages_default"][:1] if family == "Debian" else []
     for name in [*gpg, *load(ROOT / f"roles/logrotate/vars/{family}.yml")["__logrotate_packages"]]:
-        assert f"'{name}'" in first["__airflow_packages"]
+        assert f"'{name}'" in first["packages"]
 
 
 def test_every_default_is_explained():

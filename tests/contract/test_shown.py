@@ -9,6 +9,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.windsock.airflow.plugins.callback import next_steps
 from repository import ROOT, printed_blocks
+from shared_variables import shared_variables
 
 HOME = "/home/ann"
 COPY = f"{HOME}/.airflow-secrets/0b7e6c1e-5d0a-4f0f-9d0e-6a4f3c2b1a09"
@@ -60,10 +61,10 @@ def end_of_removal(found, **variables_of_run):
         host |= {"__airflow_config_removed": {"changed_paths": REMOVED}, "__airflow_user_removed": {"changed": True},
                  "__airflow_backup_success": {"content": base64.b64encode(json.dumps({"file": BACKUP}).encode()).decode()}}
     templar = Templar(loader=loader, variables={
-        **variables("roles/airflow_common/defaults/main.yml"), **variables("roles/airflow_backup/defaults/main.yml"),
-        **variables("roles/postgresql/defaults/main.yml"), **variables("roles/airflow_common/vars/Debian.yml"), **plays[0]["vars"], **report["vars"],
+        **shared_variables(), **variables("roles/airflow_backup/defaults/main.yml"),
+        **variables("roles/postgresql/defaults/main.yml"), **plays[0]["vars"], **report["vars"],
         "groups": {"airflow": ["airflow-1"], "airflow_scheduler": ["airflow-1"], "airflow_postgres": ["airflow-1"]}, "hostvars": {"airflow-1": host},
-        "__airflow_database_external": False, "__airflow_secrets_left": COPY, "ansible_check_mode": False,
+        "__airflow_database_external": False, "ansible_facts": {"os_family": "Debian"}, "__airflow_secrets_left": COPY, "ansible_check_mode": False,
         **variables_of_run})
     return templar.template(report["ansible.builtin.debug"]["msg"]) + "\n"
 

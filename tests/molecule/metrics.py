@@ -13,7 +13,7 @@ def load(path):
 
 
 def components(major):
-    return load(f"roles/airflow_common/vars/airflow_{major}.yml")["__airflow_components"]
+    return load(f"roles/airflow_common/vars/main/airflow_{major}.yml")[f"__airflow_{major}"]["components"]
 
 
 def cloudwatch(name):

@@ -28,6 +28,7 @@ from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules 
 )
 from ansible_collections.windsock.airflow.plugins.modules import validate as module
 from ansible_collections.windsock.airflow.plugins.plugin_utils.variables import Setting
+from shared_variables import shared_variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUPPORTED = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text(encoding="utf-8"))["__preflight_supported"]
@@ -552,9 +553,7 @@ def test_a_port_that_an_option_moves(config, port):
     """What is asked for is what the components are asked at, and the message names the same option."""
     (rule,) = [rule for rule in host.PORTS if "option" in rule]
     assert host.port_of(rule, Given(airflow_config=config)) == port
-    variables = {"airflow_config": config}
-    for name in ("main", "airflow_3"):
-        variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
+    variables = shared_variables() | {"airflow_config": config}
     url = trust_as_template("{{ __airflow_components.scheduler.check.url }}")
     assert Templar(loader=DataLoader(), variables=variables).template(url) == f"http://127.0.0.1:{port}/health"
     found = mounts(5000, init="systemd", virtualenv="", ports={str(port): [{"user": "root"}]}, python={"path": "/x", "exists": True, "version": [3, 11]},

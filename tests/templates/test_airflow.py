@@ -16,6 +16,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.modules import validate
+from shared_variables import of_major, shared_variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NASTY = "50% of \"it\" costs $5 `now` 'ok' \\ end"
@@ -118,8 +119,7 @@ def test_preflight_reads_user_group_and_home_in_each_unit_of_a_component(rendere
 
 @pytest.mark.parametrize(("python", "version"), [("", "3.11"), ("/usr/bin/python3.12", "3.12"), ("/opt/site/bin/python3", "3.11")])
 def test_the_virtualenv_is_named_after_the_python_that_makes_it(python, version):
-    variables = DataLoader().load_from_file(str(ROOT / "roles/airflow_common/vars/main.yml"), trusted_as_template=True)
-    variables |= {"airflow_python": python, "__airflow_python_default_version": "3.11"}
+    variables = shared_variables() | {"airflow_python": python, "__airflow_python_default_version": "3.11"}
     assert Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_python_version }}")) == version
 
 
@@ -142,7 +142,7 @@ def test_the_server_believes_the_proxy_of_its_host_and_nobody_else(rendered, con
 @pytest.mark.parametrize(("base_url", "expected"), [("", {"AIRFLOW__API__BASE_URL": "/"}), ("https://airflow.example.com", {})])
 def test_without_an_address_of_the_site_the_server_keeps_browsers_where_they_are(base_url, expected):
     """Airflow 3 sends browsers that sign in to base_url, which would be another port than that of a tunnel."""
-    server = DataLoader().load_from_file(str(ROOT / "roles/airflow_common/vars/airflow_3.yml"), trusted_as_template=True)["__airflow_components"]["api-server"]
+    server = of_major(3)["components"]["api-server"]
     variables = {"airflow_api_base_url": base_url, "__airflow_behind_proxy": False}
     assert Templar(loader=DataLoader(), variables=variables).template(server["environment"]) == expected
 
@@ -236,9 +236,7 @@ def test_the_dag_processor_of_airflow_2_is_there_where_the_scheduler_parses_no_d
     (2, False, "airflow_scheduler"), (2, None, "airflow_scheduler"), (2, True, "airflow_dag_processor"), (2, "True", "airflow_dag_processor"),
     (3, None, "airflow_dag_processor")])
 def test_the_hosts_that_parse_dags_have_the_component_that_does(major, option, group):
-    variables = {"airflow_api_port": 8080, "airflow_config": {"scheduler": {"standalone_dag_processor": option}}, "group_names": [group]}
-    for name in ("main", f"airflow_{major}"):
-        variables |= DataLoader().load_from_file(str(ROOT / f"roles/airflow_common/vars/{name}.yml"), trusted_as_template=True)
+    variables = shared_variables(major) | {"airflow_config": {"scheduler": {"standalone_dag_processor": option}}, "group_names": [group]}
     templar = Templar(loader=DataLoader(), variables=variables)
     assert templar.template(trust_as_template("{{ __airflow_parsing_group }}")) == group
     here = templar.template(trust_as_template("{{ __airflow_components_here | list }}"))
@@ -267,9 +265,9 @@ def test_overrides_set_repeat_and_remove_directives(rendered):
     ("airflow-scheduler.service: Service has no ExecStart=", 1, False),
 ])
 def test_a_unit_is_put_in_place_once_systemd_takes_all_of_it(tmp_path, said, code, fine):
-    variables = {"group_names": ["airflow_webserver", "airflow_scheduler"], "groups": {}, "ansible_facts": {"processor_vcpus": 2, "memtotal_mb": 4096}}
-    for name in ("airflow_common/defaults/main", "airflow_common/vars/main", "airflow_common/vars/airflow_3", "airflow_services/defaults/main",
-                 "airflow_services/vars/main"):
+    facts = {"os_family": "Debian", "processor_vcpus": 2, "memtotal_mb": 4096}
+    variables = shared_variables() | {"group_names": ["airflow_webserver", "airflow_scheduler"], "groups": {}, "ansible_facts": facts}
+    for name in ("airflow_services/defaults/main", "airflow_services/vars/main"):
         variables |= DataLoader().load_from_file(str(ROOT / f"roles/{name}.yml"), trusted_as_template=True)
     files = Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ __airflow_services_files }}"))
     units = [file for file in files if file["path"].startswith("/etc/systemd/") and file.get("state") != "link"]

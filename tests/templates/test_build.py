@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from shared_variables import shared_variables
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 LOCK = """\
@@ -42,11 +43,10 @@ esac
 
 @functools.cache
 def defaults(major):
-    variables = {"ansible_managed": "Managed by Ansible", "role_path": str(ROLES / "airflow"), "ansible_search_path": [str(ROLES / "airflow")]}
-    for name in ("airflow_common/defaults/main.yml", "airflow_common/vars/main.yml", f"airflow_common/vars/airflow_{major}.yml", "airflow/defaults/main.yml",
-                 "airflow/vars/main.yml"):
-        variables |= DataLoader().load_from_file(str(ROLES / name), trusted_as_template=True)
-    return variables
+    role = ROLES / "airflow_virtualenv"
+    own = [DataLoader().load_from_file(str(ROLES / name / "vars/main.yml"), trusted_as_template=True)
+           for name in ("airflow_virtualenv", "airflow_config")]
+    return {**shared_variables(major), **own[0], **own[1], "ansible_managed": "Managed by Ansible", "role_path": str(role), "ansible_search_path": [str(role)]}
 
 
 class Build:
@@ -77,7 +77,7 @@ class Build:
 
     def script(self):
         """The script, as a host gets it."""
-        template = (ROLES / "airflow/templates/build.sh.j2").read_text(encoding="utf-8")
+        template = (ROLES / "airflow_virtualenv/templates/build.sh.j2").read_text(encoding="utf-8")
         return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
 
     def run(self, umask=0o022):
@@ -332,12 +332,12 @@ def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path)
 
 
 @pytest.mark.parametrize(("file", "said"), [
-    ("wait.yml", "waits for the virtualenv. Last line of its log: Prepared 80 packages\n"),
-    ("remove.yml", "waits for a build of the virtualenv that an earlier run has begun\n"),
+    ("airflow_virtualenv/tasks/steps/wait_for_build.yml", "waits for the virtualenv. Last line of its log: Prepared 80 packages\n"),
+    ("airflow_config/tasks/operations/remove.yml", "waits for a build of the virtualenv that an earlier run has begun\n"),
 ])
 def test_a_build_at_work_is_waited_for(tmp_path, file, said):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
-    task = DataLoader().load_from_file(str(ROLES / "airflow/tasks" / file), trusted_as_template=True)[0]
+    task = DataLoader().load_from_file(str(ROLES / file), trusted_as_template=True)[0]
     (build.installers / "build.log").write_text("Downloading\nPrepared 80 packages\n", encoding="utf-8")
     script = build.templar.template(trust_as_template(task["windsock.airflow.probe"]["stdin"]))
     with open(build.installers / "lock", "w", encoding="utf-8") as lock:

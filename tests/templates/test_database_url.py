@@ -8,6 +8,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_common
+from shared_variables import shared_variables
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 VALID = airflow_common.DATABASE_URL_OPTIONS
@@ -15,9 +16,7 @@ VALID = airflow_common.DATABASE_URL_OPTIONS
 
 def addresses(**given):
     """{file: address} as the hosts hold it."""
-    variables = {"groups": {"airflow_postgres": ["db"]}, "inventory_hostname": "db"}
-    for name in ("airflow_common/defaults/main.yml", "airflow_common/vars/main.yml"):
-        variables |= DataLoader().load_from_file(str(ROLES / name), trusted_as_template=True)
+    variables = shared_variables() | {"groups": {"airflow_postgres": ["db"]}, "inventory_hostname": "db"}
     variables["__airflow_secrets"] = {"secrets": {"fernet_key": "f", "api_secret_key": "a", "jwt_secret": "j", "database_password": "p/w%"}}
     found = Templar(loader=DataLoader(), variables=variables | given).template(trust_as_template("{{ __airflow_secrets_here }}"))
     sync, asynchronous = found["sql_alchemy_conn"], found["sql_alchemy_conn_async"]

@@ -5,13 +5,14 @@ import pathlib
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from shared_variables import shared_variables
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 
 
 def where(**given):
-    variables = {"groups": {"airflow": ["one", "two"]}, "inventory_dir": "/home/ann/site"}
-    for name in ("airflow_common/defaults/main.yml", "airflow_common/vars/main.yml", "airflow_secrets/defaults/main.yml", "airflow_secrets/vars/main.yml"):
+    variables = shared_variables() | {"groups": {"airflow": ["one", "two"]}, "inventory_dir": "/home/ann/site"}
+    for name in ("airflow_secrets/defaults/main.yml", "airflow_secrets/vars/main.yml"):
         variables |= DataLoader().load_from_file(str(ROLES / name), trusted_as_template=True)
     return Templar(loader=DataLoader(), variables=variables | given).template(trust_as_template("{{ __airflow_secrets_first_sign_in }}"))
 

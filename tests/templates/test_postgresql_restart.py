@@ -45,15 +45,18 @@ def project(tmp_path):
     text = (ROOT / "playbooks/postgres.yml").read_text(encoding="utf-8")
     (tmp_path / "playbooks/postgres.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
     (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
-    stand_ins = {"airflow_common": ["main", "lock"], "airflow_secrets": ["main"], "airflow_services": ["stop", "stop_undo", "start_stopped"],
-                 "postgresql": ["set_vars", "preflight", "install", "configure", "restart", "databases", "health"]}
+    stand_ins = {"airflow_common": ["steps/start"], "airflow_secrets": ["main"],
+                 "airflow_services": ["operations/stop", "operations/revert_stop", "steps/start_stopped"],
+                 "postgresql": ["steps/load_vars", "validate", "install", "configure", "operations/restart", "steps/create_databases", "verify"]}
     for role, names in stand_ins.items():
         tasks = tmp_path / "roles" / role / "tasks"
         tasks.mkdir(parents=True)
         for name in names:
-            (tasks / f"{name}.yml").write_text("[]" if role == "airflow_common" or name in ("main", "start_stopped") else SAYS.format(name), encoding="utf-8")
+            (tasks / name).parent.mkdir(parents=True, exist_ok=True)
+            silent = role == "airflow_common" or name in ("main", "steps/start_stopped")
+            (tasks / f"{name}.yml").write_text("[]" if silent else SAYS.format(name.split("/")[-1]), encoding="utf-8")
     (tmp_path / "roles/postgresql/tasks/service.yml").write_text(ASKS, encoding="utf-8")
-    variables = yaml.safe_load((ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8"))
+    variables = yaml.safe_load((ROOT / "roles/airflow_common/vars/main/main.yml").read_text(encoding="utf-8"))
     (tmp_path / "roles/airflow_common/vars").mkdir()
     (tmp_path / "roles/airflow_common/vars/main.yml").write_text(
         yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
@@ -78,10 +81,10 @@ def run(project, due, *arguments):
 def test_airflow_stops_on_all_hosts_before_the_restart_and_starts_after_it(project):
     found, done = run(project, '["max_connections"]')
     assert done.returncode == 0, done.stdout + done.stderr
-    order = [line for line in found if line.split()[1] in ("stop", "restart", "databases", "health", "stop_undo")]
+    order = [line for line in found if line.split()[1] in ("stop", "restart", "create_databases", "verify", "revert_stop")]
     assert sorted(order[:2]) == ["a stop", "b stop"]
-    assert order[2:5] == ["db restart", "db databases", "db health"]
-    assert sorted(order[5:]) == ["a stop_undo", "b stop_undo"]
+    assert order[2:5] == ["db restart", "db create_databases", "db verify"]
+    assert sorted(order[5:]) == ["a revert_stop", "b revert_stop"]
 
 
 def test_without_a_restart_airflow_is_left_alone(project):
@@ -89,7 +92,7 @@ def test_without_a_restart_airflow_is_left_alone(project):
     found, done = run(project, "[]")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in found if line.split()[0] != "db"] == []
-    assert found[-2:] == ["db databases", "db health"] and "db restart" not in found
+    assert found[-2:] == ["db create_databases", "db verify"] and "db restart" not in found
 
 
 def test_an_airflow_that_does_not_stop_keeps_its_database(project):
@@ -97,7 +100,7 @@ def test_an_airflow_that_does_not_stop_keeps_its_database(project):
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "a person is connected" in done.stdout
     assert "db restart" not in found
-    assert {"a stop_undo", "b stop_undo"} <= set(found)
+    assert {"a revert_stop", "b revert_stop"} <= set(found)
 
 
 def test_a_host_that_limit_hides_keeps_its_database(project):
@@ -118,7 +121,7 @@ FAILS_THERE = """
 def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project):
     (project / "roles/postgresql/tasks/operations/restart.yml").write_text(FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8")
     found, done = run(project, '["max_connections"]')
-    assert done.returncode != 0 and {"a stop_undo", "b stop_undo"} <= set(found)
+    assert done.returncode != 0 and {"a revert_stop", "b revert_stop"} <= set(found)
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
     assert "The restart of PostgreSQL has failed. restart | Fail: no memory left" in last, done.stdout
     assert "Airflow runs again on a, b. Correct the reason, then run the same command again." in last, done.stdout
@@ -126,9 +129,9 @@ def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project)
 
 def test_a_host_that_does_not_start_again_is_named_and_keeps_no_other_stopped(project):
     (project / "roles/airflow_services/tasks/operations/revert_stop.yml").write_text(
-        FAILS_THERE.format("stop_undo", "it waits for the database", "a") + SAYS.format("stop_undo"), encoding="utf-8")
+        FAILS_THERE.format("revert_stop", "it waits for the database", "a") + SAYS.format("revert_stop"), encoding="utf-8")
     found, done = run(project, '["max_connections"]')
-    assert done.returncode != 0 and "b stop_undo" in found and "a stop_undo" not in found
+    assert done.returncode != 0 and "b revert_stop" in found and "a revert_stop" not in found
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
     assert "Airflow runs again on b. Airflow does not run on a: revert_stop | Fail: it waits for the database." in last, done.stdout
 
@@ -146,4 +149,4 @@ def test_a_play_that_leaves_the_restart_to_the_role_gets_it():
     text = (ROOT / "roles/postgresql/defaults/main.yml").read_text(encoding="utf-8")
     assert re.search(r"(?m)^postgresql_restart_by_caller: false$", text)
     service = (ROOT / "roles/postgresql/tasks/service.yml").read_text(encoding="utf-8")
-    assert "file: restart.yml" in service and "not postgresql_restart_by_caller" in service
+    assert "file: operations/restart.yml" in service and "not postgresql_restart_by_caller" in service

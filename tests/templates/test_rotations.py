@@ -6,17 +6,15 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_secrets
+from shared_variables import shared_variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEFAULTS = ["airflow_common/defaults/main.yml", "airflow_common/vars/main.yml", "airflow_secrets/vars/main.yml"]
 FERNET, API = {"fernet_key": ["fernet_key"]}, {"api_secret_key": ["api_secret_key"], "jwt_secret": ["jwt_secret"]}
 
 
 def value(name, held=None, other=None, **given):
     """The value of a variable where the first host has generated this Fernet key, and each host in other has these files with another content."""
-    variables = {}
-    for path in DEFAULTS:
-        variables |= DataLoader().load_from_file(str(ROOT / "roles" / path), trusted_as_template=True)
+    variables = shared_variables() | DataLoader().load_from_file(str(ROOT / "roles/airflow_secrets/vars/main.yml"), trusted_as_template=True)
     other = other or {"a": []}
     variables |= {
         "__airflow_secrets": {"secrets": {"fernet_key": held or "old"}},

@@ -13,6 +13,7 @@ import pytest
 from airflow_runtime import sign_in
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from shared_variables import shared_variables
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 RUNTIME = ROLES / "airflow_runtime/files"
@@ -28,10 +29,7 @@ def escape(text):
 
 
 def variables(**given):
-    loader, merged = DataLoader(), {"ansible_managed": "Managed by Ansible"}
-    for path in ("airflow_common/defaults/main.yml", "airflow_common/vars/main.yml"):
-        merged |= loader.load_from_file(str(ROLES / path), trusted_as_template=True)
-    return Templar(loader=loader, variables=merged | given)
+    return Templar(loader=DataLoader(), variables={**shared_variables(), "ansible_managed": "Managed by Ansible", **given})
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def load(host_settings, monkeypatch):
                              ("airflow.providers.fab.auth_manager.security_manager.override", override)):
             monkeypatch.setitem(sys.modules, name, module)
         settings = {}
-        exec(compile((ROLES / "airflow/files/webserver_config.py").read_text(encoding="utf-8"), "webserver_config.py", "exec"), settings)
+        exec(compile((ROLES / "airflow_config/files/webserver_config.py").read_text(encoding="utf-8"), "webserver_config.py", "exec"), settings)
         return {name: value for name, value in settings.items() if name.isupper()}, text, secrets
 
     return run
@@ -180,7 +178,7 @@ def test_a_file_of_the_site_takes_its_place_as_it_is_and_is_not_shown(tmp_path):
     assert item["content"] == "AUTH_TYPE = 1  # {{ not a template }}\n\n" and item["secret"] is True
     assert what_is_done(SIGN_IN, airflow_webserver_config_file=str(tmp_path / "own.py"))["state"] == "absent"
     ours = what_is_done(CONFIG)
-    assert ours["secret"] is False and ours["content"] == (ROLES / "airflow/files/webserver_config.py").read_text(encoding="utf-8")
+    assert ours["secret"] is False and ours["content"] == (ROLES / "airflow_config/files/webserver_config.py").read_text(encoding="utf-8")
     assert what_is_done(SIGN_IN)["state"] == "file"
 
 

@@ -6,6 +6,7 @@ import pathlib
 import types
 
 import forks
+from shared_variables import FILES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Where a host has what roles find at places that no variable names.
@@ -82,8 +83,7 @@ def play(directory, hosts, tasks, variables, limit="", check=False, **groups):
         encoding="utf-8",
     )
     common = [
-        {"ansible.builtin.include_vars": str(ROOT / "roles/airflow_common" / name)}
-        for name in ("defaults/main.yml", "vars/main.yml", "vars/airflow_3.yml")
+        {"ansible.builtin.include_vars": str(path)} for path in FILES
     ]
     playbook.write_text(
         json.dumps(

@@ -10,6 +10,7 @@ import stat
 import forks
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from shared_variables import FILES
 
 pytestmark = pytest.mark.playbook
 
@@ -143,7 +144,7 @@ class Controller:
                  "__airflow_database_external": True, **variables}
         play = [{
             "hosts": "all", "gather_facts": False,
-            "vars_files": [str(ROOT / "roles/airflow_common" / name) for name in ("defaults/main.yml", "vars/main.yml", "vars/airflow_3.yml")],
+            "vars_files": list(map(str, FILES)),
             "tasks": [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "configure.yml"}}],
         }]
         (self.directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")

@@ -2,14 +2,13 @@
 
 import copy
 import os
-import pathlib
 import socket
 import threading
 
 import pytest
-import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis import causes as diagnosis
+from shared_variables import of_major
 
 NOW = 1_800_000_000.0
 UNIT = {
@@ -590,8 +589,7 @@ def test_a_cause_explains_only_what_comes_after_it():
 @pytest.mark.parametrize("major", [2, 3])
 def test_both_majors_are_judged_by_their_data(hosts, major):
     """All that differs between them is in the data that says which components there are."""
-    path = pathlib.Path(__file__).resolve().parents[2] / f"roles/airflow_common/vars/airflow_{major}.yml"
-    components = yaml.safe_load(path.read_text(encoding="utf-8"))["__airflow_components"]
+    components = of_major(major)["components"]
     server = "webserver" if major == 2 else "api-server"
     found = hosts["one"]
     found["components"] = components

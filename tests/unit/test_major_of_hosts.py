@@ -45,4 +45,4 @@ def test_it_is_asked_before_anything_changes(path, change):
             yield task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.import_role", {}).get("tasks_from")
 
     found = list(files(DataLoader().load_from_file(str(ROLES / path))))
-    assert found.index("major.yml") < found.index(change)
+    assert found.index("steps/check_major.yml") < found.index(change)

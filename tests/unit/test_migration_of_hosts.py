@@ -215,7 +215,7 @@ def test_the_run_after_a_killed_one_does_not_go_back_behind_a_finished_migration
 @pytest.mark.parametrize("slow", [True, False], ids=["slow", "failing"])
 def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(hosts, slow):
     (play,) = yaml.safe_load((hosts_of_test.ROOT / "playbooks/state.yml").read_text(encoding="utf-8"))
-    (wait,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "migrated.yml"]
+    (wait,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "steps/wait_for_migration.yml"]
     note = {name: {"windsock.airflow.probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True} for name in ("meanwhile", "next")}
     (hosts / "one/status").write_text(NEW, encoding="utf-8")
     if slow:
@@ -232,7 +232,8 @@ def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(
 
 # Files beside the rotated secrets that airflow.cfg, the sign-in and the alerts need.
 OF_CONFIGURATION = ("auth_secret", "rate_limit_storage", "backend_kwargs", "alerts")
-LOOK = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow", "tasks_from": name, "public": True}} for name in ("ask.yml", "previous.yml")]
+LOOK = [{"ansible.builtin.include_role": {"name": f"windsock.airflow.{role}", "tasks_from": f"steps/{name}.yml", "public": True}}
+        for role, name in (("airflow_virtualenv", "gather_state"), ("airflow_config", "store_previous"))]
 
 
 @pytest.mark.parametrize("moved", ["", "airflow_config_dir", "airflow_install_dir"])
@@ -255,7 +256,8 @@ def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret_that_is_rotat
     elsewhere = host / ("elsewhere" if moved == "airflow_install_dir" else "opt")
     if moved == "airflow_install_dir":
         shutil.copytree(host / "opt", elsewhere, symlinks=True, ignore=lambda *_: ["venv"])
-    show = [{"ansible.builtin.debug": {"msg": "{{ [__airflow_config_switches | bool, __airflow_used | basename, __airflow_database_units_fit | bool] | to_json }}"}}]
+    facts = "__airflow_config_switches | bool, __airflow_used | basename, __airflow_database_units_fit | bool"
+    show = [{"ansible.builtin.debug": {"msg": "{{ [FACTS] | to_json }}".replace("FACTS", facts)}}]
     done = hosts_of_test.play(hosts, ["one"], LOOK + show, place)
     assert done.rc == 0 and '[true, "3.3.1", true]' in done.text, done.output
     listing = ["tar", "--list", "--absolute-names", "--file", elsewhere / "previous.tar"]
@@ -287,8 +289,8 @@ def changes_the_sign_in(hosts):
     """
     # The shell on this host has named the file of this machine.
     kept = "{{ {'stdout': __airflow_kept_in.stdout | default('') | replace('HOST', '/etc/airflow-of-test')} }}"
-    tasks = yaml.safe_load((hosts_of_test.ROOT / "roles/airflow/tasks/main.yml").read_text(encoding="utf-8"))
-    (look,) = [task for task in tasks if task.get("ansible.builtin.include_tasks", {}).get("file") == "previous.yml"]
+    tasks = yaml.safe_load((hosts_of_test.ROOT / "roles/airflow_config/tasks/main.yml").read_text(encoding="utf-8"))
+    (look,) = [task for task in tasks if task.get("ansible.builtin.include_tasks", {}).get("file") == "steps/store_previous.yml"]
 
     def run(release, lines, **variables):
         (host / "secrets").mkdir()

@@ -91,7 +91,8 @@ SITE = {"release": "2026.11", "format": "json", "confirm": "one", "dag_id": "our
 def site(tmp_path):
     """run(variables, *arguments): what playbooks would do, with stand-ins for the roles' tasks and these group_vars."""
     for role in ("airflow_common", "airflow_runtime", "airflow_dags", "airflow_backup", "airflow_health"):
-        (tmp_path / "roles" / role / "tasks").mkdir(parents=True)
+        (tmp_path / "roles" / role / "tasks/operations").mkdir(parents=True)
+        (tmp_path / "roles" / role / "tasks/steps").mkdir()
         if (ROOT / "roles" / role / "vars/main.yml").exists() and role != "airflow_common":
             (tmp_path / "roles" / role / "vars").symlink_to(ROOT / "roles" / role / "vars")
 
@@ -99,18 +100,17 @@ def site(tmp_path):
         text = yaml.safe_dump([{"ansible.builtin.debug": {"msg": message}} for message in messages])
         (tmp_path / "roles" / role / "tasks" / f"{name}.yml").write_text(text, encoding="utf-8")
 
-    for name in ("main", "lock", "major"):
-        tasks("airflow_common", name)
+    tasks("airflow_common", "steps/start")
     tasks("airflow_runtime", "main")
-    tasks("airflow_dags", "rollback", "rollback to {{ __airflow_dags_wanted }}")
+    tasks("airflow_dags", "operations/roll_back", "rollback to {{ __airflow_dags_wanted }}")
     # The report's own arguments, and the conditions of what fetches and deletes.
     (report,) = yaml.safe_load((ROOT / "roles/airflow_health/tasks/steps/report.yml").read_text(encoding="utf-8"))
     arguments = report["windsock.airflow.airflow_health_report"]
     tasks("airflow_health", "main", *(f"{key}: {arguments[key]}" for key in ("format", "dag_id", "task_id")))
     for name, title in (("back_up", "back_up | Fetch it"), ("clean", "clean | Delete it")):
-        read = yaml.safe_load((ROOT / f"roles/airflow_backup/tasks/{name}.yml").read_text(encoding="utf-8"))
+        read = yaml.safe_load((ROOT / f"roles/airflow_backup/tasks/operations/{name}.yml").read_text(encoding="utf-8"))
         condition = next(task["when"] for task in read if task["name"].startswith(title))
-        tasks("airflow_backup", name, f"{name}: {{{{ {condition} }}}}")
+        tasks("airflow_backup", f"operations/{name}", f"{name}: {{{{ {condition} }}}}")
     path = collection(tmp_path, tmp_path / "roles")
     (tmp_path / "site/group_vars/all").mkdir(parents=True)
     (tmp_path / "site/hosts.yml").write_text(yaml.safe_dump({

@@ -20,8 +20,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Roles whose removal is the matter of other tests. They do nothing here.
 STAND_INS = {
-    "airflow_common": ["main", "lock"], "airflow_secrets": ["remove"], "airflow_services": ["stop", "remove"], "airflow": ["remove"],
-    "airflow_backup": ["apart", "remove", "remove_backups"], "reverse_proxy": ["remove"], "cloudwatch_agent": ["remove"], "logrotate": ["remove"],
+    "airflow_common": ["steps/start"], "airflow_secrets": ["operations/remove"],
+    "airflow_services": ["operations/stop", "operations/remove"], "airflow_config": ["operations/remove"],
+    "airflow_backup": ["steps/check_separate", "operations/remove", "operations/remove_backups"],
+    "reverse_proxy": ["operations/remove"], "cloudwatch_agent": ["operations/remove"], "logrotate": ["operations/remove"],
 }
 # The host's own places of the server.
 PLACES = ("/etc/postgresql-common", "/etc/postgresql", "/etc/apt", "/var/lib/postgresql")
@@ -83,7 +85,9 @@ def server(postgresql, tmp_path):
     for role, names in STAND_INS.items():
         (tmp_path / "roles" / role / "tasks").mkdir(parents=True)
         for name in names:
-            (tmp_path / "roles" / role / "tasks" / f"{name}.yml").write_text("[]", encoding="utf-8")
+            path = tmp_path / "roles" / role / "tasks" / f"{name}.yml"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("[]", encoding="utf-8")
     collection(tmp_path, tmp_path / "roles")
     (tmp_path / "bin/systemctl").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "bin/systemctl").chmod(0o755)
@@ -172,7 +176,8 @@ def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_p
     make(tmp_path, "dumps/airflow-20260102T020000Z.tar", "dumps/airflow-20260102T020000Z.tar.sha256", "dumps/shop.dump",
          "backups/last_success.json", "archive/x", "www/acme/index.html")
     (tmp_path / "a/www/acme/.well-known/acme-challenge").mkdir(parents=True)
-    done = remove(tmp_path, *(task(*of) for of in (("airflow", "remove.yml"), ("airflow_backup", "remove_backups.yml"), ("reverse_proxy", "remove.yml"))), KEPT)
+    removals = ("airflow_config", "operations/remove.yml"), ("airflow_backup", "operations/remove_backups.yml"), ("reverse_proxy", "operations/remove.yml")
+    done = remove(tmp_path, *(task(*of) for of in removals), KEPT)
     assert done.rc == 0, done.output
     assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data", "www/acme/index.html"]
     assert not (tmp_path / "a/www/acme/.well-known").exists()
@@ -183,7 +188,7 @@ def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_p
 
 def test_where_nothing_is_nothing_is_said_to_change(tmp_path):
     (tmp_path / "a/units").mkdir(parents=True)
-    done = remove(tmp_path, *(task(*of) for of in (("airflow_backup", "remove.yml"), ("reverse_proxy", "remove.yml"))))
+    done = remove(tmp_path, *(task(*of) for of in (("airflow_backup", "operations/remove.yml"), ("reverse_proxy", "operations/remove.yml"))))
     assert done.rc == 0 and "changed=0" in done.output, done.output
 
 
@@ -202,6 +207,6 @@ def test_backups_in_a_directory_that_goes_stop_the_removal(tmp_path, given, used
         make(tmp_path, "units/airflow-backup.service")
         (tmp_path / "a/units/airflow-backup.service").write_text(
             f"ExecStart={python} {tmp_path}/a/install_dir/backup.py run {tmp_path}/a/config_dir/backup.json\n", encoding="utf-8")
-    done = remove(tmp_path, task("airflow_backup", "apart.yml"), airflow_backup_dir=given)
+    done = remove(tmp_path, task("airflow_backup", "steps/check_separate.yml"), airflow_backup_dir=given)
     assert (done.rc == 0) is (named == ""), done.output
     assert not named or (f"{PLACE}/{named}" in done.text and "Nothing was removed. Set airflow_backup_dir" in done.text), done.output

@@ -47,7 +47,7 @@ def hosts(tmp_path):
 
     def run():
         tasks = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_backup", "tasks_from": name}}
-                 for name in ("restore_secrets.yml", "restore.yml")]
+                 for name in ("operations/restore_secrets.yml", "operations/restore.yml")]
         tasks.append({"ansible.builtin.debug": {"msg": "kept in {{ __airflow_backup_replaced | basename }}"}})
         # What role airflow_config changes on the way.
         tasks.insert(1, {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})

@@ -72,7 +72,7 @@ def rotate(tmp_path):
             {
                 "ansible.builtin.include_role": {
                     "name": "windsock.airflow.airflow_secrets",
-                    "tasks_from": f"rotate_{playbook}.yml",
+                    "tasks_from": f"operations/rotate_{playbook}.yml",
                 }
             }
         ]

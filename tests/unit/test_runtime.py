@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.windsock.airflow.plugins.filter import airflow_runtime as filters
+from shared_variables import shared_variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles/airflow_runtime/files"
@@ -22,7 +24,7 @@ class Host:
 
     def __init__(self, directory):
         self.link = directory / "libexec/airflow_runtime"
-        self.variables = DataLoader().load_from_file(str(ROOT / "roles/airflow_common/vars/main.yml"), trusted_as_template=True)
+        self.variables = shared_variables()
         self.variables["airflow_install_dir"] = str(directory)
 
     def answer(self):
@@ -148,17 +150,20 @@ OPERATIONS = ["deploy_dags", "rollback_dags", "rotate_api_secrets", "rotate_data
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_asks_for_the_version_before_it_uses_the_programs(name):
     (play,) = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8"))
-    roles = [task.get("ansible.builtin.import_role", {}).get("name") for task in play["tasks"]]
-    place = roles.index("windsock.airflow.airflow_runtime")
-    assert roles[place - 1] == "windsock.airflow.airflow_common"
-    assert not {"windsock.airflow.airflow_services", "windsock.airflow.airflow_secrets", "windsock.airflow.airflow_dags"} & set(roles[:place])
+    tasks = [task.get("ansible.builtin.import_role", {}).get("name") or task.get("ansible.builtin.import_tasks")
+             for task in play["tasks"]]
+    place = tasks.index("windsock.airflow.airflow_runtime")
+    assert re.search("airflow_common(/tasks/steps/start.yml)?$", tasks[place - 1])
+    assert not {"windsock.airflow.airflow_services", "windsock.airflow.airflow_secrets", "windsock.airflow.airflow_dags"} & set(tasks[:place])
 
 
 def test_site_yml_asks_for_the_version_together_with_its_other_questions():
     """A task more would cost every run of it."""
-    (task,) = [task for task in yaml.safe_load((ROOT / "roles/airflow_virtualenv/tasks/steps/gather_state.yml").read_text(encoding="utf-8")) if task.get("register") == "__airflow_found"]
+    text = (ROOT / "roles/airflow_virtualenv/tasks/steps/gather_state.yml").read_text(encoding="utf-8")
+    (task,) = [task for task in yaml.safe_load(text) if task.get("register") == "__airflow_found"]
     assert "{{ __airflow_runtime_question }}" in task["windsock.airflow.probe"]["stdin"]
-    assert "__airflow_found" in (ROOT / "roles/airflow_common/vars/main.yml").read_text(encoding="utf-8").partition("__airflow_runtime_package:")[2][:300]
+    variables = (ROOT / "roles/airflow_common/vars/main/main.yml").read_text(encoding="utf-8")
+    assert "__airflow_found" in variables.partition("__airflow_runtime_package:")[2][:300]
 
 
 def program(name, link, arguments=(), given="", python=sys.executable, **environment):

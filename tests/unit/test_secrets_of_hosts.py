@@ -140,7 +140,7 @@ def fleet(tmp_path):
 
     def run(*hosts, limit="", reads=False, tasks=None, **given):
         role = {"name": "windsock.airflow.airflow_secrets"}
-        write = {"include_role": {**role, "tasks_from": "write.yml"}}
+        write = {"include_role": {**role, "tasks_from": "steps/write.yml"}}
         show = {"debug": {"msg": "admin_password is {{ __airflow_secrets.secrets.admin_password }}"}}
         read = {"include_role": role, "vars": {"__airflow_secrets_reads": True}}
         return hosts_of_test.play(

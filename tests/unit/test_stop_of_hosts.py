@@ -140,14 +140,14 @@ def whole(tmp_path):
             "airflow_version": "3.3.2", **given})
         assert done.rc == 0, done.output
         found = [call.split() for call in calls.read_text(encoding="utf-8").splitlines()]
-        return [[call[1:] for call in found if call[0] == verb] for verb in ("stop", "start")]
+        return [[call[1:] for call in found if call[0] == verb] for verb in ("operations/stop", "start")]
 
     return run
 
 
 def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(whole):
     """systemctl tells systemd one name after the other, and the parts of the target are one transaction."""
-    (first, stop), (start, late) = whole("stop", "stop_undo")
+    (first, stop), (start, late) = whole("operations/stop", "operations/revert_stop")
     assert first == ["--no-block", PARTS[2], *OTHERS[:2]]
     assert stop[:-3] == ["--no-block", "airflow.target", *PARTS[::-1]] and sorted(stop[-3:]) == sorted(OTHERS)
     assert start[0] == "airflow.target" and start[-4:] == PARTS and sorted(start[1:-4]) == sorted(OTHERS[:2])
@@ -158,26 +158,26 @@ def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(w
 def test_a_unit_that_is_started_while_others_stop_is_stopped_again(whole, tmp_path, job):
     """Its stop is no longer among the jobs of systemd, so nothing else would end it."""
     (tmp_path / "jobs").write_text(f"71 {PARTS[0]} stop waiting\n72 {PARTS[2]} {job}\n", encoding="utf-8")
-    (first, again, stop), _started = whole("stop")
+    (first, again, stop), _started = whole("operations/stop")
     assert first == again and PARTS[2] in again and PARTS[0] not in again and PARTS[0] in stop
 
 
-@pytest.mark.parametrize("after", [["stop", "stop_undo"], ["start_stopped"]], ids=["the same operation", "one that stops nothing"])
+@pytest.mark.parametrize("after", [["operations/stop", "operations/revert_stop"], ["steps/start_stopped"]], ids=["the same operation", "one that stops nothing"])
 def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(whole, tmp_path, after):
-    whole("stop")
+    whole("operations/stop")
     note = (tmp_path / "a/stopped-note").read_text(encoding="utf-8").split()
     assert sorted(note) == sorted(["airflow.target", *PARTS, *OTHERS])
     _stopped, started = whole(*after)
     assert {name for call in started for name in call} - {"--no-block"} == set(note)
     assert not (tmp_path / "a/stopped-note").exists()
-    assert whole("start_stopped")[1] == []
+    assert whole("steps/start_stopped")[1] == []
 
 
 @pytest.mark.parametrize(("names", "given"), [
-    (["stop", "start_stopped"], {}), (["stop"], {"__airflow_services_note": False})], ids=["by the same run", "after a restore"])
+    (["operations/stop", "steps/start_stopped"], {}), (["operations/stop"], {"__airflow_services_note": False})], ids=["by the same run", "after a restore"])
 def test_nothing_else_starts_what_was_stopped(whole, names, given):
     """In the middle of a restore the database and the secrets are those of two backups."""
-    whole("stop")
+    whole("operations/stop")
     assert whole(*names, **given)[1] == []
     if given:
-        assert whole("start_stopped")[1] == []
+        assert whole("steps/start_stopped")[1] == []
