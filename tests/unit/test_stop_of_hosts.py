@@ -140,7 +140,7 @@ def whole(tmp_path):
             "airflow_version": "3.3.2", **given})
         assert done.rc == 0, done.output
         found = [call.split() for call in calls.read_text(encoding="utf-8").splitlines()]
-        return [[call[1:] for call in found if call[0] == verb] for verb in ("operations/stop", "start")]
+        return [[call[1:] for call in found if call[0] == verb] for verb in ("stop", "start")]
 
     return run
 
@@ -162,7 +162,8 @@ def test_a_unit_that_is_started_while_others_stop_is_stopped_again(whole, tmp_pa
     assert first == again and PARTS[2] in again and PARTS[0] not in again and PARTS[0] in stop
 
 
-@pytest.mark.parametrize("after", [["operations/stop", "operations/revert_stop"], ["steps/start_stopped"]], ids=["the same operation", "one that stops nothing"])
+@pytest.mark.parametrize("after", [["operations/stop", "operations/revert_stop"], ["steps/start_stopped"]],
+                         ids=["the same operation", "one that stops nothing"])
 def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(whole, tmp_path, after):
     whole("operations/stop")
     note = (tmp_path / "a/stopped-note").read_text(encoding="utf-8").split()
