@@ -86,4 +86,4 @@ def unreachable(args: dict, error: Exception) -> str:
             f"{error} to {args['user']}. Put this user's password into secrets/admin_password of airflow_config_dir on this host,"
             " or set airflow_admin_user and airflow_admin_password."
         )
-    return f"The API server at {args['url']} does not answer: {error}. Run playbooks/health.yml to see what is wrong."
+    return f"The API server at {args['url']} does not answer: {error}. Run playbooks/verify.yml to see what is wrong."

@@ -46,6 +46,16 @@ def tasks_of(items):
             yield item
 
 
+def renamed(heading):
+    """{old: new} of a table in docs/renamed.md."""
+    text = (ROOT / "docs/renamed.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\S+)` \| `(\S+)`", text, re.MULTILINE))
+
+
+# These only tell the new name.
+OLD_PLAYBOOKS = renamed("Playbooks")
+
+
 def source_files():
     """Files that belong to the repository: what git knows, and what it would take."""
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
@@ -80,3 +90,6 @@ def module_of(task):
     return (from_keys[0], task[from_keys[0]]) if from_keys else ("", None)
 
 
+def offenders(judge, paths):
+    """{path: what is wrong} of those at which this function finds something."""
+    return {role_ids(path): wrong for path in paths if (wrong := judge(path))}

@@ -1,17 +1,17 @@
 """One lock covers everything that changes an environment: each playbook takes it first, or says here why it takes none."""
 
 import pytest
-from repository import ROOT, load, tasks_of
+from repository import OLD_PLAYBOOKS, ROOT, load, tasks_of
 
 ONLY_LOOKS = "changes nothing"
 WITHOUT_HOSTS = "asks AWS and contacts no host: the host of the lock does not exist yet, or is what it removes"
 AS_A_PERSON = "asks Airflow's API, as a person in the UI does at any time"
 WITHOUT = {
-    "health": ONLY_LOOKS,
     "list_dag_releases": ONLY_LOOKS,
     "next_steps": ONLY_LOOKS,
-    "preflight": ONLY_LOOKS,
     "run_dag": AS_A_PERSON,
+    "validate": ONLY_LOOKS,
+    "verify": ONLY_LOOKS,
     "check_health": ONLY_LOOKS,
     "clear_stuck_tasks": AS_A_PERSON,
     "collect_support_bundle": ONLY_LOOKS,
@@ -27,7 +27,7 @@ WITHOUT = {
     "remove_expired": WITHOUT_HOSTS,
     "teardown": WITHOUT_HOSTS,
 }
-PLAYBOOKS = sorted(path for path in ROOT.glob("playbooks/**/*.yml") if not path.is_symlink())
+PLAYBOOKS = sorted(path for path in ROOT.glob("playbooks/**/*.yml") if not path.is_symlink() and str(path.relative_to(ROOT)) not in OLD_PLAYBOOKS)
 
 
 def plays(path):

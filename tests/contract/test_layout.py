@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from repository import ROOT, source_files
+from repository import OLD_PLAYBOOKS, ROLES, ROOT, load, offenders, source_files
 
 # Says how to leave the other layout.
 ALLOWED = {"docs/update.md"}
@@ -34,3 +34,25 @@ def test_python_lies_in_python_files():
 def test_programs_of_the_hosts_connect_to_the_database_in_one_place():
     programs = [path for path in ROOT.glob("roles/**/*.py") if "psycopg2.connect(" in path.read_text(encoding="utf-8")]
     assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/metadata.py"]
+
+
+VERBS = {"main.yml", "validate.yml", "install.yml", "configure.yml", "service.yml", "verify.yml"}
+
+
+def test_each_role_has_the_same_anatomy():
+    """The verbs of a role; operations that a person runs; steps, which are parts of both. AWS roles provision instead."""
+    def judge(role):
+        names = {str(path.relative_to(role / "tasks")) for path in role.glob("tasks/**/*.yml")}
+        verbs = VERBS | ({"provision.yml"} if role.name.startswith("aws_") else set())
+        return sorted(name for name in names if name not in verbs and name.split("/")[0] not in ("operations", "steps"))
+
+    assert not offenders(judge, ROLES)
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_PLAYBOOKS.items())
+def test_an_old_playbook_prints_the_new_path(old, new):
+    (play,) = load(ROOT / old)
+    (task,) = play["tasks"]
+    assert (ROOT / new).exists() and (play["hosts"], play["tags"]) == ("localhost", ["always"])
+    message = task["ansible.builtin.fail"]["msg"]
+    assert message.startswith(f"{old} is now {new}. Nothing was changed.") and f"'{new}') }}}}" in message

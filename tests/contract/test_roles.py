@@ -7,15 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from repository import ROLES, ROOT, load, module_of, role_ids, task_files, tasks_of
+from repository import ROLES, ROOT, load, module_of, offenders, role_ids, task_files, tasks_of
 
 TASK_FILES = task_files()
 FILES_OF_ROLES = [path for path in TASK_FILES if "roles" in path.parts]
-
-
-def offenders(judge, paths):
-    """{path: what is wrong} of those at which this function finds something."""
-    return {role_ids(path): wrong for path in paths if (wrong := judge(path))}
 
 
 def options(role):

@@ -70,7 +70,7 @@ def test_a_run_that_changed_nothing_and_a_dry_run_tell_nothing(host, elsewhere, 
     assert "Next:" not in output
     assert bool(re.search(r" changed=[1-9]", output)) is bool(arguments)
     if arguments:
-        assert not play("observability").failed
+        assert not play("logging").failed
 
 
 @pytest.mark.long("site")

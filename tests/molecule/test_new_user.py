@@ -53,7 +53,7 @@ def road():
     """All commands of the README's road, and two of docs/install.md. Each of them is typed below."""
     setup, install, use = blocks("README.md", "On your own server")
     deploy, run_dag, open_ui = use
-    (preflight,) = [command for command in script("docs/install.md", "The commands") if "preflight.yml" in command]
+    (preflight,) = [command for command in script("docs/install.md", "The commands") if "validate.yml" in command]
     health = inline("docs/install.md", "The commands", "check_health")
     return types.SimpleNamespace(setup=setup, preflight=preflight, install=install, health=health, deploy=deploy, run_dag=run_dag, open_ui=open_ui)
 

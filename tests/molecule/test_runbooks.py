@@ -82,12 +82,12 @@ FAULTS = {
         systemctl restart --no-block airflow-api-server
         listens() { ss -Htln src 127.0.0.2:8080 | grep .; }
         until_true 60 listens""", "bind_address", "airflow.yml"),
-    "postgresql_stopped": Fault("PostgreSQL was stopped", "systemctl stop 'postgresql@*'", "database_down", "postgres.yml"),
+    "postgresql_stopped": Fault("PostgreSQL was stopped", "systemctl stop 'postgresql@*'", "database_down", "postgresql.yml"),
     "password_revoked": Fault("somebody else has set the database password", "psql \"ALTER ROLE airflow PASSWORD 'another'\"", "database_password",
-                              "postgres.yml"),
+                              "postgresql.yml"),
     "hba_refuses": Fault(
         "pg_hba.conf refuses Airflow",
-        "sed -i 's/scram-sha-256/reject/' /etc/postgresql/*/main/pg_hba.conf; psql 'SELECT pg_reload_conf()'; sleep 0.5", "database_hba", "postgres.yml"),
+        "sed -i 's/scram-sha-256/reject/' /etc/postgresql/*/main/pg_hba.conf; psql 'SELECT pg_reload_conf()'; sleep 0.5", "database_hba", "postgresql.yml"),
     "connections_used_up": Fault(
         "another program holds all connections",
         r"""cat > /run/notebook.py <<'PROGRAM'
@@ -151,7 +151,7 @@ def holds():
 
 holds()'
         until_true 240 held
-        psql "UPDATE task_instance SET scheduled_dttm = now() - interval '1 hour' WHERE state = 'scheduled'" """, "pool_full", "state.yml"),
+        psql "UPDATE task_instance SET scheduled_dttm = now() - interval '1 hour' WHERE state = 'scheduled'" """, "pool_full", "objects.yml"),
     "log_disk_full": Fault("the disk of the logs is full", "small_log_disk size=20m; old_logs 30 1M", "disk_full", "free_disk_space.yml"),
     "tmp_full": Fault(
         "/tmp is full of what a component has left there",

@@ -117,7 +117,7 @@ def test_another_fernet_key_in_front_changes_nothing(host, setting):
     old = host.file(path).content_string
     host.check_output(f"printf %s 'bmV3LWtleS1vZi10aGUtc2NlbmFyaW8tc3RhdGUhISE=,{old}' > {path}")
     try:
-        done = play("state")
+        done = play("objects")
     finally:
         host.check_output(f"printf %s '{old}' > {path}")
     assert (done.failed, done.changed) == (False, 0), done.output
@@ -132,7 +132,7 @@ def test_a_changed_password_changes_one_row_and_no_other(host, exported):
     connections = {**DECLARED["connections"]}
     connections["connection-7"] = {**connections["connection-7"], "password": f"{MARKER} another"}
     before = ciphertexts(host)
-    done = play("state", "--diff", airflow_connections=connections)
+    done = play("objects", "--diff", airflow_connections=connections)
     after = ciphertexts(host)
     assert done.titles == ["connection connection-7"], done.output
     assert [name for name in before if before[name] != after[name]] == ["connection-7"]
@@ -154,10 +154,10 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
         "airflow_state_purge": True,
     }
     before = ciphertexts(host)
-    predicted = play("state", "--check", "--diff", "-vvv", **variables)
+    predicted = play("objects", "--check", "--diff", "-vvv", **variables)
     assert not predicted.failed, predicted.output
     assert ciphertexts(host) == before
-    done = play("state", "--diff", "-vvv", **variables)
+    done = play("objects", "--diff", "-vvv", **variables)
     assert not done.failed, done.output
     assert done.diff == predicted.diff
     assert sorted(done.titles) == [
@@ -172,7 +172,7 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
     assert api.get("/pools/default_pool")["slots"] == 128
     assert api.ask("GET", "/dags", user="user-1", password=DECLARED["users"]["user-1"]["password"])[0] in (401, 403)
     assert api.ask("GET", "/dags", user="user-2", password=f"{MARKER} new")[0] == 200
-    again = play("state", **variables)
+    again = play("objects", **variables)
     assert (again.failed, again.changed) == (False, 0), again.output
 
 

@@ -29,7 +29,7 @@ def api(host, setting, major):
 
 @pytest.fixture(scope="module")
 def applied():
-    return play("state", *FILES, **MORE), play("state", *FILES, **MORE)
+    return play("objects", *FILES, **MORE), play("objects", *FILES, **MORE)
 
 
 def test_it_is_applied_and_the_second_run_changes_nothing(applied):

@@ -81,21 +81,21 @@ def test_postgresql_is_restarted_only_after_running_tasks_have_ended(host, setti
     limit = int(host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'"))
     run = tasks.start()
     tasks.let_end_in_a_stop()
-    done = play("postgres", postgresql_max_connections=limit + 1)
+    done = play("postgresql", postgresql_max_connections=limit + 1)
     assert not done.failed, done.output
     assert f"run {run}, task wait_for [0], try 1" in done.text, "the run says what it waits for"
     assert host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'") == str(limit + 1)
     wait_until_healthy(host, setting)
     assert tasks.end(run) == [("success", 1)]
     # Back again: no task runs, and Airflow stops and starts in the same way.
-    back = play("postgres")
+    back = play("postgresql")
     assert not back.failed and host.check_output(started) != before, back.output
     assert host.check_output("runuser -u postgres -- psql -Atc 'SHOW max_connections'") == str(limit)
     assert host.check_output("systemctl is-active airflow.target airflow-watchdog airflow-backup.timer").split() == ["active"] * 3
     wait_until_healthy(host, setting)
     # A second run has nothing to restart, and leaves Airflow alone.
     since = host.check_output("systemctl show airflow-scheduler --property=ActiveEnterTimestampMonotonic")
-    again = play("postgres")
+    again = play("postgresql")
     assert not again.failed and again.changed == 0, again.output
     assert host.check_output("systemctl show airflow-scheduler --property=ActiveEnterTimestampMonotonic") == since
 

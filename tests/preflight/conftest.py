@@ -44,7 +44,7 @@ class Site:
         (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (self.directory / name).write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
-    def run(self, *arguments, playbook="playbooks/preflight.yml", **variables):
+    def run(self, *arguments, playbook="playbooks/validate.yml", **variables):
         self.write("group_vars/all/main.yml", {**self.base, **variables})
         # What this machine can't be: of a supported system, and started by systemd.
         init = pathlib.Path("/proc/1/comm").read_text(encoding="utf-8").strip()

@@ -186,7 +186,7 @@ def test_site_stops_at_preflight(site):
 def test_good_input_passes_and_brings_the_facts(site):
     """No later play has to gather facts, and those that a template needs are there."""
     site.write("later.yml", [
-        {"import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/preflight.yml")},
+        {"import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/validate.yml")},
         {"hosts": "airflow", "gather_facts": True, "tasks": [{"ansible.builtin.debug": {"msg": (
             "facts: {{ ansible_facts['memtotal_mb'] }} {{ ansible_facts['processor_vcpus'] }} {{ ansible_facts['distribution_major_version'] }}"
             " {{ ansible_facts['pkg_mgr'] }} {{ ansible_facts['python']['version']['minor'] }} {{ ansible_facts['architecture'] }}")}}]}])
@@ -217,7 +217,7 @@ def test_a_host_that_left_group_airflow_and_keeps_the_database(site, monkeypatch
     inventory["all"]["children"]["airflow_postgres"] = {"hosts": {"db": None}}
     site.write("hosts.yml", inventory)
     peers = {"postgresql_listen_addresses": ["127.0.0.1", "10.20.0.5"], "postgresql_allowed_networks": ["10.20.0.0/24"]}
-    run = site.run("--tags", "preflight", playbook="windsock.airflow.preflight", **peers)
+    run = site.run("--tags", "preflight", playbook="windsock.airflow.validate", **peers)
     assert run.code != 0 and "Nothing was changed on db: 1 problem." in run.output, run.output
     assert "Nothing was changed on site" not in run.output
     assert "these units of Airflow still run there, or start with the host: airflow-scheduler.service." in run.output

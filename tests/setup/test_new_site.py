@@ -164,7 +164,7 @@ def test_both_forms_of_a_command_reach_the_site(site):
 
 def test_a_site_without_an_address_is_refused_by_preflight(tmp_path):
     assert new_site(tmp_path / "s")[0] == 0
-    _code, output = ansible("ansible-playbook", ROOT / "playbooks/preflight.yml", cwd=tmp_path / "s")
+    _code, output = ansible("ansible-playbook", ROOT / "playbooks/validate.yml", cwd=tmp_path / "s")
     assert re.search(r"ansible_host of airflow-1 \(\S+hosts.yml:\d+\): is 192.0.2.10, an address of examples. Put the address of your host there.", output)
     assert "no host was contacted" in output
 
@@ -178,7 +178,7 @@ def test_preflight_takes_its_variables(site, everything):
         (site / "group_vars/all/vault.yml").write_text(
             "vault_airflow_admin_password: correct-horse-battery\n"
             "vault_airflow_slack_webhook_url: https://hooks.slack.example/services/T/B/x\n", encoding="utf-8")
-    _code, output = ansible("ansible-playbook", ROOT / "playbooks/preflight.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false", cwd=site)
+    _code, output = ansible("ansible-playbook", ROOT / "playbooks/validate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false", cwd=site)
     assert "no host was contacted" not in output
     assert "host | Check the host" in output
 
@@ -188,7 +188,7 @@ def test_a_placeholder_of_the_vault_is_no_secret(site):
     vault, main = site / "group_vars/all/vault.yml", site / "group_vars/all/main.yml"
     assert load(vault) is None
     main.write_text(uncommented(main), encoding="utf-8")
-    run = ["ansible-playbook", ROOT / "playbooks/preflight.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false"]
+    run = ["ansible-playbook", ROOT / "playbooks/validate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false"]
     _code, output = ansible(*run, cwd=site)
     assert "vault_airflow_admin_password is undefined" in output and "no host was contacted" in output
     vault.write_text(re.sub(r"^# (vault_\w+: )", r"\1", vault.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")

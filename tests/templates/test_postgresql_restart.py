@@ -1,4 +1,4 @@
-"""playbooks/postgres.yml restarts PostgreSQL only while no part of Airflow runs. Run by Ansible, with roles that only say what they would do."""
+"""playbooks/postgresql.yml restarts PostgreSQL only while no part of Airflow runs. Run by Ansible, with roles that only say what they would do."""
 
 import os
 import pathlib
@@ -42,8 +42,8 @@ ASKS = """
 def project(tmp_path):
     """The real playbook and its order of tasks, with stand-ins for all that touches a host."""
     (tmp_path / "playbooks").mkdir()
-    text = (ROOT / "playbooks/postgres.yml").read_text(encoding="utf-8")
-    (tmp_path / "playbooks/postgres.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
+    text = (ROOT / "playbooks/postgresql.yml").read_text(encoding="utf-8")
+    (tmp_path / "playbooks/postgresql.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
     (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
     stand_ins = {"airflow_common": ["steps/start"], "airflow_secrets": ["main"],
                  "airflow_services": ["operations/stop", "operations/revert_stop", "steps/start_stopped"],
@@ -73,7 +73,7 @@ def run(project, due, *arguments):
     """Return what the hosts did, in this order, and the output."""
     said = project / "said"
     done = forks.run(
-        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgres.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project,
+        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgresql.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project,
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
     return (said.read_text(encoding="utf-8").splitlines() if said.exists() else []), done
 

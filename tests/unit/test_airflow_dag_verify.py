@@ -115,4 +115,4 @@ def test_a_refused_password_says_what_to_do_and_not_what_it_was(ask):
 
 
 def test_a_server_that_is_away_says_where_to_look(ask):
-    assert "playbooks/health.yml" in ask("reachable", url="http://127.0.0.1:9")["msg"]
+    assert "playbooks/verify.yml" in ask("reachable", url="http://127.0.0.1:9")["msg"]

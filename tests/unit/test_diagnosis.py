@@ -168,13 +168,13 @@ FAULTS = {
     "secret in the environment": (
         merge("units airflow-scheduler.service", {"overrides": {"AIRFLOW__API_AUTH__JWT_SECRET": "0"}, "drop_ins": ["/etc/x.conf"]}), "secrets_overridden", ""),
     "secret empty": (put("secrets fernet_key empty", True), "configuration_missing", "airflow.yml playbooks/services.yml"),
-    "database stopped": (DATABASE_GONE, "database_down", "postgres.yml"),
+    "database stopped": (DATABASE_GONE, "database_down", "postgresql.yml"),
     "database stopped because its disk is full": (both(DATABASE_GONE, put("disks 0 free", 0)), "disk_full", "free_disk_space.yml"),
     "server too busy to answer": (put("server", {"error": "TimeoutExpired: Command 'psql' timed out after 4 seconds"}), "database_slow", ""),
-    "password refused": (refused('FATAL:  password authentication failed for user "airflow"'), "database_password", "postgres.yml"),
-    "pg_hba.conf refuses": (refused('FATAL:  no pg_hba.conf entry for host "127.0.0.1", user "airflow"'), "database_hba", "postgres.yml"),
-    "role may not sign in": (refused('FATAL:  role "airflow" is not permitted to log in'), "database_login", "postgres.yml"),
-    "database renamed": (refused('FATAL:  database "airflow" does not exist'), "database_missing", "postgres.yml"),
+    "password refused": (refused('FATAL:  password authentication failed for user "airflow"'), "database_password", "postgresql.yml"),
+    "pg_hba.conf refuses": (refused('FATAL:  no pg_hba.conf entry for host "127.0.0.1", user "airflow"'), "database_hba", "postgresql.yml"),
+    "role may not sign in": (refused('FATAL:  role "airflow" is not permitted to log in'), "database_login", "postgresql.yml"),
+    "database renamed": (refused('FATAL:  database "airflow" does not exist'), "database_missing", "postgresql.yml"),
     "database starts": (refused("FATAL:  the database system is starting up"), "database_starting", ""),
     "name not found": (refused('could not translate host name "db" to address'), "database_network", ""),
     "no connection left": (both(
@@ -233,7 +233,7 @@ FAULTS = {
     "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
-    "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "state.yml"),
+    "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "objects.yml"),
     "host drained": (both(put("drained", "disk is replaced"), merge("units airflow-scheduler.service", {"active": "inactive"})), "drained",
                      "undrain_host.yml"),
     "pool larger than declared, and full": (both(
@@ -325,7 +325,7 @@ def tls(said):
 
 def unusable(said, mutate=None):
     return (mutate or refused(said), "database_unreachable", "one, connection: the database can't be used", [said],
-            "playbooks/postgres.yml")
+            "playbooks/postgresql.yml")
 
 
 # What happened, what it does to the observations, and all that somebody reads of its cause: which it is, the line, the
@@ -424,7 +424,7 @@ FAULTS.update({
         "free_disk_space.yml -e airflow_confirm=db"),
     "pg_hba.conf refuses a connection with TLS": (
         refused(SERVER + 'FATAL:  no pg_hba.conf entry for host "10.0.0.9", user "airflow", database "airflow", '
-                "SSL encryption"), "database_hba", "postgres.yml"),
+                "SSL encryption"), "database_hba", "postgresql.yml"),
     "the network is lost during TLS": (
         refused(SERVER + "SSL SYSCALL error: Connection timed out"), "database_network", ""),
     "the schema has no version": (put(DB + " heads", {}), "migration_missing", CONFIGURE),

@@ -214,7 +214,7 @@ def test_the_run_after_a_killed_one_does_not_go_back_behind_a_finished_migration
 
 @pytest.mark.parametrize("slow", [True, False], ids=["slow", "failing"])
 def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(hosts, slow):
-    (play,) = yaml.safe_load((hosts_of_test.ROOT / "playbooks/state.yml").read_text(encoding="utf-8"))
+    (play,) = yaml.safe_load((hosts_of_test.ROOT / "playbooks/objects.yml").read_text(encoding="utf-8"))
     (wait,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "steps/wait_for_migration.yml"]
     note = {name: {"windsock.airflow.probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True} for name in ("meanwhile", "next")}
     (hosts / "one/status").write_text(NEW, encoding="utf-8")

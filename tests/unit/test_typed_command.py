@@ -25,15 +25,15 @@ def test_the_options_that_name_the_hosts_and_the_way_to_them_are_repeated(typed,
 
 
 @pytest.mark.parametrize(("directory", "typed", "path"), [
-    (ROOT, "site.yml", "playbooks/health.yml"),
-    (ROOT / "playbooks", "remove_airflow.yml", "health.yml"),
-    (ROOT.parent, str(ROOT / "site.yml"), str(ROOT / "playbooks/health.yml")),
-    (ROOT.parent, ROOT.name + "/site.yml", ROOT.name + "/playbooks/health.yml"),
+    (ROOT, "site.yml", "playbooks/verify.yml"),
+    (ROOT / "playbooks", "remove_airflow.yml", "verify.yml"),
+    (ROOT.parent, str(ROOT / "site.yml"), str(ROOT / "playbooks/verify.yml")),
+    (ROOT.parent, ROOT.name + "/site.yml", ROOT.name + "/playbooks/verify.yml"),
 ])
 def test_the_playbook_has_the_form_in_which_that_of_the_run_was_typed(monkeypatch, directory, typed, path):
     monkeypatch.chdir(directory)
     monkeypatch.setattr(sys, "argv", ["/somewhere/ansible-playbook", "-i", "hosts.yml", typed])
-    assert typed_command.command("playbooks/health.yml", "-e", "x=1") == ["ansible-playbook", "-i", "hosts.yml", path, "-e", "x=1"]
+    assert typed_command.command("playbooks/verify.yml", "-e", "x=1") == ["ansible-playbook", "-i", "hosts.yml", path, "-e", "x=1"]
 
 
 def test_a_command_that_is_no_playbook(monkeypatch):

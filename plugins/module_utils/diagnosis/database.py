@@ -105,7 +105,7 @@ def check_server(name, server, expected, limits):
     text = "{0} of {1} connections in use".format(used, free)
     if used >= free * limits["connections"] / 100:
         yield wrong("database", name, "server", WARN, text, "database_full", sessions_told(server), [],
-                    "Raise postgresql_connections and run playbooks/postgres.yml.")
+                    "Raise postgresql_connections and run playbooks/postgresql.yml.")
     else:
         yield fine("database", name, "server", text)
     if server["hba_errors"]:
@@ -124,7 +124,7 @@ def refusal(name, cause, said, server, expected):
     external, mend, advice = expected["database"]["external"], POSTGRES, ""
     evidence = [said]
     if cause == "database_connections":
-        mend, advice = [], "Raise postgresql_connections and run playbooks/postgres.yml."
+        mend, advice = [], "Raise postgresql_connections and run playbooks/postgresql.yml."
         evidence += sessions_told(server) if server else []
         # Airflow's own sessions have no name; whoever has one and holds the most can be told to go.
         held = [one for one in server.get("sessions", []) if one["application"] not in ("", "airflow-health") and one["idle"]]

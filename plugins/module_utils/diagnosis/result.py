@@ -15,7 +15,7 @@ Result = collections.namedtuple("Result", "section host what status text cause e
 
 CONFIGURE = ["playbooks/airflow.yml", "playbooks/services.yml"]
 SERVICES = ["playbooks/services.yml"]
-POSTGRES = ["playbooks/postgres.yml"]
+POSTGRES = ["playbooks/postgresql.yml"]
 
 
 def duration(seconds):

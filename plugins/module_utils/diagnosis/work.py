@@ -122,8 +122,8 @@ def check_pools(rows, expected):
             pool["pool"], pool["used"], several(pool["slots"], "slot"), several(pool["waiting"], "task"), duration(pool["seconds"])), "pool_full",
             [other and "the inventory gives it {0}".format(several(int(declared), "slot")),
              *("held {0}".format(told_of(row)) for row in holders)],
-            ["playbooks/state.yml"] if other else clear(silent),
-            "" if other or silent else "{0}give it slots: airflow_pools in the inventory and playbooks/state.yml, or in the UI.".format(
+            ["playbooks/objects.yml"] if other else clear(silent),
+            "" if other or silent else "{0}give it slots: airflow_pools in the inventory and playbooks/objects.yml, or in the UI.".format(
                 "They are alive: wait for them, mark one as failed in the UI, or " if holders else "Nothing holds it: "))
     if pools and not full:
         busiest = max(pools, key=lambda pool: pool["used"] / pool["slots"] if pool["slots"] > 0 else 0)
