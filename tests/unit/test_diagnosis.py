@@ -233,7 +233,8 @@ FAULTS = {
     "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
-    "pool smaller than declared": (put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "objects.yml"),
+    "pool smaller than declared": (
+        put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "objects.yml"),
     "host drained": (both(put("drained", "disk is replaced"), merge("units airflow-scheduler.service", {"active": "inactive"})), "drained",
                      "undrain_host.yml"),
     "pool larger than declared, and full": (both(
