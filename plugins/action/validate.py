@@ -118,7 +118,7 @@ class ActionModule(ActionBase):
             "virtualenv": os.path.join(values["airflow_install_dir"], "venv"),
             "ports": list(ports),
             "python": values.get("airflow_python") or "",
-            "pythons": {family: data.get("__airflow_python_default", "") for family, data in systems.items()},
+            "pythons": {family: data["python_default"] for family, data in systems.items()},
             "times": sorted({values[time_] for time_ in host.TIMES}),
             "database": {"host": address[0], "port": address[1], "timeout": values["preflight_database_timeout"]} if address else {},
             "left": not is_ours,
@@ -146,7 +146,7 @@ class ActionModule(ActionBase):
         facts = {fact.removeprefix("ansible_"): value for fact, value in raw_facts.items()}
 
         values = Values(self._templar, {**variables, "ansible_facts": facts})
-        version = values.resolved(systems.get(facts["os_family"], {}).get("__airflow_python_default_version", "")) if not values.get("airflow_python") else ""
+        version = values.resolved(systems.get(facts["os_family"], {}).get("python_default_version", "")) if not values.get("airflow_python") else ""
         late = self._task.args.get("deferred") or []
         problems, _deferred = check_values(values, values.raw, late, self.scope.specs, owners.DATA, site)
         if "airflow_config" in late and not problems:
@@ -170,7 +170,6 @@ class ActionModule(ActionBase):
         return self._loader.get_text_file_contents(self._loader.path_dwim(os.path.expanduser(path))) if there else ""
 
     def systems(self):
-        """vars/<os_family>.yml of role airflow_common, which say which Python there is."""
-        folder = os.path.join(ROOT, "roles", "airflow_common", "vars")
-        data = {os.path.splitext(name)[0]: self.scope.read(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".yml")}
-        return {name: content for name, content in data.items() if "__airflow_python_default" in content}
+        """{os_family: its data}, which say which Python there is."""
+        path = os.path.join(ROOT, "roles", "airflow_common", "vars", "main", "systems.yml")
+        return self.scope.read(path)["__airflow_systems"]

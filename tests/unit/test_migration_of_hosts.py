@@ -309,6 +309,8 @@ def changes_the_sign_in(hosts):
             ["one"],
             [
                 LOOK[0],
+                # The condition stands in the role.
+                {"ansible.builtin.include_vars": str(hosts_of_test.ROOT / "roles/airflow_config/vars/main.yml")},
                 {**LOOK[1], "when": look["when"]},
                 {"ansible.builtin.set_fact": {"__airflow_kept_in": kept.replace("HOST", str(host))}},
                 {"windsock.airflow.probe": {"stdin": configure.replace("RELEASE", release)}},

@@ -14,7 +14,8 @@ RENAMED = {"airflow_dags_lock_lease": {"new": "", "since": "1.0.0"}}
 
 def check_names(settings, known, roles, allowed, options=tuple):
     """Variables that look like the product's but that no role knows. options: () -> what airflow_config may have, as section.option."""
-    prefixes = tuple(role + "_" for role in roles)
+    # The variables of role airflow_common begin with airflow_.
+    prefixes = ("airflow_", *(role + "_" for role in roles))
     for setting in settings:
         name = setting.name
         if name in known or name in allowed or name.startswith(("__", "ansible_")):
