@@ -37,6 +37,8 @@ case "$0 $1 $2" in
     *"/python3 -m venv") for last; do :; done; mkdir -p "$last/bin"; for name in python pip uv; do cp {stand_in} "$last/bin/$name"; done
         # A file of a cache that was filled under umask 077.
         echo > "$last/cached.py"; chmod 600 "$last/cached.py" ;;
+    # The proof, which marks the virtualenv as complete.
+    *"/bin/python - "*) echo > "$2/release.json" ;;
 esac
 """
 
@@ -186,8 +188,8 @@ def test_the_umask_of_the_login_closes_nothing_to_the_components(tmp_path):
     build.run(umask=0o077)
     release = pathlib.Path(build.release)
     modes = {path.name: f"{path.stat().st_mode & 0o777:04o}" for path in [release, *release.rglob("*")]}
-    # The installer copies a file of its cache with the mode that it has there.
-    assert modes.pop("cached.py") == "0644"
+    # The installer copies a file of its cache with the mode that it has there. The marker is written last.
+    assert {modes.pop(name) for name in ("cached.py", "release.json")} == {"0644"}
     assert set(modes.values()) == {"0755"}, modes
 
 

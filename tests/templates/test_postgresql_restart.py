@@ -31,10 +31,14 @@ FAILS = """
   ansible.builtin.fail: {msg: a person is connected}
   when: inventory_hostname == "b"
 """
-# As the server's answer: the settings of its files that it takes over at a restart only.
+# As the server's answer: the settings of its files that it takes over at a restart only. The role restarts it unless it
+# is told not to.
 ASKS = """
 - name: service | Ask
   ansible.builtin.set_fact: {__postgresql_restart_for: "{{ due }}"}
+- name: service | Restart it
+  ansible.builtin.include_tasks: restart.yml
+  when: due | length > 0 and not postgresql_restart_by_caller | default(false)
 """
 
 

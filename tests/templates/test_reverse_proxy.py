@@ -185,3 +185,14 @@ def test_only_the_welcome_page_of_the_package_is_removed(tmp_path, place, text, 
     script = render("probe.sh.j2", __reverse_proxy_default_site=str(enabled))
     said = subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}, capture_output=True, text=True, check=False).stdout
     assert ("default foreign" in said.splitlines()) is foreign
+
+
+@pytest.mark.parametrize(("text", "foreign"), [("server { listen 80; }\n", True), (None, False), ("ours", False)])
+def test_a_site_of_somebody_else_is_told_from_ours(tmp_path, text, foreign):
+    """A hand-made proxy of Airflow may have a file of this name, which would be replaced without a copy."""
+    config = tmp_path / "airflow.conf"
+    if text:
+        config.write_text(render("airflow.conf.j2") if text == "ours" else text, encoding="utf-8")
+    script = render("probe.sh.j2", __reverse_proxy_config=str(config), __reverse_proxy_default_site="")
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False).stdout
+    assert ("site foreign" in said.splitlines()) is foreign

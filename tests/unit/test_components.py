@@ -522,7 +522,10 @@ def test_a_clock_that_differs_is_reported(components, metadata, tmp_path, monkey
     assert components.health("triggerer") == 0
 
 
-def test_the_caller_sees_the_jobs_of_all_hosts_after_the_health(components, metadata, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("ahead", [0, 29.5, -29.5])
+def test_the_caller_sees_the_jobs_of_all_hosts_after_the_health(components, metadata, tmp_path, monkeypatch, capsys, ahead):
+    """Also with a clock of the database that just passes: a host wrote the heartbeat with its own."""
+    metadata.ahead = ahead
     monkeypatch.setattr(components, "properties", lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
     own, other = metadata.beats("former-name"), metadata.beats("two", job_type="SchedulerJob")
     metadata.beats("dead", age=31)

@@ -175,11 +175,13 @@ def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_p
          "log_dir/dag_id=a/1.log", "cache_dir/uv/x", "install_dir/shop/data", "config_dir/shop.keytab", "cache_dir/shop/x")
     make(tmp_path, "dumps/airflow-20260102T020000Z.tar", "dumps/airflow-20260102T020000Z.tar.sha256", "dumps/shop.dump",
          "backups/last_success.json", "archive/x", "www/acme/index.html")
+    make(tmp_path, "nginx/conf.d/airflow.conf", "nginx/airflow.pem")
     (tmp_path / "a/www/acme/.well-known/acme-challenge").mkdir(parents=True)
     removals = ("airflow_config", "operations/remove.yml"), ("airflow_backup", "operations/remove_backups.yml"), ("reverse_proxy", "operations/remove.yml")
     done = remove(tmp_path, *(task(*of) for of in removals), KEPT)
     assert done.rc == 0, done.output
-    assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data", "www/acme/index.html"]
+    assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data",
+                              "nginx/airflow.pem", "nginx/conf.d/airflow.conf", "www/acme/index.html"]
     assert not (tmp_path / "a/www/acme/.well-known").exists()
     host = tmp_path / "a"
     assert f"the directories of Airflow: {host}/install_dir/shop, {host}/config_dir/shop.keytab, {host}/cache_dir/shop and" in done.text, done.output

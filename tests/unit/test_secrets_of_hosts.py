@@ -11,6 +11,7 @@ import types
 
 import hosts_of_test
 import pytest
+import yaml
 
 pytestmark = pytest.mark.playbook
 
@@ -331,6 +332,18 @@ def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
         done.rc != 0
         and f"a has another fernet_key in {tmp_path}/former/secrets than in {tmp_path}/a/secrets" in done.text
     ), done.output
+
+
+def test_a_drained_host_stays_drained_if_its_configuration_directory_moves(fleet, tmp_path):
+    tasks = yaml.safe_load((ROOT / "roles/airflow/tasks/configure.yml").read_text(encoding="utf-8"))
+    (task,) = [task for task in tasks if "drained" in task["name"]]
+    fleet.give("former", fernet_key=A)
+    (tmp_path / "former/drained").write_text("by a test\n", encoding="utf-8")
+    fleet.program("a/command", f". {tmp_path}/former/environment")
+    role = {"name": "windsock.airflow.airflow_secrets", "public": True}
+    done = fleet.run("a", tasks=[{"include_role": role}, task])
+    assert done.rc == 0, done.output
+    assert (tmp_path / "a/drained").read_text(encoding="utf-8") == "by a test\n"
 
 
 def test_the_command_airflow_names_the_directory_as_it_is_looked_for():

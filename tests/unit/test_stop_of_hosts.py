@@ -1,6 +1,7 @@
 """The shared stop on hosts that are directories: it stops a host whose virtualenv is broken, and knows who has answered."""
 
 import json
+import subprocess
 import sys
 
 import hosts_of_test
@@ -32,7 +33,7 @@ TIMEOUT = 'connection to server at "192.0.2.1" failed: timeout expired'
 def stop(tmp_path):
     """stop(a=FATAL, b=None): stop hosts whose database server says this; None is a host without Airflow."""
 
-    def run(broken=False, proof=False, limit="", **hosts):
+    def run(broken=False, proof=False, limit="", wait=60, **hosts):
         hosts_of_test.systemctl(tmp_path)
         for name, said in hosts.items():
             host = tmp_path / name
@@ -56,7 +57,7 @@ def stop(tmp_path):
             (host / "opt/libexec/airflow_runtime/run.py").write_text(f"print({json.dumps({'running': [], 'orphaned': []})!r})\n", encoding="utf-8")
         done = hosts_of_test.play(tmp_path, list(hosts), TASKS, {
             "airflow_user": "no-such-user", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test",
-            "airflow_version": "3.3.2", "__airflow_services_proof": proof}, limit)
+            "airflow_version": "3.3.2", "__airflow_services_proof": proof, "__airflow_services_left_wait": wait}, limit)
         calls = tmp_path / "systemctl"
         done.stopped = calls.exists() and "stop --no-block airflow-scheduler.service" in calls.read_text(encoding="utf-8").splitlines()
         assert "hush" not in done.output
@@ -77,6 +78,16 @@ def test_a_host_that_works_shows_its_tasks_and_has_asked(stop):
     done = stop(a=TOLD)
     assert done.stopped and done.rc == 0 and "0 tasks run here" in done.text, done.output
     assert "Nobody" not in done.text and "was not asked" not in done.text
+
+
+def test_nothing_goes_on_while_a_command_of_airflow_runs_on_a_host(stop, tmp_path):
+    """All units have stopped, and no unit has this process."""
+    command = [sys.executable, "-c", "input()", tmp_path / "b/opt/venv/bin/airflow"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        done = stop(a=TOLD, b=TOLD, wait=0)
+        process.communicate(b"\n")
+    assert done.stopped and done.rc != 0, done.output
+    assert f"these still use it (as b sees them): process {process.pid} of user " in done.text
 
 
 @pytest.mark.parametrize("other", [None, SILENT], ids=["has no Airflow", "cannot reach the server"])
@@ -152,6 +163,16 @@ def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(w
     assert stop[:-3] == ["--no-block", "airflow.target", *PARTS[::-1]] and sorted(stop[-3:]) == sorted(OTHERS)
     assert start[0] == "airflow.target" and start[-4:] == PARTS and sorted(start[1:-4]) == sorted(OTHERS[:2])
     assert late == ["--no-block", OTHERS[2]]
+
+
+def test_a_unit_that_stops_is_waited_for(whole, tmp_path):
+    """A target stops at once, and its parts do not. The stand-in has no job left when it is asked again."""
+    (tmp_path / "jobs").write_text(f"71 {PARTS[2]} stop running\n", encoding="utf-8")
+    whole("stop")
+    calls = (tmp_path / "systemctl").read_text(encoding="utf-8").splitlines()
+    told = [number for number, call in enumerate(calls) if call.startswith("stop ")]
+    questions = [number for number, call in enumerate(calls) if call.startswith("list-jobs ")]
+    assert [sum(number < end for number in questions) for end in [*told, len(calls)]] == [0, 2, 3]
 
 
 @pytest.mark.parametrize("job", ["start waiting", "restart waiting"])

@@ -624,8 +624,9 @@ def jobs(data):
     """Return what of table job is this host's (names of the host, numbers of rows), and every row with a fresh heartbeat."""
     found = rows(
         "SELECT id, job_type, hostname FROM job WHERE state = 'running' AND job_type = ANY(%s)"
-        " AND extract(epoch FROM now() - latest_heartbeat) < %s ORDER BY id",
-        ["SchedulerJob", "DagProcessorJob", "TriggererJob"], FRESH,
+        " AND %s - extract(epoch FROM latest_heartbeat) < %s ORDER BY id",
+        # A host wrote the heartbeat with its own clock, so this host's clock tells its age.
+        ["SchedulerJob", "DagProcessorJob", "TriggererJob"], time.time(), FRESH,
     )
     own = [job[1] for job in map(noted_job, data["components"].values()) if job]
     return {"names": host_names(), "own": own, "fresh": [dict(zip(("id", "job_type", "hostname"), row)) for row in found]}
