@@ -335,7 +335,7 @@ def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
 
 
 def test_a_drained_host_stays_drained_if_its_configuration_directory_moves(fleet, tmp_path):
-    tasks = yaml.safe_load((ROOT / "roles/airflow/tasks/configure.yml").read_text(encoding="utf-8"))
+    tasks = yaml.safe_load((ROOT / "roles/airflow_config/tasks/configure.yml").read_text(encoding="utf-8"))
     (task,) = [task for task in tasks if "drained" in task["name"]]
     fleet.give("former", fernet_key=A)
     (tmp_path / "former/drained").write_text("by a test\n", encoding="utf-8")

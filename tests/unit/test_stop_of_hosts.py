@@ -168,7 +168,7 @@ def test_units_are_told_in_an_order_in_which_no_task_is_without_its_api_server(w
 def test_a_unit_that_stops_is_waited_for(whole, tmp_path):
     """A target stops at once, and its parts do not. The stand-in has no job left when it is asked again."""
     (tmp_path / "jobs").write_text(f"71 {PARTS[2]} stop running\n", encoding="utf-8")
-    whole("stop")
+    whole("operations/stop")
     calls = (tmp_path / "systemctl").read_text(encoding="utf-8").splitlines()
     told = [number for number, call in enumerate(calls) if call.startswith("stop ")]
     questions = [number for number, call in enumerate(calls) if call.startswith("list-jobs ")]
