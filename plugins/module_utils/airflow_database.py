@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects as objects
+from ansible_collections.windsock.airflow.plugins.module_utils import database_connection
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
@@ -42,10 +43,9 @@ class Reader:
     """Reads rows by SQL, and decrypts them as Airflow does. Both majors have the same columns."""
 
     def __init__(self, url, keys):
-        import psycopg2
         from cryptography.fernet import Fernet, MultiFernet
 
-        self.connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
+        self.connection = database_connection.connect("airflow-installer", url, connect_timeout=10)
         self.connection.autocommit = True
         self.fernet = MultiFernet([Fernet(key) for key in keys.split(",")])
 

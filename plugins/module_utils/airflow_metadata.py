@@ -16,6 +16,8 @@ import re
 import sys
 import time
 
+from ansible_collections.windsock.airflow.plugins.module_utils import database_connection
+
 # Seconds to connect and for all questions; milliseconds for a statement and for a lock.
 CONNECT, ALL, STATEMENT, LOCK = 3, 4, 1500, 300
 # Names in a list. Whoever has more of them has one problem, not fifty.
@@ -138,12 +140,10 @@ class Database:
     """A connection that only reads, and gives up soon."""
 
     def __init__(self, url):
-        import psycopg2
-        import psycopg2.extras
+        from psycopg2.extras import RealDictCursor
 
-        self.cursor_factory = psycopg2.extras.RealDictCursor
-        self.connection = psycopg2.connect(
-            url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=CONNECT, application_name="airflow-health")
+        self.cursor_factory = RealDictCursor
+        self.connection = database_connection.connect("airflow-health", url, connect_timeout=CONNECT)
         self.connection.autocommit = True
 
     def rows(self, query, parameters=None):

@@ -12,7 +12,7 @@ import pwd
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, carried, spelling
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, carried, database_connection, spelling
 
 OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
@@ -41,7 +41,7 @@ def ask(params, request):
     done = subprocess.run(
         command,
         # Argument lists are for everybody to read.
-        input=carried.program_of([airflow_database, airflow_objects, spelling], json.dumps(request)),
+        input=carried.program_of([airflow_database, airflow_objects, database_connection, spelling], json.dumps(request)),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
         # A directory that the user may be in.
         cwd="/",

@@ -126,7 +126,7 @@ import urllib.error
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried, database_connection
 
 # Seconds for a command or an HTTP request.
 SOON = 4
@@ -475,7 +475,7 @@ def metadata(params):
         "url_file": os.path.join(secrets_dir, "sql_alchemy_conn"), "key_file": os.path.join(secrets_dir, "fernet_key"), "encrypted": params["encrypted"],
         "dag_id": params["dag_id"], "task_id": params["task_id"], "aws": params["aws"], "actions": params["aws_actions"],
     })
-    program = carried.program_of([airflow_metadata], request)
+    program = carried.program_of([airflow_metadata, database_connection], request)
     user = pwd.getpwnam(params["user"])
     broken = None
     for python in (os.path.join(params["paths"]["install"], "venv/bin/python"), SYSTEM_PYTHON):

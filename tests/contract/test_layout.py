@@ -31,6 +31,7 @@ def test_python_lies_in_python_files():
     assert not [str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/**/*.py") if "getsource(" in path.read_text(encoding="utf-8")]
 
 
-def test_programs_of_the_hosts_connect_to_the_database_in_one_place():
-    programs = [path for path in ROOT.glob("roles/**/*.py") if "psycopg2.connect(" in path.read_text(encoding="utf-8")]
-    assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/metadata.py"]
+def test_one_place_connects_to_the_database():
+    files = [path for folder in ("roles", "plugins", "playbooks") for path in (ROOT / folder).rglob("*.py") if not path.is_symlink()]
+    programs = [path for path in files if "psycopg2.connect(" in path.read_text(encoding="utf-8")]
+    assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/database_connection.py"]

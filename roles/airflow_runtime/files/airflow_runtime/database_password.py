@@ -17,7 +17,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password, parse_dsn
 
-from airflow_runtime import metadata
+from airflow_runtime import database_connection, metadata
 
 
 def connect(url):
@@ -35,7 +35,7 @@ def main():
     if question == "held":
         connection, why = connect(held)
         return "in place" if connection else sys.exit(why)
-    wanted = metadata.plain(sys.stdin.read())
+    wanted = database_connection.plain(sys.stdin.read())
     old, new = parse_dsn(held), parse_dsn(wanted)
 
     connection, why = connect(wanted)
