@@ -11,7 +11,10 @@ held     says whether the URL that this host holds signs in; it needs no standar
 Prints "in place", "possible" or "changed".
 """
 
+from __future__ import annotations
+
 import sys
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
@@ -20,7 +23,7 @@ from psycopg2.extensions import encrypt_password, parse_dsn
 from airflow_runtime import database_connection, metadata
 
 
-def connect(url):
+def connect(url: str) -> tuple[Any, str | None]:
     """Return (connection, None) or (None, why not)."""
     try:
         return metadata.connect("airflow-installer", url, connect_timeout=10), None
@@ -28,7 +31,7 @@ def connect(url):
         return None, str(error).strip()
 
 
-def main():
+def main() -> str:
     """Answer one question."""
     question = sys.argv[1]
     held = metadata.url()
