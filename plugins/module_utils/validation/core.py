@@ -66,7 +66,7 @@ class Site:
     has_backup_key: Callable[[Any], bool] = lambda directory: False
     has_gpg: bool = True
 
-    def of_host(self, host: str) -> Site:
+    def of_host(self, host: str | None) -> Site:
         """The same, with the places of this host's variables."""
         return dataclasses.replace(self, where=lambda name: self.where(name, host))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Values
@@ -26,13 +27,13 @@ GROUPS_REQUIRED = {
 }
 
 
-def check_address(host: str, address: object, place: str) -> Problems:
+def check_address(host: str | None, address: object, place: str) -> Problems:
     """The shipped inventories have an address that no host has (RFC 5737). SSH would wait for it for a minute."""
     if str(address).startswith("192.0.2."):
         yield "ansible_host", "ansible_host of {0} ({1}): is {2}, an address of examples. Put the address of your host there.".format(host, place, address)
 
 
-def check_one_site(hosts: Mapping[str, Values], where: Callable[..., str]) -> Problems:
+def check_one_site(hosts: Mapping[Any, Values], where: Callable[..., str]) -> Problems:
     """All hosts of an inventory have the same secrets."""
     ids = {host: values.get("airflow_site_id") or "" for host, values in hosts.items()}
     if len(set(ids.values())) > 1:
@@ -94,7 +95,7 @@ def check_groups(
 
 
 def check_peers(
-    groups: Mapping[str, list[str]], source: str, major: int, executor: str, of_host: Mapping[str, Values],
+    groups: Mapping[str, list[str]], source: str, major: int, executor: Any, of_host: Mapping[Any, Values],
     where: Callable[..., str],
 ) -> Problems:
     """Hosts that need each other. of_host: the values of each host. where: gives a variable's place for a host."""
