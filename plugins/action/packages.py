@@ -130,7 +130,8 @@ class ActionModule(ActionBase):
         """Wait until no process holds a lock of apt; return what is wrong where one holds it for too long."""
         said = None
         while True:
-            asked = self.module("command", {"argv": ["python3", "-"], "stdin": carried.text_of(package_locks)}, task_vars)
+            question = {"argv": ["python3", "-"], "stdin": carried.text_of(package_locks)}
+            asked = self.module("command", question, task_vars)
             if asked.get("failed") or asked.get("unreachable"):
                 return asked
             holders = json.loads(asked["stdout"])

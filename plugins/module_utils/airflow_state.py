@@ -13,7 +13,13 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_database, airflow_objects, carried, database_connection, spelling
+from ansible_collections.windsock.airflow.plugins.module_utils import (
+    airflow_database,
+    airflow_objects,
+    carried,
+    database_connection,
+    spelling,
+)
 
 OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
@@ -35,6 +41,7 @@ def identity(user: str) -> dict[str, Any]:
 def ask(params: dict[str, Any], request: dict[str, Any]) -> Any:
     """Start the process, hand it the request, and return its answer."""
     command = [params["python"], "-"]
+    modules = [airflow_database, airflow_objects, database_connection, spelling]
     # The components' own. Not as a parameter: it may hold secrets of the site, and Ansible shows parameters.
     components = os.path.join(os.path.dirname(params["environment"]["AIRFLOW_CONFIG"]), "environment")
     if os.path.exists(components):
@@ -42,7 +49,7 @@ def ask(params: dict[str, Any], request: dict[str, Any]) -> Any:
     done = subprocess.run(
         command,
         # Argument lists are for everybody to read.
-        input=carried.program_of([airflow_database, airflow_objects, database_connection, spelling], json.dumps(request)),
+        input=carried.program_of(modules, json.dumps(request)),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
         # A directory that the user may be in.
         cwd="/",

@@ -102,7 +102,8 @@ def check_certificate(certificate, key, name):
     """Run what the task runs on a host."""
     tasks = DataLoader().load_from_file(str(ROLE / "tasks/preflight.yml"), trusted_as_template=True)
     asked = next(task["windsock.airflow.probe"] for task in tasks if "check_certificate.py" in str(task))
-    variables = {"ansible_search_path": [str(ROLE)], "reverse_proxy_tls_certificate": certificate, "reverse_proxy_tls_key": key, "__reverse_proxy_name": name}
+    variables = {"ansible_search_path": [str(ROLE)], "reverse_proxy_tls_certificate": certificate}
+    variables |= {"reverse_proxy_tls_key": key, "__reverse_proxy_name": name}
     asked = Templar(loader=DataLoader(), variables=variables).template(asked)
     # A list of processes shows the arguments to every user of the host.
     assert asked["argv"] == ["/usr/bin/python3", "-"]

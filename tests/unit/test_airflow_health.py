@@ -61,10 +61,11 @@ def test_the_question_to_the_database_brings_all_that_it_imports(tmp_path, monke
     (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://a@127.0.0.1:1/a", encoding="utf-8")
     run = subprocess.run
     # Only root can set groups.
-    monkeypatch.setattr(subprocess, "run", lambda *command, user, group, extra_groups, **options: run(*command, **options))
+    monkeypatch.setattr(subprocess, "run", lambda *words, user, group, extra_groups, **options: run(*words, **options))
     found = health.metadata({
-        "components": ["scheduler"], "paths": dict.fromkeys(("config", "install", "home"), str(tmp_path)), "encrypted": [], "dag_id": None,
-        "task_id": None, "aws": False, "aws_actions": [], "user": pwd.getpwuid(os.getuid()).pw_name, "timeout": 30})
+        "components": ["scheduler"], "paths": dict.fromkeys(("config", "install", "home"), str(tmp_path)),
+        "encrypted": [], "dag_id": None, "task_id": None, "aws": False, "aws_actions": [],
+        "user": pwd.getpwuid(os.getuid()).pw_name, "timeout": 30})
     assert "Connection refused" in found["database"].get("refused", ""), found
 
 

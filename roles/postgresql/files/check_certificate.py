@@ -1,4 +1,7 @@
-"""Load a certificate and its key, as the server does: check_certificate CERTIFICATE KEY. Exits with 1 and a sentence."""
+"""Load a certificate and its key, as the server does. Exits with 1 and a sentence if they do not fit.
+
+check_certificate CERTIFICATE KEY
+"""
 
 import ssl
 import sys
