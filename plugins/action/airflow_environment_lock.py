@@ -62,7 +62,9 @@ def token(where, pid, start):
 
 def controller():
     """Return the process of ansible-playbook. Tasks run in its children, which outlive its death for a moment."""
-    pid = multiprocessing.parent_process().pid
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    pid = parent.pid
     if os.getppid() != pid:
         raise AnsibleActionFail(f"ansible-playbook, process {pid}, was killed. What it has left gets no lock.")
     return pid

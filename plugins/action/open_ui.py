@@ -231,7 +231,8 @@ def ask(site, way, url, path):
     if parts.scheme == "https":
         # Whether the certificate is trusted, the browser tells. No secret is sent here.
         context = ssl._create_unverified_context()
-        sock = context.wrap_socket(socket.create_connection((way.host, way.port), timeout=30), server_hostname=parts.hostname)
+        sock: socket.socket = context.wrap_socket(
+            socket.create_connection((way.host, way.port), timeout=30), server_hostname=parts.hostname)
     else:
         sock = socket.create_connection((way.host, way.port), timeout=30)
     asking = http.client.HTTPConnection(parts.hostname, timeout=30)

@@ -14,31 +14,10 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.windsock.airflow.plugins.module_utils import carried, package_locks
 
 # A host that lost power during an install needs it before apt does anything else; otherwise it does nothing. Configuration that was changed is kept.
 FINISH = ["env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
-
-# Runs on the host: prints the processes that hold a lock of apt or dpkg, as JSON. The kernel names them, so no other program is needed.
-HOLDERS = r"""
-import fcntl, json, os, struct
-found = {}
-for path in ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"):
-    try:
-        with open(path, "r+b") as file:
-            # struct flock of 64-bit Linux.
-            asked = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except OSError:
-        continue
-    kind, _whence, _start, _length, pid = struct.unpack("hhqqi4x", asked)
-    if kind != fcntl.F_UNLCK and pid not in found:
-        try:
-            with open("/proc/%d/cmdline" % pid, "rb") as file:
-                name = " ".join(file.read().decode(errors="replace").split("\0"))[:80].strip()
-        except OSError:
-            name = ""
-        found[pid] = [path, name or "a process that the host does not name"]
-print(json.dumps([[pid, *rest] for pid, rest in found.items()]))
-"""
 # Seconds between two looks, and between two lines that say what is waited for.
 LOOK, SAY = 5, 30
 # Seconds to wait where nobody says otherwise: the default of airflow_package_lock_timeout.
@@ -151,7 +130,8 @@ class ActionModule(ActionBase):
         """Wait until no process holds a lock of apt; return what is wrong where one holds it for too long."""
         said = None
         while True:
-            asked = self.module("command", {"argv": ["python3", "-c", HOLDERS]}, task_vars)
+            question = {"argv": ["python3", "-"], "stdin": carried.text_of(package_locks)}
+            asked = self.module("command", question, task_vars)
             if asked.get("failed") or asked.get("unreachable"):
                 return asked
             holders = json.loads(asked["stdout"])

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import urllib.parse
+from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
@@ -70,7 +71,8 @@ class ActionModule(ActionBase):
         groups = {name: [member.name for member in group.get_hosts()] for name, group in scope.inventory.groups.items()}
         ours = dict.fromkeys(groups.get("airflow", []) + groups.get("airflow_postgres", []))
         set_names = {setting.name for setting in scope.settings} & set(scope.specs)
-        deferred, sound, lookups = set(), {}, {}
+        deferred, sound = set(), {}
+        lookups: dict[str, Any] = {}
         for name in ours or [None]:
             variables = scope.manager.get_vars(host=scope.inventory.get_host(name)) if name else dict(scope.manager.extra_vars)
             problems += inventory.check_address(name, variables.get("ansible_host"), scope.where("ansible_host", name))

@@ -29,7 +29,8 @@ HEIGHT, WIDTH = 24, 100
 
 def fold(words, indent, width=WIDTH):
     """Return a command in lines that fit, to be copied as they are. A word is never cut, and an option stays with its value."""
-    lines, line, pieces = [], "", []
+    lines, line = [], ""
+    pieces: list[str] = []
     for word in words:
         if pieces and pieces[-1].startswith("-") and " " not in pieces[-1] and not word.startswith("-"):
             pieces[-1] += " " + shlex.quote(word)

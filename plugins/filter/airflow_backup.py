@@ -10,7 +10,8 @@ def of_hosts(answers):
 
     answers: results of the loop of tasks/ask.yml.
     """
-    silent, former, found = {}, {}, {}
+    silent, former = {}, {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for answer in answers:
         host, lines = answer["item"], answer.get("stdout_lines") or []
         if answer.get("unreachable") or answer.get("rc", 1) != 0:
@@ -47,7 +48,7 @@ def narrow(answers, reserve):
     answers: results of the question for the free MB. One disk may be asked for several directories. reserve: MB that
     must stay free.
     """
-    disks = {}
+    disks: dict[tuple[str, str], dict[str, int]] = {}
     for answer in answers:
         device, free = answer["stdout"].rsplit(None, 1)
         disk = disks.setdefault((answer["item"]["host"], device), {"free": int(free), "needed": reserve})

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import re
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.windsock.airflow.plugins.module_utils import carried
@@ -49,7 +50,8 @@ def runtime_files(link, answer):
         return []
     home = f"{link}.d/{new}"
     folders = sorted({os.path.dirname(path) for path in files} - {""})
-    items = [{"path": path, "state": "directory"} for path in (f"{link}.d", home, *(f"{home}/{folder}" for folder in folders))]
+    places = (f"{link}.d", home, *(f"{home}/{folder}" for folder in folders))
+    items: list[dict[str, Any]] = [{"path": path, "state": "directory"} for path in places]
     # A diff would be the whole package. That of the link tells the version.
     items += [{"path": f"{home}/{path}", "content": text, "secret": True} for path, text in files.items()]
     items.append({"path": link, "state": "link", "target": f"{os.path.basename(link)}.d/{new}"})

@@ -2,6 +2,7 @@
 
 import base64
 import urllib.parse
+from typing import Any
 
 # The answer of a host that holds no secret: it is new, or was emptied.
 NONE = {"directory": "", "drained": False, "ready": False, "runs": False, "files": {}}
@@ -9,7 +10,7 @@ NONE = {"directory": "", "drained": False, "ready": False, "runs": False, "files
 
 def parse(text):
     """Return what tasks/ask.yml printed on a host: files is {name: {directory: content}}."""
-    answer = {**NONE, "files": {}}
+    answer: dict[str, Any] = {**NONE, "files": {}}
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word == "directory":
@@ -69,7 +70,7 @@ def decide(answers, kinds, reads=False, copied=()):
         if held:
             secrets[name] = agreed(kind, held)
         if held and secrets[name] is None:
-            groups = {}
+            groups: dict[str, list[str]] = {}
             for host, (value, _before) in held.items():
                 groups.setdefault(value, []).append(host)
             problems.append(
@@ -79,8 +80,8 @@ def decide(answers, kinds, reads=False, copied=()):
             )
     if "database_password" in kinds and "database_password" not in secrets:
         # Only the first host has the file. Where that host is lost, the address of the database still has the password.
-        urls = {url for answer in hosts.values() for url in answer["files"].get("sql_alchemy_conn", {}).values()}
-        passwords = {login_of(url)[1] for url in urls} - {""}
+        addresses = {url for answer in hosts.values() for url in answer["files"].get("sql_alchemy_conn", {}).values()}
+        passwords = {login_of(url)[1] for url in addresses} - {""}
         if len(passwords) == 1:
             secrets["database_password"] = passwords.pop()
     if silent and kinds and not (reads and set(kinds) <= {*secrets, *copied}):

@@ -10,6 +10,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 PAGE = 100
 OPTIONS = {
@@ -28,7 +29,7 @@ class Refused(Exception):
 class Api:
     """The REST API, signed in."""
 
-    def __init__(self, args: dict) -> None:
+    def __init__(self, args: dict[str, Any]) -> None:
         self.base, self.three = args["url"] + args["prefix"], args["prefix"].endswith("2")
         user, password = args["user"], args["password"]
         self.headers = {"Content-Type": "application/json"}
@@ -38,18 +39,19 @@ class Api:
         else:
             self.headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
-    def raw(self, url: str, body: dict | None = None, method: str | None = None, **headers) -> bytes:
+    def raw(self, url: str, body: Any = None, method: str | None = None, **headers: str) -> bytes:
         """Return the answer to a request as it is. Without a method it is GET, or POST for a request with a body."""
         data = None if body is None else json.dumps(body).encode()
         try:
             with urllib.request.urlopen(urllib.request.Request(url, data, {**self.headers, **headers}, method=method), timeout=30) as response:
-                return response.read()
+                answer: bytes = response.read()
+                return answer
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
                 raise Refused(f"{url} answers {error.code}") from None
             raise
 
-    def call(self, url: str, body: dict | None = None, method: str | None = None) -> dict:
+    def call(self, url: str, body: Any = None, method: str | None = None) -> Any:
         """Return the decoded answer to a request."""
         return json.loads(self.raw(url, body, method))
 
@@ -57,9 +59,9 @@ class Api:
         """Return the address of something whose name may hold any character."""
         return "/".join([self.base, *(urllib.parse.quote(part, safe="~") for part in parts)])
 
-    def pages(self, path: str, key: str, **query) -> list:
+    def pages(self, path: str, key: str, **query: Any) -> list[Any]:
         """Return all items of a list."""
-        items: list = []
+        items: list[Any] = []
         while True:
             text = urllib.parse.urlencode({**query, "limit": PAGE, "offset": len(items)}, doseq=True)
             body = self.call(f"{self.base}/{path}?{text}")
@@ -79,7 +81,7 @@ def said(error: urllib.error.HTTPError) -> str:
         return text[:300]
 
 
-def unreachable(args: dict, error: Exception) -> str:
+def unreachable(args: dict[str, Any], error: Exception) -> str:
     """Return the message about an API server that could not be asked."""
     if isinstance(error, Refused):
         return (

@@ -17,13 +17,17 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects as objects
+from ansible_collections.windsock.airflow.plugins.module_utils import database_connection
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import Change, Fields, Names, Objects
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
 
@@ -34,34 +38,34 @@ class Refused(Exception):
 # ---- read --------------------------------------------------------------------------------------------------------------------------
 
 
-def secret(name):
+def secret(name: str) -> str:
     return Path(os.environ["AIRFLOW_CONFIG"]).parent.joinpath("secrets", name).read_text(encoding="utf-8")
 
 
 class Reader:
     """Reads rows by SQL, and decrypts them as Airflow does. Both majors have the same columns."""
 
-    def __init__(self, url, keys):
-        import psycopg2
+    def __init__(self, url: str, keys: str) -> None:
         from cryptography.fernet import Fernet, MultiFernet
 
-        self.connection = psycopg2.connect(url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=10, application_name="airflow-installer")
+        self.connection = database_connection.connect("airflow-installer", url, connect_timeout=10)
         self.connection.autocommit = True
         self.fernet = MultiFernet([Fernet(key) for key in keys.split(",")])
 
-    def lock(self):
+    def lock(self) -> None:
         """Held until this process ends, so that two runs, one of them killed perhaps, come one after the other."""
         self.rows("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
 
-    def rows(self, query, *args):
+    def rows(self, query: str, *args: Any) -> list[Any]:
         with self.connection.cursor() as cursor:
             cursor.execute(query, args)
-            return cursor.fetchall()
+            found: list[Any] = cursor.fetchall()
+            return found
 
-    def has(self, table):
-        return self.rows("SELECT to_regclass(%s) IS NOT NULL", table)[0][0]
+    def has(self, table: str) -> bool:
+        return bool(self.rows("SELECT to_regclass(%s) IS NOT NULL", table)[0][0])
 
-    def decrypted(self, value, encrypted):
+    def decrypted(self, value: Any, encrypted: bool) -> Any:
         from cryptography.fernet import InvalidToken
 
         if not value or not encrypted:
@@ -72,7 +76,7 @@ class Reader:
             # Encrypted with a key that is gone: nobody can read it, and the declared value takes its place.
             return objects.UNKNOWN
 
-    def connections(self, names, _declared):
+    def connections(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         found = self.rows(
             "SELECT conn_id, conn_type, description, host, login, schema, port, password, is_encrypted, extra, is_extra_encrypted "
             "FROM connection WHERE conn_id = ANY(%s)", names)
@@ -82,21 +86,21 @@ class Reader:
                 "port": port or None, "password": self.decrypted(password, encrypted) or None, "extra": self.decrypted(extra, extra_encrypted) or None,
             }
 
-    def variables(self, names, _declared):
+    def variables(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         for name, value, description, encrypted in self.rows("SELECT key, val, description, is_encrypted FROM variable WHERE key = ANY(%s)", names):
             yield name, {"value": self.decrypted(value, encrypted), "description": description or None}
 
-    def pools(self, names, _declared):
+    def pools(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         for name, slots, description, deferred in self.rows(
                 "SELECT pool, slots, description, include_deferred FROM slot_pool WHERE pool = ANY(%s)", names):
             yield name, {"slots": slots, "description": description or None, "include_deferred": deferred}
 
-    def roles(self, names, declared):
+    def roles(self, names: list[str], declared: Fields) -> Iterable[tuple[str, Fields]]:
         found = self.rows(
             "SELECT r.name, p.name, v.name FROM ab_role r LEFT JOIN ab_permission_view_role pvr ON pvr.role_id = r.id "
             "LEFT JOIN ab_permission_view pv ON pv.id = pvr.permission_view_id LEFT JOIN ab_permission p ON p.id = pv.permission_id "
             "LEFT JOIN ab_view_menu v ON v.id = pv.view_menu_id WHERE r.name = ANY(%s)", names)
-        roles = {name: {"permissions": []} for name, _action, _resource in found}
+        roles: dict[str, Fields] = {name: {"permissions": []} for name, _action, _resource in found}
         for name, action, resource in found:
             if action and (not of_a_dag(resource) or resource in declared.get(name, {}).get("permissions", {})):
                 roles[name]["permissions"].append("{0} on {1}".format(action, resource))
@@ -104,14 +108,14 @@ class Reader:
             role["permissions"].sort()
         return roles.items()
 
-    def users(self, names, declared):
+    def users(self, names: list[str], declared: Fields) -> Iterator[tuple[str, Fields]]:
         from werkzeug.security import check_password_hash
 
         found = self.rows(
             "SELECT u.username, u.email, u.first_name, u.last_name, u.active, u.password, array_remove(array_agg(r.name), NULL) FROM ab_user u "
             "LEFT JOIN ab_user_role ur ON ur.user_id = u.id LEFT JOIN ab_role r ON r.id = ur.role_id WHERE u.username = ANY(%s) GROUP BY u.id", names)
 
-        def is_declared(row):
+        def is_declared(row: Any) -> str:
             password = declared.get(row[0], {}).get("password")
             return password if password and row[5] and check_password_hash(row[5], password) else objects.UNKNOWN
 
@@ -120,13 +124,13 @@ class Reader:
                 "email": email, "first_name": first, "last_name": last, "active": bool(active), "roles": sorted(roles), "password": password,
             }
 
-    def dag_state(self, names, _declared):
+    def dag_state(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         # A DAG whose file is gone stays in the table: is_active in Airflow 2, is_stale in 3.
         for name, paused, row in self.rows("SELECT dag_id, is_paused, to_jsonb(dag) FROM dag WHERE dag_id = ANY(%s)", names):
             if row.get("is_active", not row.get("is_stale")):
                 yield name, {"paused": bool(paused)}
 
-    def dags(self):
+    def dags(self) -> Iterator[Fields]:
         """Return what pausing has to know of each DAG that Airflow reads: its id, whether it is paused, its tags, and how many of its tasks run."""
         for name, paused, row, tags, running in self.rows(
                 "SELECT d.dag_id, d.is_paused, to_jsonb(d), (SELECT coalesce(array_agg(t.name), '{}') FROM dag_tag t WHERE t.dag_id = d.dag_id), "
@@ -135,7 +139,7 @@ class Reader:
             if row.get("is_active", not row.get("is_stale")):
                 yield {"dag_id": name, "paused": bool(paused), "tags": tags, "running": running}
 
-    def waiting(self):
+    def waiting(self) -> Iterator[Fields]:
         """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in seconds."""
         # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2. Hosts write these times with their
         # own clocks, so a host's clock tells their age: the database's may be ahead.
@@ -147,7 +151,7 @@ class Reader:
                 "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
                 "FROM task_instance i LEFT JOIN dag d ON d.dag_id = i.dag_id LEFT JOIN slot_pool p ON p.pool = i.pool "
                 "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id", now, now):
-            def age(*names, row=row):
+            def age(*names: str, row: Fields = row) -> float | None:
                 since = [datetime.fromisoformat(row[name]) for name in names if row.get(name)]
                 return (now - since[0]).total_seconds() if since else None
 
@@ -160,20 +164,20 @@ class Reader:
                 "queued_by_silent": None if scheduler_age is None else float(scheduler_age),
             }
 
-    def scheduler_silent(self):
+    def scheduler_silent(self) -> float | None:
         """Return the seconds since a scheduler has beaten."""
         ((age,),) = self.rows("SELECT extract(epoch FROM %s - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'",
                               datetime.now(timezone.utc))
         return None if age is None else float(age)
 
-    def made(self):
+    def made(self) -> dict[str, Any]:
         """Return the record of what was made here: {kind: names}."""
         for _name, record in self.variables([objects.RECORD], {}):
             found = objects.parsed(record["value"])
             return found if isinstance(found, dict) else {}
         return {}
 
-    def read(self, declared, made):
+    def read(self, declared: Objects, made: Names) -> Objects:
         """Return the objects of the database that were declared or made here: {kind: {name: fields}}."""
         current = {}
         for kind in objects.KINDS:
@@ -182,13 +186,13 @@ class Reader:
         return current
 
 
-def in_parallel(function, items):
+def in_parallel(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """For password hashes, each of which takes a tenth of a second of one core and 32 MB, on purpose."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(function, items))
 
 
-def hashed_passwords(users, current):
+def hashed_passwords(users: dict[str, Fields], current: Objects) -> dict[str, str]:
     """Return {name: hash} of the users whose password is to be written."""
     from werkzeug.security import generate_password_hash
 
@@ -197,7 +201,7 @@ def hashed_passwords(users, current):
     return dict(zip(new, in_parallel(generate_password_hash, new.values())))
 
 
-def of_a_dag(resource):
+def of_a_dag(resource: str) -> bool:
     """Airflow gives and takes these permissions itself, by what a DAG's file says (access_control)."""
     return resource.startswith(("DAG:", "DAG Run:"))
 
@@ -205,7 +209,7 @@ def of_a_dag(resource):
 # ---- refuse ------------------------------------------------------------------------------------------------------------------------
 
 
-def refusals(reader, changes, types, role_names):
+def refusals(reader: Reader, changes: list[Change], types: list[str], role_names: list[str]) -> Iterator[str]:
     """What can only be judged with the database and Airflow at hand."""
     written = [item for item in changes if item["action"] != "delete"]
 
@@ -255,13 +259,13 @@ def refusals(reader, changes, types, role_names):
                     yield "{0}.{1} has {2}, which is no action. Valid are {3}.".format(path, resource, action, ", ".join(sorted(actions)))
 
 
-def absent_dags(reader, declared):
+def absent_dags(reader: Reader, declared: Objects) -> list[str]:
     names = sorted(declared.get("dag_state", {}))
     there = dict(reader.dag_state(names, {})) if names else {}
     return [name for name in names if name not in there]
 
 
-def wait_for_dags(reader, declared, timeout):
+def wait_for_dags(reader: Reader, declared: Objects, timeout: int) -> None:
     """A DAG is known once its file was read by the DAG processor (the scheduler in Airflow 2)."""
     end = time.monotonic() + timeout
     while True:
@@ -276,7 +280,7 @@ def wait_for_dags(reader, declared, timeout):
         time.sleep(1)
 
 
-def without_uris(connections):
+def without_uris(connections: dict[str, Fields]) -> tuple[dict[str, Fields], list[str]]:
     """Connections declared by URI get the fields that this Airflow reads from it; return them and what it can't read."""
     if not any(fields.get("uri") and objects.present(fields) for fields in connections.values()):
         return connections, []
@@ -301,13 +305,13 @@ def without_uris(connections):
 # ---- write -------------------------------------------------------------------------------------------------------------------------
 
 
-def write(changes, record, hashes):
+def write(changes: list[Change], record: Any, hashes: Any) -> None:
     """One transaction, with Airflow's own tables and encryption. hashes is the future of what hashed_passwords() returns."""
     from airflow.models.variable import Variable
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
 
-    writers = {**WRITERS, "users": partial(write_user, hashes)}
+    writers: dict[str, Callable[[Any, Change], None]] = {**WRITERS, "users": partial(write_user, hashes)}
     with Session(create_engine(secret("sql_alchemy_conn"))) as session, session.begin():
         for item in changes:
             writers[item["kind"]](session, item)
@@ -318,7 +322,7 @@ def write(changes, record, hashes):
             })
 
 
-def put(session, model, key, item, values):
+def put(session: Any, model: Any, key: str, item: Change, values: Fields) -> None:
     """Insert, update or delete one row. Without loading it: Airflow can't load a row that it can't decrypt."""
     table = model.__table__
     here = table.c[key] == item["name"]
@@ -328,7 +332,7 @@ def put(session, model, key, item, values):
         session.execute(table.insert().values(**{key: item["name"]}, **values))
 
 
-def encrypted(value):
+def encrypted(value: str | None) -> tuple[str | None, bool]:
     """What Airflow stores for a secret, and whether that is encrypted. Not by its Connection, which makes its log filter anew for each secret."""
     from airflow.models.crypto import get_fernet
 
@@ -336,7 +340,7 @@ def encrypted(value):
     return (None, False) if value is None else (fernet.encrypt(value.encode()).decode(), fernet.is_encrypted)
 
 
-def write_connection(session, item):
+def write_connection(session: Any, item: Change) -> None:
     from airflow.models.connection import Connection
 
     values = dict(item["after"])
@@ -347,7 +351,7 @@ def write_connection(session, item):
     put(session, Connection, "conn_id", item, values)
 
 
-def write_variable(session, item):
+def write_variable(session: Any, item: Change) -> None:
     from airflow.models.variable import Variable
 
     values = dict(item["after"])
@@ -356,13 +360,13 @@ def write_variable(session, item):
     put(session, Variable, "key", item, values)
 
 
-def write_pool(session, item):
+def write_pool(session: Any, item: Change) -> None:
     from airflow.models.pool import Pool
 
     put(session, Pool, "pool", item, item["after"])
 
 
-def write_role(session, item):
+def write_role(session: Any, item: Change) -> None:
     from airflow.providers.fab.auth_manager.models import Action, Permission, Resource, Role
 
     role = session.query(Role).filter_by(name=item["name"]).one_or_none()
@@ -373,7 +377,7 @@ def write_role(session, item):
         role = Role(name=item["name"])
         session.add(role)
 
-    def one(model, **values):
+    def one(model: Any, **values: Any) -> Any:
         found = session.query(model).filter_by(**values).one_or_none()
         if found is None:
             found = model(**values)
@@ -388,7 +392,7 @@ def write_role(session, item):
     session.flush()
 
 
-def write_user(hashes, session, item):
+def write_user(hashes: Any, session: Any, item: Change) -> None:
     from airflow.providers.fab.auth_manager.models import Role, User
 
     user = session.query(User).filter_by(username=item["name"]).one_or_none()
@@ -406,7 +410,7 @@ def write_user(hashes, session, item):
     session.flush()
 
 
-def write_dag_state(session, item):
+def write_dag_state(session: Any, item: Change) -> None:
     from airflow.models.dag import DagModel
 
     session.execute(DagModel.__table__.update().where(DagModel.__table__.c.dag_id == item["name"]).values(is_paused=item["after"]["paused"]))
@@ -420,7 +424,7 @@ WRITERS = {
 # ---- all of it ---------------------------------------------------------------------------------------------------------------------
 
 
-def apply(reader, request):
+def apply(reader: Reader, request: dict[str, Any]) -> list[Change]:
     """Bring the database to what the request declares, or only say what that would change."""
     declared, check = dict(request["declared"]), request["check"]
     if not reader.has("connection"):
@@ -453,7 +457,7 @@ def apply(reader, request):
     return changes
 
 
-def only_import_airflow():
+def only_import_airflow() -> None:
     """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has nothing to log, secrets least.
 
     Airflow 2 reads no URI without its logging.
@@ -467,7 +471,7 @@ def only_import_airflow():
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def main():
+def main() -> None:
     # This process lives for a second or two. Looking for garbage while Airflow is loaded, and in all of it when Python ends, would be a quarter of that.
     gc.disable()
     # Airflow logs to standard output, which is for the answer alone.
@@ -478,7 +482,7 @@ def main():
         reader = Reader(secret("sql_alchemy_conn"), secret("fernet_key"))
         only_import_airflow()
         if request.get("question") == "dags":
-            answer = {"dags": list(reader.dags())}
+            answer: dict[str, Any] = {"dags": list(reader.dags())}
         elif request.get("question") == "waiting":
             answer = {"tasks": list(reader.waiting()), "scheduler_silent": reader.scheduler_silent()}
         else:

@@ -11,11 +11,12 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 PATH = "/run/airflow-environment.lock"
 
 
-def decide(there: dict, mine: dict, gone: str, age: float, lease: int) -> str:
+def decide(there: dict[str, Any], mine: dict[str, Any], gone: str, age: float, lease: int) -> str:
     """Return what to do about the lock: take, renew, take over or refuse."""
     if not there:
         return "take"
@@ -24,7 +25,7 @@ def decide(there: dict, mine: dict, gone: str, age: float, lease: int) -> str:
     return "take over" if there["token"] == gone or age > lease else "refuse"
 
 
-def change(state: str, mine: dict, lease: int, gone: str = "", path: str = PATH) -> dict:
+def change(state: str, mine: dict[str, Any], lease: int, gone: str = "", path: str = PATH) -> dict[str, Any]:
     """Take, renew or give back the lock. Return {done, holder} and, after a takeover, taken_from.
 
     Args:

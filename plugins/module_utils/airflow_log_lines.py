@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 50, "fatal": 50}
 # Airflow 3: "2026-01-31T12:00:00Z [error    ] ..."; Airflow 2: "[2026-01-31T12:00:00] {file.py:1} ERROR - ..."; gunicorn: "[2026-...] [1] [ERROR] ...".
@@ -16,7 +17,7 @@ SHOWN_APART = {"timestamp", "level", "event", "logger", "error_detail", "excepti
 SAYS_NOTHING = {"dag_id", "task_id", "run_id", "try_number", "map_index", "ti_id"}
 
 
-def traceback(details: list) -> list:
+def traceback(details: list[dict[str, Any]]) -> list[str]:
     """Return the lines of an exception that Airflow 3 has logged."""
     lines = []
     for detail in details:
@@ -26,7 +27,7 @@ def traceback(details: list) -> list:
     return lines
 
 
-def entry(line) -> tuple:
+def entry(line: Any) -> tuple[int | None, list[str]]:
     """Return (level, or nothing for what goes on from the line before; the lines to show)."""
     if isinstance(line, str):
         line = COLOUR.sub("", line.rstrip("\n"))
@@ -52,7 +53,7 @@ def entry(line) -> tuple:
     return LEVELS.get(level, 20), shown
 
 
-def readable(lines: list, level: str = "debug", last: int = 0) -> list:
+def readable(lines: list[Any], level: str = "debug", last: int = 0) -> list[str]:
     """Return the lines of this level and above, with what belongs to them; the last ones only where asked for."""
     wanted, keep, found = LEVELS[level], level == "debug", []
     for line in lines:

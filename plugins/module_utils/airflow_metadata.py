@@ -15,6 +15,11 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ansible_collections.windsock.airflow.plugins.module_utils import database_connection
 
 # Seconds to connect and for all questions; milliseconds for a statement and for a lock.
 CONNECT, ALL, STATEMENT, LOCK = 3, 4, 1500, 300
@@ -116,7 +121,7 @@ QUESTIONS_OF_A_DAG = {
 }
 
 
-def first_words(statement):
+def first_words(statement: str | None) -> str:
     """What a statement does and to which table; never its values."""
     parts = [part for part in (statement or "").split(";") if part.strip() and not re.match(r"(?i)\s*(begin|start|set)\b", part)]
     words = re.sub(r"\s+", " ", parts[0] if parts else statement or "").strip()
@@ -127,7 +132,7 @@ def first_words(statement):
     return found.group(1).upper() + (" " + table.group(1) if table else "")
 
 
-def last_line(stacktrace):
+def last_line(stacktrace: str | None) -> str:
     """The line of a traceback that says what is wrong."""
     lines = [line.strip() for line in (stacktrace or "").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Timeout|Interrupt|Warning)\b", line)]
@@ -137,16 +142,14 @@ def last_line(stacktrace):
 class Database:
     """A connection that only reads, and gives up soon."""
 
-    def __init__(self, url):
-        import psycopg2
-        import psycopg2.extras
+    def __init__(self, url: str) -> None:
+        from psycopg2.extras import RealDictCursor
 
-        self.cursor_factory = psycopg2.extras.RealDictCursor
-        self.connection = psycopg2.connect(
-            url.replace("postgresql+psycopg2://", "postgresql://", 1), connect_timeout=CONNECT, application_name="airflow-health")
+        self.cursor_factory = RealDictCursor
+        self.connection = database_connection.connect("airflow-health", url, connect_timeout=CONNECT)
         self.connection.autocommit = True
 
-    def rows(self, query, parameters=None):
+    def rows(self, query: str, parameters: Any = None) -> list[dict[str, Any]]:
         """Return the rows as dictionaries. The limits end with the transaction, as PgBouncer needs it."""
         with self.connection.cursor(cursor_factory=self.cursor_factory) as cursor:
             cursor.execute("BEGIN READ ONLY")
@@ -157,12 +160,12 @@ class Database:
             finally:
                 cursor.execute("ROLLBACK")
 
-    def heads(self):
+    def heads(self) -> dict[str, list[str]]:
         """Return {version table: revisions}."""
         tables = self.rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'alembic_version%' AND pg_table_is_visible(oid)")
         return {row["relname"]: sorted(one["version_num"] for one in self.rows("SELECT version_num FROM " + row["relname"])) for row in tables}
 
-    def unreadable(self, columns, keys):
+    def unreadable(self, columns: list[dict[str, str]], keys: str) -> dict[str, Any]:
         """Return the names of some encrypted values, and of those that none of the keys opens."""
         from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -185,7 +188,7 @@ class Database:
         return {"tried": tried, "unreadable": sorted(set(wrong))[:SOME]}
 
 
-def answered(question):
+def answered(question: Callable[[], Any]) -> Any:
     """Return what a question answers, or why it has no answer."""
     try:
         return question()
@@ -193,7 +196,7 @@ def answered(question):
         return {"error": (str(error).splitlines() or [type(error).__name__])[0]}
 
 
-def ask(request):
+def ask(request: dict[str, Any]) -> dict[str, Any]:
     """Return all that the database says."""
     begun = time.monotonic()
     try:
@@ -208,7 +211,7 @@ def ask(request):
     except Exception as error:
         # The driver's text names host, port, user and database, and no password.
         return {"refused": " ".join(str(error).split())[:400]}
-    found = {"connected": round(time.monotonic() - begun, 3)}
+    found: dict[str, Any] = {"connected": round(time.monotonic() - begun, 3)}
     questions = {name: (query, {"now": time.time()}) for name, query in QUESTIONS.items()}
     if request.get("dag_id"):
         questions.update({name: (query, request) for name, query in QUESTIONS_OF_A_DAG.items()})
@@ -216,7 +219,7 @@ def ask(request):
         if time.monotonic() - begun > ALL:
             found[name] = {"error": "not asked: the database took {0} s for the questions before".format(ALL)}
             continue
-        found[name] = answered(lambda query=query, parameters=parameters: database.rows(query, parameters))
+        found[name] = answered(partial(database.rows, query, parameters))
         if name == "clock":
             found["host_clock"] = time.time()
     found["heads"] = answered(database.heads)
@@ -239,7 +242,7 @@ def ask(request):
 # ---- AWS ---------------------------------------------------------------------------------------------------------------------------
 
 
-def ask_aws(request):
+def ask_aws(request: dict[str, Any]) -> dict[str, Any]:
     """Return who this host is to AWS, with the environment of the components, and what it may not do there."""
     import boto3
     from botocore.config import Config
@@ -264,7 +267,7 @@ def ask_aws(request):
     return found
 
 
-def main():
+def main() -> None:
     request = json.load(sys.stdin)
     answer = {"database": ask(request)}
     if request.get("aws"):

@@ -11,9 +11,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
+
+# {field: value} of an object; {kind: {name: fields}}; {kind: names}; what change() returns.
+Fields = dict[str, Any]
+Objects = Mapping[str, Mapping[str, Fields]]
+Names = Mapping[str, Iterable[str]]
+Change = dict[str, Any]
 
 # In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
 KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")
@@ -69,9 +77,10 @@ UNKNOWN = "\0unknown"
 # ---- what is wrong -----------------------------------------------------------------------------------------------------------------
 
 
-def check(declared):
+def check(declared: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return what is sound of a declaration, and all that is wrong with the rest, as far as that can be known without Airflow."""
-    sound, problems = {}, []
+    sound: dict[str, dict[str, Any]] = {}
+    problems: list[str] = []
     for kind, objects in declared.items():
         sound[kind] = {}
         for name, fields in objects.items():
@@ -82,7 +91,7 @@ def check(declared):
     return sound, problems
 
 
-def object_problems(kind, name, fields):
+def object_problems(kind: str, name: str, fields: Any) -> Iterator[str]:
     path = "airflow_{0}.{1}".format(kind, name)
     if not isinstance(name, str):
         yield "{0}: its name is {1}; put it in quotes.".format(path, type_name(name))
@@ -124,7 +133,7 @@ def object_problems(kind, name, fields):
         yield from (path + text for text in [*length_problems(kind, fields), *CHECKS.get(kind, no_more)(name, fields)])
 
 
-def type_problem(wanted, value):
+def type_problem(wanted: str, value: Any) -> str | None:
     if wanted in ("text", "secret"):
         if not isinstance(value, str):
             return "is {0}, where a string belongs. Put it in quotes.".format(type_name(value))
@@ -147,14 +156,14 @@ def type_problem(wanted, value):
     return None
 
 
-def length_problems(kind, fields):
+def length_problems(kind: str, fields: Fields) -> Iterator[str]:
     """What PostgreSQL would refuse, halfway through and with the statement in its message."""
     for field, most in LENGTHS.get(kind, {}).items():
         if len(fields.get(field) or "") > most:
             yield ".{0} has {1} characters; valid are up to {2}.".format(field, len(fields[field]), most)
 
 
-def connection_problems(_name, fields):
+def connection_problems(_name: str, fields: Fields) -> Iterator[str]:
     if fields.get("uri"):
         others = [field for field in FIELDS["connections"] if field not in ("uri", "description") and fields.get(field) not in (None, "", {})]
         if others:
@@ -168,7 +177,7 @@ def connection_problems(_name, fields):
         yield ".port is {0}; valid is 1 to 65535.".format(fields["port"])
 
 
-def uri_problem(uri):
+def uri_problem(uri: str) -> str | None:
     """Why Airflow would not understand the URI, or lose a part of it. Never says the URI, which may hold a password."""
     valid = "Valid is type://login:password@host:port/schema?key=value."
     if not re.match(r"[a-z][a-z0-9+.-]*://", uri):
@@ -188,19 +197,19 @@ def uri_problem(uri):
     return None if port is None or port > 0 else "has port 0. " + valid
 
 
-def variable_problems(_name, fields):
+def variable_problems(_name: str, fields: Fields) -> Iterator[str]:
     if fields.get("json") and isinstance(fields["value"], str) and parsed(fields["value"], UNKNOWN) is UNKNOWN:
         yield ".value is no JSON, which json: true asks for. Write it as a list or dictionary, or remove json."
     if isinstance(fields["value"], str) and "\0" in fields["value"]:
         yield ".value holds a NUL character, which PostgreSQL can't store."
 
 
-def pool_problems(_name, fields):
+def pool_problems(_name: str, fields: Fields) -> Iterator[str]:
     if not -1 <= fields["slots"] <= LARGEST:
         yield ".slots is {0}; valid is 0 or more, or -1 for no limit, and {1} at most.".format(fields["slots"], LARGEST)
 
 
-def user_problems(_name, fields):
+def user_problems(_name: str, fields: Fields) -> Iterator[str]:
     if not fields["roles"]:
         yield ".roles is empty; a user without a role can do nothing. Valid are Admin, Op, User, Viewer, Public and those of airflow_roles."
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", fields["email"]):
@@ -211,12 +220,12 @@ def user_problems(_name, fields):
         yield ".update_password is {0}; valid are always and on_create.".format(json.dumps(fields["update_password"]))
 
 
-def role_problems(name, _fields):
+def role_problems(name: str, _fields: Fields) -> Iterator[str]:
     if name in BUILT_IN_ROLES:
         yield ": Airflow itself keeps the permissions of this role. Take another name."
 
 
-def no_more(_name, _fields):
+def no_more(_name: str, _fields: Fields) -> Iterable[str]:
     return ()
 
 
@@ -225,12 +234,12 @@ CHECKS = {
 }
 
 
-def type_name(value):
+def type_name(value: Any) -> str:
     names = ((bool, "a truth value"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), (list, "a list"))
     return "nothing" if value is None else next((text for kind, text in names if isinstance(value, kind)), "a " + type(value).__name__)
 
 
-def parsed(text, default=None):
+def parsed(text: Any, default: Any = None) -> Any:
     """The value that JSON text holds; the default where it holds none."""
     try:
         return json.loads(text)
@@ -241,11 +250,11 @@ def parsed(text, default=None):
 # ---- how it differs ----------------------------------------------------------------------------------------------------------------
 
 
-def present(fields):
-    return fields.get("state", "present") == "present"
+def present(fields: Fields) -> bool:
+    return bool(fields.get("state", "present") == "present")
 
 
-def canonical(kind, fields):
+def canonical(kind: str, fields: Fields) -> Fields:
     """The fields of an object that is to be, in the form in which the database's are read. A field that is left out is empty there."""
     if kind == "connections":
         if fields.get("uri"):
@@ -272,14 +281,14 @@ def canonical(kind, fields):
     return {"paused": fields["paused"]}
 
 
-def same(field, old, new, as_json):
+def same(field: str, old: Any, new: Any, as_json: bool) -> bool:
     if as_json:
         # Types count: 1 is not true. An empty object is no object.
         old, new = (json.dumps(parsed(text, text) or None if field == "extra" else parsed(text, text), sort_keys=True) for text in (old, new))
-    return old == new
+    return bool(old == new)
 
 
-def plan(declared, current, made, purge):
+def plan(declared: Objects, current: Objects, made: Names, purge: bool) -> list[Change]:
     """Return the changes that lead from the current objects to the declared ones: [{kind, name, action, before, after, fields}].
 
     made: {kind: names} of the objects that were made here; only these are purged.
@@ -308,11 +317,11 @@ def plan(declared, current, made, purge):
     return changes + sorted(removals, key=lambda removal: -KINDS.index(removal["kind"]))
 
 
-def change(kind, name, action, before, after):
+def change(kind: str, name: str, action: str, before: Fields, after: Fields) -> Change:
     return {"kind": kind, "name": name, "action": action, "before": before, "after": after, "fields": sorted(after or before)}
 
 
-def remembered(made, current, changes):
+def remembered(made: Names, current: Objects, changes: list[Change]) -> dict[str, list[str]]:
     """The record after the changes: what was made here and is still there. What somebody removed and makes again is theirs."""
     names = {kind: set(made.get(kind, ())) & set(current.get(kind, ())) for kind in KINDS if kind != "dag_state"}
     for item in changes:
@@ -326,12 +335,12 @@ def remembered(made, current, changes):
 # ---- how to tell it ----------------------------------------------------------------------------------------------------------------
 
 
-def told(changes):
+def told(changes: list[Change]) -> list[Change]:
     """What a module returns of the changes: no values."""
     return [{"kind": SINGULAR[item["kind"]], "name": item["name"], "action": item["action"], "fields": item["fields"]} for item in changes]
 
 
-def diff(changes):
+def diff(changes: list[Change]) -> list[dict[str, str]]:
     """Ansible's diffs of the changes. Secrets, and what might be one, are veiled; that they differ is seen."""
     shown = []
     for item in changes:
@@ -345,11 +354,11 @@ def diff(changes):
     return shown
 
 
-def line(value):
+def line(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def veiled_field(item, field, value):
+def veiled_field(item: Change, field: str, value: Any) -> Any:
     if item["kind"] == "connections" and field in ("password", "uri") or item["kind"] == "users" and field == "password":
         return HIDDEN
     if item["kind"] == "connections" and field == "extra" or item["kind"] == "variables" and field == "value":
@@ -357,7 +366,7 @@ def veiled_field(item, field, value):
     return without_credentials(value) if isinstance(value, str) else value
 
 
-def veiled(value, sensitive=None):
+def veiled(value: Any, sensitive: Any = None) -> Any:
     """Numbers and truth values are shown, unless their name is that of a secret. A string is not: nobody can tell by looking at it."""
     if isinstance(value, dict):
         return {key: veiled(inner, sensitive or SENSITIVE.search(key)) for key, inner in value.items()}
@@ -366,12 +375,12 @@ def veiled(value, sensitive=None):
     return value if isinstance(value, (bool, int, float)) and not sensitive else HIDDEN
 
 
-def without_credentials(text):
+def without_credentials(text: str) -> str:
     """Text whose addresses have no login, and no path, which may be a token. What can't be told apart is veiled."""
     return re.sub(r"\S+", lambda word: without_login(word[0]), text)
 
 
-def without_login(word):
+def without_login(word: str) -> str:
     head, scheme, rest = word.partition("://")
     # A login is known by its colon: what has none is the address of an e-mail.
     head = re.sub(r"[^/@]*:.*@", HIDDEN + "@", head)

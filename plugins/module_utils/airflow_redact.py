@@ -10,6 +10,8 @@ import json
 import os
 import re
 import urllib.parse
+from collections.abc import Iterable
+from typing import Any
 
 # Shorter ones would be found everywhere; where they have a telling name, that name gives them away.
 SHORTEST = 6
@@ -45,7 +47,7 @@ def telling(name: str) -> bool:
     return bool(re.fullmatch(NAME, name, re.IGNORECASE))
 
 
-def leaves(value, told: bool = False) -> list:
+def leaves(value: Any, told: bool = False) -> list[str]:
     """Return the strings inside a decoded JSON value that stand below a telling name."""
     if isinstance(value, dict):
         return [leaf for name, item in value.items() for leaf in leaves(item, told or telling(name))]
@@ -54,7 +56,7 @@ def leaves(value, told: bool = False) -> list:
     return [value] if isinstance(value, str) and told else []
 
 
-def parts(text: str) -> list:
+def parts(text: str) -> list[str]:
     """Return what in a secret is one of its own: keys of a list, a URL's password, a webhook's end, values of a JSON object, lines of a key."""
     found = [text]
     if text.lstrip().startswith(("{", "[")):
@@ -77,7 +79,7 @@ def parts(text: str) -> list:
     return found
 
 
-def variants(value: str) -> set:
+def variants(value: str) -> set[str]:
     """Return the value in the encodings that logs and headers know, base64 also where it is only a part of what was encoded."""
     found = {value, urllib.parse.quote(value, safe=""), urllib.parse.quote(value), urllib.parse.quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     raw = value.encode()
@@ -91,7 +93,7 @@ def variants(value: str) -> set:
     return {text for text in found if len(text) >= SHORTEST}
 
 
-def values_of(directory: str, *files: str) -> set:
+def values_of(directory: str, *files: str) -> set[str]:
     """Return the secrets that the host holds: the files of a directory, and the settings of telling names in other files."""
     found = set()
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
@@ -105,7 +107,7 @@ def values_of(directory: str, *files: str) -> set:
     return {value for value in found if len(value) >= SHORTEST}
 
 
-def values_in_database(rows: list) -> set:
+def values_in_database(rows: Iterable[tuple[str, str, str]]) -> set[str]:
     """Return the secrets among rows of kind (password, extra or variable), name and decrypted value."""
     found = set()
     for kind, name, value in rows:
@@ -123,7 +125,7 @@ def values_in_database(rows: list) -> set:
 class Redaction:
     """Takes these secrets, and what looks like one, out of texts."""
 
-    def __init__(self, values: set) -> None:
+    def __init__(self, values: Iterable[str]) -> None:
         # The longest first: one may be a part of another.
         self.texts = sorted({text for value in values for text in variants(value)}, key=len, reverse=True)
 

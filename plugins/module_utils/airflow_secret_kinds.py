@@ -10,6 +10,7 @@ import binascii
 import os
 import secrets
 import string
+from typing import Any
 
 GENERATORS = {
     "fernet": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
@@ -57,7 +58,7 @@ def problem(kind: str, value: object) -> str | None:
     return None
 
 
-def plan(generate: dict, renew: list, found: dict) -> dict:
+def plan(generate: dict[str, str], renew: list[str], found: dict[str, str]) -> dict[str, str]:
     """Return the secrets named by generate: those that were found, new ones where there are none, and new ones where renew says so."""
     kept = {}
     for name, kind in generate.items():
@@ -68,7 +69,7 @@ def plan(generate: dict, renew: list, found: dict) -> dict:
     return kept
 
 
-def refuse(module, generate: dict, renew: list) -> None:
+def refuse(module: Any, generate: dict[str, str], renew: list[str]) -> None:
     """Fail where the arguments that the modules share contradict each other."""
     for name, kind in generate.items():
         if kind not in GENERATORS:

@@ -20,7 +20,7 @@ import tarfile
 MARKER = "release.json"
 
 
-def read(path):
+def read(path: str) -> bytes:
     """Return the content of a file of /proc; nothing where the process has ended."""
     try:
         with open(path, "rb") as file:
@@ -29,7 +29,7 @@ def read(path):
         return b""
 
 
-def executable(process):
+def executable(process: str) -> bytes:
     """Return the path of the program that the process runs; nothing for a thread of the kernel."""
     try:
         return os.fsencode(os.readlink(os.path.join(process, "exe")))
@@ -37,7 +37,7 @@ def executable(process):
         return b""
 
 
-def in_use(directory, proc="/proc"):
+def in_use(directory: str, proc: str = "/proc") -> dict[str, list[int]]:
     """Return {name of a virtualenv in this directory: numbers of the processes that use it}.
 
     The mapped libraries name the virtualenv of a process that has changed its title. Arguments, environment and program
@@ -46,7 +46,7 @@ def in_use(directory, proc="/proc"):
     # A mapped file has its real path; an argument has the path that somebody typed.
     roots = {os.fsencode(path) for path in (os.path.abspath(directory), os.path.realpath(directory))}
     named = re.compile(b"(?:" + b"|".join(map(re.escape, sorted(roots))) + rb")/([^/\0\s:;,'\"=]+)")
-    found = {}
+    found: dict[str, list[int]] = {}
     for process in glob.glob(os.path.join(glob.escape(proc), "[0-9]*")):
         number = int(os.path.basename(process))
         if number == os.getpid():
@@ -57,7 +57,7 @@ def in_use(directory, proc="/proc"):
     return {name: sorted(numbers) for name, numbers in found.items()}
 
 
-def way_back(install_dir):
+def way_back(install_dir: str) -> set[str]:
     """Return the names of the virtualenvs that a run would point Airflow at again if its migration failed.
 
     Role airflow_config keeps the link of before in this archive, from the switch until the database is up to date.
@@ -72,7 +72,7 @@ def way_back(install_dir):
     return {os.path.basename(link) for link in links if os.path.basename(os.path.dirname(link)) == "venvs"}
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove a virtualenv, the marker first: a removal that is cut short leaves no virtualenv that looks complete."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(path, MARKER))
@@ -88,7 +88,7 @@ def remove(path):
         os.unlink(left)
 
 
-def main(path, proc="/proc"):
+def main(path: str, proc: str = "/proc") -> None:
     """Exit with 1 where a process uses the virtualenv, or may use it."""
     directory, name = os.path.split(os.path.normpath(path))
     try:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.module_utils.facts import ansible_collector
 from ansible.module_utils.facts.hardware.linux import LinuxHardware
 from ansible.module_utils.facts.namespace import PrefixFactNamespace
@@ -18,7 +20,7 @@ from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollecto
 COLLECTORS = [DistributionFactCollector, PkgMgrFactCollector, PlatformFactCollector, PythonFactCollector, ServiceMgrFactCollector]
 
 
-def facts(module):
+def facts(module: Any) -> dict[str, Any]:
     """Cheap facts only: all hardware facts would take 0.3 s, and minutes where a network file system hangs."""
     collector = ansible_collector.get_ansible_collector(
         all_collector_classes=COLLECTORS,
@@ -28,7 +30,7 @@ def facts(module):
         gather_timeout=10,
         minimal_gather_subset=frozenset(),
     )
-    found = collector.collect(module=module)
+    found: dict[str, Any] = collector.collect(module=module)
     hardware = LinuxHardware(module)
     some = hardware.get_memory_facts()
     some.update(hardware.get_cpu_facts(collected_facts=found))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 
-def distance(one, other, limit):
+
+def distance(one: str, other: str, limit: int) -> int:
     """Return how many letters were added, left out, replaced or swapped with their neighbour; limit + 1 stands for any number above limit."""
     if abs(len(one) - len(other)) > limit:
         return limit + 1
-    before, last = [], list(range(len(other) + 1))
+    before: list[int] = []
+    last = list(range(len(other) + 1))
     for row, letter in enumerate(one, 1):
         now = [row]
         for column, against in enumerate(other, 1):
@@ -22,7 +25,7 @@ def distance(one, other, limit):
     return min(last[-1], limit + 1)
 
 
-def differing(one, other):
+def differing(one: str, other: str) -> tuple[str, str]:
     """Return both names without their common first words and, where there are such words, without their common last words.
 
     Neither airflow_ nor _password makes two variables alike.
@@ -34,7 +37,7 @@ def differing(one, other):
     return "_".join(words), "_".join(others)
 
 
-def nearest(name, known, share=3):
+def nearest(name: object, known: Iterable[object], share: int = 3) -> str:
     """Return the known name that differs in at most one letter of so many, or nothing."""
     found = []
     for candidate in known:
@@ -46,7 +49,7 @@ def nearest(name, known, share=3):
     return min(found)[1] if found else ""
 
 
-def did_you_mean(name, known, share=3):
+def did_you_mean(name: object, known: Iterable[object], share: int = 3) -> str:
     """Return a sentence with the name that was meant, which follows another sentence; nothing if no name is near."""
     near = nearest(name, known, share)
     return " Did you mean {0}?".format(near) if near else ""

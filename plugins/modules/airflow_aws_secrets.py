@@ -88,6 +88,7 @@ written:
 """
 
 import json
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import ARGUMENTS, plan, problem, refuse
@@ -169,7 +170,7 @@ class ParameterStore:
     def __init__(self, client, name: str, kms_key_id: str) -> None:
         self.client, self.name = client, name
         self.key = {"KeyId": kms_key_id} if kms_key_id else {}
-        self.found = {}
+        self.found: dict[str, str] = {}
 
     def read(self) -> dict:
         """Return all that are there."""
@@ -191,7 +192,7 @@ class ParameterStore:
         return now
 
 
-STORES = {"aws_secrets_manager": SecretsManager, "aws_ssm": ParameterStore}
+STORES: dict[str, Any] = {"aws_secrets_manager": SecretsManager, "aws_ssm": ParameterStore}
 
 
 def advice(error: Exception, name: str) -> str:

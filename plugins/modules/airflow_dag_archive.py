@@ -105,7 +105,7 @@ import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.new_file import rename
@@ -296,7 +296,7 @@ def from_git(source: str, ref: str, subdirectory: str) -> tuple:
             if info.issym():
                 entries[info.name] = Entry(False, b"", info.linkname)
             elif info.isfile():
-                entries[info.name] = Entry(bool(info.mode & 0o100), tar.extractfile(info).read())
+                entries[info.name] = Entry(bool(info.mode & 0o100), cast(IO[bytes], tar.extractfile(info)).read())
     return entries, commit
 
 

@@ -146,6 +146,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.new_file import flush, rename
@@ -192,7 +193,7 @@ def upto(stack: list, name: str) -> list:
 
 def previous(history: list, active: str, usable: set) -> str:
     """Return the release that a rollback from the active one goes to."""
-    stack = []
+    stack: list[str] = []
     for entry in history:
         if entry["event"] == "deployed" and (not stack or stack[-1] != entry["id"]):
             stack.append(entry["id"])
@@ -326,7 +327,9 @@ class Releases:
                     os.symlink(info.linkname, target)
                 else:
                     with open(target, "wb") as file:
-                        shutil.copyfileobj(tar.extractfile(info), file)
+                        content = tar.extractfile(info)
+                        assert content is not None
+                        shutil.copyfileobj(content, file)
                     self.own(target, info.mode)
         found = digest(temporary)
         if found != revision["hash"]:
@@ -394,7 +397,7 @@ class Releases:
         self.directory(incoming)
         with tarfile.open(archive) as tar:
             # Hosts of one environment trust each other. Newer Pythons ask for the word.
-            trust = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+            trust: dict[str, Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
             tar.extractall(incoming, **trust)
         for folder, folders, files in os.walk(incoming):
             for entry in [*folders, *files]:
@@ -444,12 +447,13 @@ class Releases:
             name for name in self.names() if seen["active"] and not os.path.isfile(self.path("releases", name, "REVISION"))
         ]
 
-    def prune(self, names: list) -> None:
-        """Remove releases. Whole ones only are ever seen: each is moved away first."""
+    def prune(self, names: list[str]) -> bool:
+        """Remove releases. Whole ones only are ever seen: each is moved away first. Return whether there was one."""
         self.directory(self.path("incoming"))
         for name in names:
             os.rename(self.path("releases", name), self.path("incoming", f".{name}.removed"))
         shutil.rmtree(self.path("incoming"))
+        return bool(names)
 
 
 def main() -> None:
@@ -494,7 +498,7 @@ def main() -> None:
     except KeyError:
         # A dry run on a bare host; a real one has made the group.
         releases = Releases(args["root"], None)
-    result = {"changed": False}
+    result: dict[str, Any] = {"changed": False}
     if state == "pruned":
         result["removed"] = releases.surplus(args["keep"], args["in_use"])
     if state != "queried" and not module.check_mode:
@@ -506,7 +510,7 @@ def main() -> None:
             "discarded": releases.discard,
             "packed": lambda: releases.pack(args["archive"]),
             "adopted": lambda: releases.adopt(args["archive"], args["id"]),
-            "pruned": lambda: releases.prune(result["removed"]) or bool(result["removed"]),
+            "pruned": lambda: releases.prune(result["removed"]),
         }
         try:
             with releases.alone():

@@ -201,7 +201,12 @@ class Space:
         # Without a linked virtualenv, nobody knows which of them Airflow starts from next.
         unused = self.unused_virtualenvs() if os.path.isdir(linked) else []
         old = [path for path in unused if os.path.realpath(path) != linked]
-        return sum(size_of(path) for path in old), lambda: [remove_virtualenv(path) for path in old]
+
+        def remove() -> None:
+            for path in old:
+                remove_virtualenv(path)
+
+        return sum(size_of(path) for path in old), remove
 
 
 STEPS = ["package_caches", "left_overs", "journal", "logs", "core_dumps"]

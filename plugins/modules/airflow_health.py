@@ -124,9 +124,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried, database_connection
 
 # Seconds for a command or an HTTP request.
 SOON = 4
@@ -185,7 +186,7 @@ def memory(_params):
 
 def disks(params):
     """Each file system once, with the directories of ours that it holds."""
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
     wanted = [*params["paths"].values(), "/", "/tmp", "/var/tmp", *(["/var/lib/postgresql", "/var/lib/pgsql"] if params["server_port"] else [])]
     for path in wanted:
         try:
@@ -317,7 +318,7 @@ def http_answer(check):
 
 def listeners(_params):
     """{port: addresses} of TCP sockets that listen, from the kernel's own table."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for path, family, width in (("/proc/net/tcp", socket.AF_INET, 8), ("/proc/net/tcp6", socket.AF_INET6, 32)):
         try:
             lines = read(path).splitlines()[1:]
@@ -397,7 +398,8 @@ def releases(params):
     """The virtualenv and the DAG release in place, what the record of deploys says, and whether anybody has changed the files since."""
     install = params["paths"]["install"]
     dags = os.path.join(install, "dags")
-    found = {"venv": os.path.basename(os.path.realpath(os.path.join(install, "venv"))), "airflow": "", "missing": [], "dags": "", "recorded": ""}
+    found: dict[str, Any] = {"airflow": "", "missing": [], "dags": "", "recorded": ""}
+    found["venv"] = os.path.basename(os.path.realpath(os.path.join(install, "venv")))
     sealed = read_json(os.path.join(install, "venv/release.json"))
     if sealed:
         found["airflow"] = sealed["airflow"]
@@ -423,8 +425,8 @@ def releases(params):
         history = [json.loads(line) for line in read(os.path.join(dags, "history")).splitlines()]
     except FileNotFoundError:
         history = []
-    put = [entry["id"] for entry in history if entry["event"] in ("deployed", "rolled back", "switched back")]
-    found["recorded"] = put[-1] if put else ""
+    placed = [entry["id"] for entry in history if entry["event"] in ("deployed", "rolled back", "switched back")]
+    found["recorded"] = placed[-1] if placed else ""
     found["releases"] = sorted(os.listdir(os.path.join(dags, "releases"))) if os.path.isdir(os.path.join(dags, "releases")) else []
     return found
 
@@ -475,7 +477,7 @@ def metadata(params):
         "url_file": os.path.join(secrets_dir, "sql_alchemy_conn"), "key_file": os.path.join(secrets_dir, "fernet_key"), "encrypted": params["encrypted"],
         "dag_id": params["dag_id"], "task_id": params["task_id"], "aws": params["aws"], "actions": params["aws_actions"],
     })
-    program = carried.program_of([airflow_metadata], request)
+    program = carried.program_of([airflow_metadata, database_connection], request)
     user = pwd.getpwnam(params["user"])
     broken = None
     for python in (os.path.join(params["paths"]["install"], "venv/bin/python"), SYSTEM_PYTHON):
@@ -552,8 +554,9 @@ def proxy(params):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(params["proxy"]["address"], int(params["proxy"]["port"]), timeout=SOON, context=context)
     connection.connect()
-    lines = dict(line.partition("=")[::2] for line in run(
-        "openssl", "x509", "-noout", "-enddate", "-subject", input=ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(True))).splitlines())
+    certificate = ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(True) or b"")
+    said = run("openssl", "x509", "-noout", "-enddate", "-subject", input=certificate)
+    lines = dict(line.partition("=")[::2] for line in said.splitlines())
     connection.request("GET", "/")
     return {"status": connection.getresponse().status, "expires": ssl.cert_time_to_seconds(lines["notAfter"]), "subject": lines.get("subject", "")}
 

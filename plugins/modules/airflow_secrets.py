@@ -130,13 +130,13 @@ KEPT = "fernet_key"
 def plan(directory: str, generate: dict, renew: list, known: dict, values: dict) -> tuple[dict, dict]:
     """Return the secrets named by generate, and all that have to be written."""
     files = {name: read(os.path.join(directory, name)) for name in [*generate, *values]}
-    kept = plan_secrets(generate, renew, {name: known.get(name) or files[name] for name in generate})
+    kept = plan_secrets(generate, renew, {name: known.get(name) or files[name] or "" for name in generate})
     return kept, {name: value for name, value in {**kept, **values}.items() if value != files[name]}
 
 
-def lost(before: str | None, value: str) -> bool:
+def lost(before: str, value: str) -> bool:
     """Return whether the key that has encrypted is not among those that take its place."""
-    return bool(before) and before.split(",")[0] not in value.split(",")
+    return before.split(",")[0] not in value.split(",")
 
 
 def group_exists(name: str) -> bool:
@@ -182,7 +182,7 @@ def main() -> None:
         for name, value in due.items():
             path = os.path.join(directory, name)
             before = read(path)
-            if name == KEPT and lost(before, value):
+            if name == KEPT and before and lost(before, value):
                 write(time.strftime(f"{path}.%Y%m%dT%H%M%SZ", time.gmtime()), before)
             if name in args["renew"] and before:
                 write(f"{path}.before", before)

@@ -91,10 +91,10 @@ def content(path: str) -> bytes | None:
 
 def check_id(directory: str, site_id: str) -> bool:
     """Refuse a copy with another id. Return whether it has this one."""
-    found = content(os.path.join(directory, NAME))
-    if found is None:
+    held = content(os.path.join(directory, NAME))
+    if held is None:
         return False
-    found = found.decode(errors="replace").strip()
+    found = held.decode(errors="replace").strip()
     if found != site_id:
         raise Foreign(
             f"The copy of the secrets in {directory} on the controller belongs to the site with the id {found}, and airflow_site_id of this site is {site_id}."

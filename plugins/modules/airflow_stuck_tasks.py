@@ -129,7 +129,7 @@ def judged(answer: dict, minutes: float, dag_id: str) -> list:
 
 def clear(api: api_utils.Api, tasks: list) -> list:
     """Clear them, run by run, and return the names of those that Airflow has cleared."""
-    runs = {}
+    runs: dict[tuple[str, str], list[dict]] = {}
     for task in tasks:
         runs.setdefault((task["dag_id"], task["run_id"]), []).append(task)
     for (dag_id, run_id), members in runs.items():

@@ -105,6 +105,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.host_facts import facts
@@ -120,7 +121,7 @@ def filesystem(path):
 
 def listeners(ports):
     """Who listens on the TCP ports: {port: [{inode, user}]}."""
-    found = {}
+    found: dict[int, list[dict[str, Any]]] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, encoding="ascii") as lines:
@@ -285,14 +286,14 @@ def runs_as(wanted, root="/"):
 
     The answer is {variable: {units: [value], files: [owner]}}.
     """
-    units = {}
+    units: dict[str, set[str]] = {}
     for path in glob.glob(os.path.join(root, "etc/systemd/system/airflow-*.service")) if wanted else []:
         if written_by("airflow_services ", path):
             for directive, value in re.findall("^({0})=(.+)$".format("|".join(DIRECTIVES)), head(path), re.MULTILINE):
                 units.setdefault(DIRECTIVES[directive], set()).add(value)
     if not units:
         return {}
-    files = {"airflow_user": set(), "airflow_group": set()}
+    files: dict[str, set[str]] = {"airflow_user": set(), "airflow_group": set()}
     for path in (path for name in ("home", "log_dir") for path in glob.iglob(os.path.join(wanted[name], "*"))):
         try:
             stat = os.lstat(path)

@@ -11,12 +11,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 NAME = "windsock.airflow."
 
 
-def path(*parts):
+def path(*parts: str) -> str:
     """Return the absolute path of a file of the collection."""
     return os.path.join(ROOT, *parts)
 
 
-def playbook(typed):
+def playbook(typed: str) -> str:
     """Return the path below playbooks/, without its ending, of a playbook that is typed as a path or as a full name.
 
     Nothing stands for a file that is no playbook of this collection.

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from ansible import context
 from ansible.utils.display import Display
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Values
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import parameters
 from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
 
 
-def given(loader):
+def given(loader: Any) -> Any:
     """Return the extra variables of the command line."""
     # Not above: an Ansible that is too old loads this file too, for a message.
     from ansible.utils.vars import load_extra_vars
@@ -22,7 +25,7 @@ def given(loader):
     return load_extra_vars(loader)
 
 
-def variables_of_roles():
+def variables_of_roles() -> set[str]:
     """Return the names of the variables that the roles know.
 
     A parser of YAML would take longer than the whole check.
@@ -34,18 +37,18 @@ def variables_of_roles():
     return found
 
 
-def is_template(value):
+def is_template(value: object) -> bool:
     """Return whether a value has to be templated first, which is possible for a host only."""
     return "{{" in str(value) or "{%" in str(value)
 
 
-def check_command(loader):
+def check_command(loader: Any) -> Iterator[str]:
     """Yield what is wrong with the parameters on the command line of this run."""
     for playbook in typed_playbooks():
         yield from check(playbook, given(loader))
 
 
-def check(playbook, extra):
+def check(playbook: str, extra: Values) -> Iterator[str]:
     """Yield what is wrong with these extra variables for a playbook, and warn of former names, each once in a run."""
     yield from parameters.check_values(playbook, extra, is_template)
     # A command for another playbook, which imports this one, may have variables for that one.
@@ -55,6 +58,6 @@ def check(playbook, extra):
         Display().warning(text)
 
 
-def typed_playbooks():
+def typed_playbooks() -> list[str]:
     """Return the playbooks of this collection that the command names."""
     return [name for name in map(collection.playbook, context.CLIARGS.get("args") or ()) if name]

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import parameters
 from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
@@ -23,9 +24,10 @@ DROPPED = {"-f", "--forks", "-l", "--limit", "-t", "--tags", "--skip-tags", "--s
 NOT_REPEATED = re.compile(r"password|secret|token|key|confirm")
 
 
-def options(arguments, without=()):
+def options(arguments: Iterable[str], without: Iterable[str] = ()) -> list[str]:
     """Return the options to repeat, in the order in which they were typed, without these extra variables."""
-    kept, waiting = [], list(arguments)
+    kept: list[str] = []
+    waiting = list(arguments)
     while waiting:
         word = waiting.pop(0)
         name, equals, value = word.partition("=")
@@ -41,9 +43,9 @@ def options(arguments, without=()):
     return kept
 
 
-def short(word, waiting, without):
+def short(word: str, waiting: list[str], without: Iterable[str]) -> list[str]:
     """Return what is repeated of short options that were typed as one word, such as -bKi hosts.yml; take the value of the last one from what follows."""
-    kept = []
+    kept: list[str] = []
     for place, letter in enumerate(word[1:], 2):
         name = "-" + letter
         if name in KEPT | DROPPED:
@@ -54,7 +56,7 @@ def short(word, waiting, without):
     return kept
 
 
-def repeated(name, words, value, without):
+def repeated(name: str, words: list[str], value: str, without: Iterable[str]) -> list[str]:
     """Return the words of an option with a value, or nothing where it is not repeated."""
     if name not in KEPT:
         return []
@@ -63,18 +65,18 @@ def repeated(name, words, value, without):
     return words
 
 
-def sets(value, names):
+def sets(value: str, names: Iterable[str]) -> bool:
     """Return whether these extra variables, as key=value or as JSON, have one of these names."""
     return any(re.search(rf"""(?:^|[\s{{,"']){name}["']?\s*[=:]""", value) for name in names)
 
 
-def others(playbook):
+def others(playbook: str) -> set[str]:
     """Return the parameters of this run's playbooks that are of no use for another one."""
     own = {collection.playbook(word) for word in sys.argv[1:]} - {collection.playbook(collection.path(playbook))}
     return {name for each in own for name in parameters.names_of(each)}
 
 
-def name_of(playbook, form):
+def name_of(playbook: str, form: str) -> str:
     """Return a playbook of the collection as it is typed: by its full name, by its absolute path, or by its path from this directory."""
     if form == "name":
         return collection.NAME + os.path.splitext(playbook)[0].removeprefix("playbooks/").replace("/", ".")
@@ -82,7 +84,7 @@ def name_of(playbook, form):
     return path if form == "absolute" else os.path.relpath(path)
 
 
-def form_of(arguments):
+def form_of(arguments: list[str]) -> str:
     """Return how the playbook of this run was typed."""
     if any(word.startswith(collection.NAME) for word in arguments):
         return "name"
@@ -91,13 +93,13 @@ def form_of(arguments):
     return "absolute" if own and os.path.isabs(own[-1]) else "relative"
 
 
-def command(playbook, *more, program="ansible-playbook"):
+def command(playbook: str, *more: str, program: str = "ansible-playbook") -> list[str]:
     """Return the words of the command. Playbooks have the form in which the playbook of this run was typed."""
     form = form_of(sys.argv[1:])
     words = [name_of(word, form) if word.endswith(".yml") and os.path.isfile(collection.path(word)) else word for word in (playbook, *more) if word]
     return [program, *options(sys.argv[1:], others(playbook)), *words]
 
 
-def line(*words):
+def line(*words: str) -> str:
     """Return the command as one line of a shell."""
     return shlex.join(command(*words))

@@ -51,7 +51,7 @@ def find_problems(loader):
     # Ansible's own options do not tell: it puts the inventory of ansible.cfg there.
     named = os.environ.get("ANSIBLE_INVENTORY") or [word for word in sys.argv[1:] if NAMES_INVENTORY.match(word)]
     if not any(context.CLIARGS.get(name) for name in ("syntax", "listtasks", "listtags")):
-        yield from controller.check_sandbox(ROOT, context.CLIARGS["inventory"], named)
+        yield from controller.check_sandbox(ROOT, context.CLIARGS["inventory"], bool(named))
         yield from controller.check_inventory(context.CLIARGS["inventory"])
         if not context.CLIARGS.get("listhosts"):
             yield from parameters.check_command(loader)

@@ -22,7 +22,7 @@ from ansible.plugins.vars import BaseVarsPlugin
 from ansible.utils.path import basedir
 
 # (directory, name) of what was read already: this is called for every host.
-SEEN = set()
+SEEN: set[tuple[str, str]] = set()
 
 
 VAULT = "Give the password that the file was encrypted with: --ask-vault-pass, --vault-password-file, or vault_password_file in ansible.cfg."

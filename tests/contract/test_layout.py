@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from repository import OLD_PLAYBOOKS, ROLES, ROOT, load, offenders, source_files
+from repository import OLD_PLAYBOOKS, ROLES, ROOT, load, module_of, offenders, source_files, task_files, tasks_of
 
 # Says how to leave the other layout.
 ALLOWED = {"docs/update.md"}
@@ -29,11 +29,18 @@ def test_python_lies_in_python_files():
     python = re.compile(r"^#!.*python|^(?:import|def|class) \w|^from [\w.]+ import ", re.MULTILINE)
     assert not [str(path.relative_to(ROOT)) for path in ROOT.glob("roles/*/templates/**/*.j2") if python.search(path.read_text(encoding="utf-8"))]
     assert not [str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/**/*.py") if "getsource(" in path.read_text(encoding="utf-8")]
+    arguments = [(path, task["name"], made["argv"]) for path in task_files() for task in tasks_of(load(path))
+                 for made in [module_of(task)[1]] if isinstance(made, dict) and isinstance(made.get("argv"), list)]
+    assert not [(path.name, name) for path, name, argv in arguments for program, option in zip(argv, argv[1:])
+                if "python" in str(program) and option == "-c"]
+    assert not [path.name for path in ROOT.glob("plugins/**/*.py")
+                if re.search(r"""["']python3?["'], ["']-c["']""", path.read_text(encoding="utf-8"))]
 
 
-def test_programs_of_the_hosts_connect_to_the_database_in_one_place():
-    programs = [path for path in ROOT.glob("roles/**/*.py") if "psycopg2.connect(" in path.read_text(encoding="utf-8")]
-    assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/metadata.py"]
+def test_one_place_connects_to_the_database():
+    files = [path for folder in ("roles", "plugins", "playbooks") for path in (ROOT / folder).rglob("*.py")]
+    programs = [path for path in files if "psycopg2.connect(" in path.read_text(encoding="utf-8") and not path.is_symlink()]
+    assert programs == [ROOT / "roles/airflow_runtime/files/airflow_runtime/database_connection.py"]
 
 
 VERBS = {"main.yml", "validate.yml", "install.yml", "configure.yml", "service.yml", "verify.yml"}

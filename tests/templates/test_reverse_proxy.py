@@ -2,13 +2,11 @@
 
 import datetime
 import hashlib
-import json
 import os
 import pathlib
 import pwd
 import re
 import subprocess
-import sys
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
@@ -100,9 +98,22 @@ def certificate(name="airflow.example.com", days=90, authority=None):
 AUTHORITY = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")]), ec.generate_private_key(ec.SECP256R1()))
 
 
+def check_certificate(certificate, key, name):
+    """Run what the task runs on a host."""
+    tasks = DataLoader().load_from_file(str(ROLE / "tasks/preflight.yml"), trusted_as_template=True)
+    asked = next(task["windsock.airflow.probe"] for task in tasks if "check_certificate.py" in str(task))
+    variables = {"ansible_search_path": [str(ROLE)], "reverse_proxy_tls_certificate": certificate}
+    variables |= {"reverse_proxy_tls_key": key, "__reverse_proxy_name": name}
+    asked = Templar(loader=DataLoader(), variables=variables).template(asked)
+    # A list of processes shows the arguments to every user of the host.
+    assert asked["argv"] == ["/usr/bin/python3", "-"]
+    return subprocess.run(asked["argv"], input=asked["stdin"], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(("change", "told"), [
     ({}, ""), (certificate(authority=AUTHORITY), ""), ({"name": "other.example.com"}, "not valid for 'other.example.com'"),
     (certificate(days=-1), "has expired"), ({"key": certificate()["key"]}, "mismatch"), ({"certificate": "-----BEGIN nonsense"}, "PEM"),
+    ({"certificate": "-----BEGIN \U0001f512 \"'\\"}, "PEM"),
 ])
 @pytest.mark.parametrize("as_files", [True, False])
 def test_a_pair_that_browsers_would_refuse(tmp_path, change, told, as_files):
@@ -111,14 +122,13 @@ def test_a_pair_that_browsers_would_refuse(tmp_path, change, told, as_files):
         for name in ("certificate", "key"):
             (tmp_path / name).write_text(given[name], encoding="utf-8")
             given[name] = str(tmp_path / name)
-    done = subprocess.run([sys.executable, ROLE / "files/check_certificate.py"], input=json.dumps(given), capture_output=True, text=True, check=False)
+    done = check_certificate(**given)
     assert done.returncode == (1 if told else 0), done.stderr
     assert told in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_certificate_file_that_is_not_there():
-    given = json.dumps({"certificate": "/no/such.pem", "key": "/no/such.key", "name": "airflow.example.com"})
-    done = subprocess.run([sys.executable, ROLE / "files/check_certificate.py"], input=given, capture_output=True, text=True, check=False)
+    done = check_certificate("/no/such.pem", "/no/such.key", "airflow.example.com")
     assert done.returncode == 1 and "No such file" in done.stderr and "Traceback" not in done.stderr
 
 

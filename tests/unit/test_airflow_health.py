@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import pathlib
+import pwd
+import subprocess
 import sys
 import time
 
@@ -51,6 +54,19 @@ def test_a_dag_is_looked_for_in_the_release(tmp_path):
     (dags / ".airflowignore").write_text("# not yet\ndrafts/\n", encoding="utf-8")
     found = health.dag_files({"paths": {"install": str(tmp_path)}, "dag_id": "daily_report"})
     assert found == {"files": ["drafts/report.py"], "ignored": [{"file": "drafts/report.py", "pattern": "drafts/"}]}
+
+
+def test_the_question_to_the_database_brings_all_that_it_imports(tmp_path, monkeypatch):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://a@127.0.0.1:1/a", encoding="utf-8")
+    run = subprocess.run
+    # Only root can set groups.
+    monkeypatch.setattr(subprocess, "run", lambda *words, user, group, extra_groups, **options: run(*words, **options))
+    found = health.metadata({
+        "components": ["scheduler"], "paths": dict.fromkeys(("config", "install", "home"), str(tmp_path)),
+        "encrypted": [], "dag_id": None, "task_id": None, "aws": False, "aws_actions": [],
+        "user": pwd.getpwuid(os.getuid()).pw_name, "timeout": 30})
+    assert "Connection refused" in found["database"].get("refused", ""), found
 
 
 def test_secrets_are_compared_by_a_hash_that_another_run_does_not_make(tmp_path):

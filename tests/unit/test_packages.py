@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible_collections.windsock.airflow.plugins.module_utils import carried, package_locks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("packages_action", ROOT / "plugins/action/packages.py")
@@ -43,7 +44,7 @@ def install(answers, check_mode=False, holders=(), task_vars=None, **args):
     run, waiting, looks = [], list(answers), list(holders)
 
     def execute(name, module_args, task_vars):
-        if packages.HOLDERS in module_args.get("argv", []):
+        if "stdin" in module_args:
             return {"stdout": json.dumps(looks.pop(0) if looks else [])}
         run.append((name.removeprefix("ansible.builtin."), module_args))
         answer = waiting.pop(0)
@@ -175,8 +176,9 @@ def test_the_kernel_names_the_holder(tmp_path):
     lock = tmp_path / "lock"
     with open(lock, "w", encoding="utf-8") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        program = packages.HOLDERS.replace("/var/lib/dpkg/lock-frontend", str(lock))
-        (pid, path, name), *_others = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        program = carried.text_of(package_locks).replace("/var/lib/dpkg/lock-frontend", str(lock))
+        done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+        (pid, path, name), *_others = json.loads(done.stdout)
         assert (path, int(pid)) == (str(lock), os.getpid()) and "python" in name
 
 

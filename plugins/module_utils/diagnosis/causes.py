@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.components import (
+    Jobs,
     check_components,
     check_overrides,
     check_proxy,
@@ -28,7 +29,7 @@ from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.host im
     check_aws,
     check_host,
 )
-from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import CRITICAL, OK, WARN
+from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import CRITICAL, OK, WARN, Data, Result
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.work import check_dag, check_work
 
 # Each cause, and the causes that follow from it, which come later in this list. An inventory-wide cause explains them on all hosts, any other on its own.
@@ -38,7 +39,7 @@ _UNPARSED = ["stale_dags", *_WAITS]
 _SILENT = ["component_failing", "component_hung", "component_starting", "api_unwell", *_UNPARSED]
 _NO_ANSWER = ["database_slow", "migration_unknown", *_SILENT]
 _NO_DATABASE = ["database_unreachable", *_NO_ANSWER]
-CAUSES = {
+CAUSES: dict[str, list[str]] = {
     "unreachable": _NO_DATABASE,
     "not_asked": [],
     "disk_read_only": ["database_down", "component_stopped", *_NO_DATABASE],
@@ -108,17 +109,17 @@ RANK = {cause: rank for rank, cause in enumerate(CAUSES)}
 EVERYWHERE = re.compile(r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
 
 
-def examine(hosts, expected, now, dag_id="", task_id=""):
+def examine(hosts: Data, expected: Data, now: float, dag_id: str = "", task_id: str = "") -> list[Result]:
     """Return the results of all checks. hosts: {name: {components, and seen, unreachable or failed}}; expected: what the inventory says."""
     limits = expected["limits"]
     connected = next((found for found in map(database_of, hosts.values()) if "connected" in found), {})
-    jobs = None
+    jobs: Jobs | None = None
     if isinstance(connected.get("jobs"), list):
         jobs = {}
         for row in sorted(connected["jobs"], key=lambda row: -row["seconds"]):
             # The newest of several is the living one.
             jobs[row["id"]] = jobs[row["job_type"], row["hostname"]] = row["seconds"]
-    results = []
+    results: list[Result] = []
     for name, host in hosts.items():
         results += check_host(name, host, now, limits)
     results += check_aws(hosts)
@@ -135,25 +136,25 @@ def examine(hosts, expected, now, dag_id="", task_id=""):
     return results
 
 
-def follows(result, other):
+def follows(result: Result, other: Result) -> bool:
     """Whether this result is what the other cause does."""
     if other.status != CRITICAL or result.cause not in CAUSES[other.cause] or result is other:
         return False
     return other.host in ("", result.host) or result.host == "" or bool(EVERYWHERE.match(other.cause))
 
 
-def causes(results):
+def causes(results: list[Result]) -> tuple[list[Result], list[Result]]:
     """Return (causes, consequences): what is not OK, the root of it first. What another result explains is a consequence."""
     problems = [result for result in results if result.status != OK]
     explained = [result for result in problems if any(follows(result, other) for other in problems)]
 
-    def order(result):
+    def order(result: Result) -> tuple[bool, bool, int]:
         # What was asked about comes first, then what does not work now.
         return (result.section != "question", result.status != CRITICAL, RANK[result.cause])
 
     return sorted((result for result in problems if result not in explained), key=order), sorted(explained, key=order)
 
 
-def verdict(results):
+def verdict(results: list[Result]) -> str:
     """The worst status."""
     return next((status for status in (CRITICAL, WARN) if any(result.status == status for result in results)), OK)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.host import ahead_of_database
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import (
@@ -14,6 +16,8 @@ from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result 
     CRITICAL,
     SERVICES,
     WARN,
+    Data,
+    Result,
     duration,
     error_of,
     fine,
@@ -23,6 +27,8 @@ from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result 
     wrong,
 )
 
+# {number of a job, or its (type, host name): seconds since its heartbeat}
+Jobs = dict[Any, float]
 # What a component's last words tell.
 LAST_WORDS = [
     ("bind_address", r"Cannot assign requested address|Address already in use|Can't connect to \("),
@@ -32,7 +38,7 @@ LAST_WORDS = [
 ]
 
 
-def check_components(name, host, jobs, limits, expected):
+def check_components(name: str, host: Data, jobs: Jobs | None, limits: Data, expected: Data) -> Iterator[Result]:
     """A line for each component that the inventory has here. jobs: seconds since the heartbeat of a job, by its number and by (type, host name); None where
     nobody knows."""
     if "seen" not in host:
@@ -55,11 +61,16 @@ def check_components(name, host, jobs, limits, expected):
                     ["systemctl is-enabled airflow.target: {0}".format(target.get("enabled") or "not-found")], SERVICES)
 
 
-def judge_component(name, component_name, component, unit, seen, jobs, limits, expected):
+def judge_component(
+    name: str, component_name: str, component: Data, unit: Data, seen: Data, jobs: Jobs | None, limits: Data,
+    expected: Data,
+) -> Result:
     label = component["unit"]
     service = label + ".service"
 
-    def no(status, text, cause, evidence=(), mend=(), advice=""):
+    def no(
+        status: str, text: str, cause: str, evidence: Iterable[Any] = (), mend: Iterable[str] = (), advice: str = "",
+    ) -> Result:
         return wrong("components", name, label, status, text, cause, evidence, mend, advice)
 
     if unit["load"] in ("not-found", "bad-setting", "error"):
@@ -118,18 +129,18 @@ def judge_component(name, component_name, component, unit, seen, jobs, limits, e
     return fine("components", name, label, ", ".join(parts))
 
 
-def recover(component_name, name):
+def recover(component_name: str, name: str) -> list[str]:
     """The scheduler's running tasks are worth a runbook of their own."""
     if component_name == "scheduler":
         return ["playbooks/runbooks/recover_scheduler.yml", "-e", "airflow_confirm=" + name]
     return restart(component_name, name)
 
 
-def by_last_words(said, otherwise):
+def by_last_words(said: str | None, otherwise: str) -> str:
     return next((cause for cause, pattern in LAST_WORDS if re.search(pattern, said or "")), otherwise)
 
 
-def heartbeat(component_name, component, seen, jobs):
+def heartbeat(component_name: str, component: Data, seen: Data, jobs: Jobs | None) -> float | None:
     """Seconds since the component has beaten: in the row that it was seen to beat in, whatever name Airflow gives the host, else under the host's name."""
     if "job_type" not in component or jobs is None or error_of(seen["host"]):
         return None
@@ -139,7 +150,7 @@ def heartbeat(component_name, component, seen, jobs):
     return age if age is None else age + (ahead_of_database(seen) or 0)
 
 
-def wrong_address(component_name, expected, listeners):
+def wrong_address(component_name: str, expected: Data, listeners: Data) -> str:
     """Where the API server listens, if that is not where it should."""
     if component_name not in ("api-server", "webserver") or error_of(listeners):
         return ""
@@ -149,7 +160,7 @@ def wrong_address(component_name, expected, listeners):
     return "listens on {0}, not on {1}, port {2}".format(listed(found), wanted, port) if found and not same & set(found) else ""
 
 
-def answer_problem(check, answer):
+def answer_problem(check: Data, answer: Data) -> str:
     """What is wrong with what a health endpoint says. The API server's is always 200: its body tells."""
     if not check.get("url") or not answer:
         return ""
@@ -166,7 +177,7 @@ def answer_problem(check, answer):
     return ""
 
 
-def judge_drift(name, component_name, label, seen):
+def judge_drift(name: str, component_name: str, label: str, seen: Data) -> Result | None:
     """A component that runs on other files than those that lie there."""
     found = seen["drift"].get(component_name)
     if error_of(seen["drift"]) or not found or not found["due"]:
@@ -184,7 +195,7 @@ def judge_drift(name, component_name, label, seen):
     return wrong("components", name, label, WARN, text, "component_stale", [], SERVICES)
 
 
-def check_overrides(name, host):
+def check_overrides(name: str, host: Data) -> Iterator[Result]:
     """A component that has a secret of its own in its environment, where the others read the file."""
     if "seen" not in host or error_of(host["seen"]["units"]):
         return
@@ -197,7 +208,7 @@ def check_overrides(name, host):
                             listed(unit["drop_ins"]) or "/etc/airflow/environment", name, unit_name))
 
 
-def check_watchdog(hosts):
+def check_watchdog(hosts: Data) -> Iterator[Result]:
     for name, host in hosts.items():
         entries = host.get("seen", {}).get("watchdog")
         if isinstance(entries, list) and entries:
@@ -210,7 +221,7 @@ def check_watchdog(hosts):
 # ---- the proxy ----------------------------------------------------------------------------------------------------------------------------
 
 
-def check_proxy(name, host, now, limits):
+def check_proxy(name: str, host: Data, now: float, limits: Data) -> Iterator[Result]:
     if "seen" not in host or not host["seen"].get("proxy"):
         return
     proxy, mend = host["seen"]["proxy"], ["playbooks/proxy.yml"]

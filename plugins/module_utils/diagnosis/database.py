@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import (
     CONFIGURE,
     CRITICAL,
     POSTGRES,
     WARN,
+    Data,
+    Result,
     duration,
     error_of,
     fine,
@@ -48,15 +51,15 @@ HEADLINES = {
 }
 
 
-def database_of(host):
+def database_of(host: Data) -> Data:
     """What the metadata database said to this host; nothing where the host was not asked."""
     metadata = host.get("seen", {}).get("metadata") or {}
     return {"refused": metadata["error"]} if error_of(metadata) else metadata.get("database", {})
 
 
-def check_database(hosts, expected, limits):
+def check_database(hosts: Data, expected: Data, limits: Data) -> Iterator[Result]:
     """The server as its own superuser sees it, and the database as each Airflow host does."""
-    server = {}
+    server: Data = {}
     down = False
     for name, host in hosts.items():
         found = host.get("seen", {}).get("server") or {}
@@ -91,14 +94,14 @@ def check_database(hosts, expected, limits):
         yield from check_metadata(connected, server, hosts, expected, limits)
 
 
-def server_down(name, said, units):
+def server_down(name: str, said: str, units: Data) -> Result:
     states = {unit: state for unit, state in units.items() if unit.startswith("postgresql")} if not error_of(units) else {}
     evidence = ["{0} is {1}{2}".format(unit, state["active"], ": " + state["said"] if state["said"] else "") for unit, state in sorted(states.items())
                 if unit != "postgresql.service" or len(states) == 1]
     return wrong("database", name, "server", CRITICAL, HEADLINES["database_down"], "database_down", [said, *evidence], POSTGRES)
 
 
-def check_server(name, server, expected, limits):
+def check_server(name: str, server: Data, expected: Data, limits: Data) -> Iterator[Result]:
     used = sum(one["number"] for one in server["sessions"])
     free = server["max_connections"] - server["reserved"]
     role = server["roles"].get(expected["database"]["user"])
@@ -115,12 +118,12 @@ def check_server(name, server, expected, limits):
         yield wrong("database", name, "role", CRITICAL, HEADLINES["database_login"].format(user=expected["database"]["user"]), "database_login", [], POSTGRES)
 
 
-def sessions_told(server):
+def sessions_told(server: Data) -> list[str]:
     return ["{number} by {user} from {client}{application}, {idle} of them idle".format(**{
         **one, "application": " ({0})".format(one["application"]) if one["application"] else ""}) for one in server["sessions"][:3]]
 
 
-def refusal(name, cause, said, server, expected):
+def refusal(name: str, cause: str, said: str, server: Data, expected: Data) -> Result:
     external, mend, advice = expected["database"]["external"], POSTGRES, ""
     evidence = [said]
     if cause == "database_connections":
@@ -141,7 +144,7 @@ def refusal(name, cause, said, server, expected):
     return wrong("database", name, "connection", CRITICAL, HEADLINES[cause].format(user=expected["database"]["user"]), cause, evidence, mend, advice)
 
 
-def check_metadata(found, server, hosts, expected, limits):
+def check_metadata(found: Data, server: Data, hosts: Data, expected: Data, limits: Data) -> Iterator[Result]:
     """What concerns the whole inventory, as the first host that got an answer heard it."""
     yield from check_locks(found, server, limits)
     slow = sorted(name for name, answer in found.items() if error_of(answer))
@@ -175,7 +178,7 @@ def check_metadata(found, server, hosts, expected, limits):
         yield fine("database", "", "Fernet key", "opens all of {0} encrypted values that were tried".format(fernet["tried"]))
 
 
-def check_sessions(found, server, limits):
+def check_sessions(found: Data, server: Data, limits: Data) -> Iterator[Result]:
     """Connections, as Airflow's own role can count them, where the server could not be asked itself."""
     if server or error_of(found["sessions"]) or error_of(found["server"]):
         return
@@ -190,7 +193,7 @@ def check_sessions(found, server, limits):
         yield fine("database", "", "connections", text)
 
 
-def check_locks(found, server, limits):
+def check_locks(found: Data, server: Data, limits: Data) -> Iterator[Result]:
     blocked, blockers = ([] if error_of(found[key]) else found[key] for key in ("blocked", "blockers"))
     # The server's superuser sees what other roles' sessions do.
     blockers = server.get("blockers") or blockers
@@ -209,7 +212,7 @@ def check_locks(found, server, limits):
                 "{0} for a lock".format("1 session waits" if len(waiting) == 1 else "{0} sessions wait".format(len(waiting))), "database_lock", evidence, mend)
 
 
-def check_migration(found, hosts):
+def check_migration(found: Data, hosts: Data) -> Result:
     heads, expected = found["heads"], next((host["seen"]["metadata"]["expected"] for host in hosts.values()
                                             if (host.get("seen", {}).get("metadata") or {}).get("expected")), None)
     if error_of(heads) or not expected:
@@ -226,7 +229,7 @@ def check_migration(found, hosts):
 # ---- the backup ---------------------------------------------------------------------------------------------------------------------------
 
 
-def check_backup(hosts, now, limits):
+def check_backup(hosts: Data, now: float, limits: Data) -> list[Result]:
     """One line: the newest success of all hosts."""
     found = [(name, host["seen"]["backup"]) for name, host in hosts.items() if host.get("seen", {}).get("backup") and not error_of(host["seen"]["backup"])]
     mend = ["playbooks/runbooks/back_up_database.yml"]
@@ -240,7 +243,7 @@ def check_backup(hosts, now, limits):
     return [fine("backup", "", "backup", told)]
 
 
-def from_iso(text):
+def from_iso(text: str) -> int:
     """Seconds since the epoch of an ISO 8601 time in UTC."""
     import calendar
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import collections
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import (
     CONFIGURE,
     CRITICAL,
     WARN,
+    Data,
+    Result,
     duration,
     error_of,
     fine,
@@ -23,7 +27,7 @@ from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result 
 )
 
 
-def check_host(name, host, now, limits):
+def check_host(name: str, host: Data, now: float, limits: Data) -> Iterator[Result]:
     """What concerns the machine."""
     if host.get("unreachable"):
         yield wrong("hosts", name, "host", CRITICAL, "can't be reached", "unreachable", [host["unreachable"]], [],
@@ -62,18 +66,18 @@ def check_host(name, host, now, limits):
         yield wrong("hosts", name, "units", WARN, "failed: " + listed(others), "failed_units", [], [], "systemctl status {0} on {1}".format(others[0], name))
 
 
-def free_space(name, disk, components):
+def free_space(name: str, disk: Data, components: Data) -> tuple[list[str], str, str]:
     """(mend, advice, evidence) for a disk that is full."""
     if "/" not in disk["paths"] and "/tmp" in disk["paths"]:
         held = {component: disk["private"].get(one["unit"] + ".service", 0) for component, one in components.items()} if "private" in disk else {}
-        component = max(held, key=held.get, default="")
+        component = max(held, key=held.__getitem__, default="")
         if component and held[component] > disk["bytes"] / 5:
             return restart(component, name), "", "{0} of it are in the private /tmp of {1}".format(size(held[component]), components[component]["unit"])
         return [], "See what fills it: du -xah /tmp | sort -h | tail -n 20 on {0}".format(name), ""
     return ["playbooks/runbooks/free_disk_space.yml", "-e", "airflow_confirm=" + name], "", ""
 
 
-def check_disks(name, disks, components, limits):
+def check_disks(name: str, disks: Any, components: Data, limits: Data) -> Iterator[Result]:
     if error_of(disks):
         yield wrong("hosts", name, "disk", CRITICAL, "can't be asked", "not_asked", [disks["error"]], [], "Is a network file system dead? df on the host.")
         return
@@ -98,20 +102,20 @@ def check_disks(name, disks, components, limits):
             yield fine("hosts", name, "disk", told)
 
 
-def disk_name(paths):
+def disk_name(paths: list[str]) -> str:
     """The directories of ours that make a file system worth a line; the root where it holds them all."""
     return "/" if "/" in paths else listed(sorted(paths), 2)
 
 
-def ahead_of_database(seen):
+def ahead_of_database(seen: Data) -> float | None:
     """Return the seconds that the host's clock is ahead of the database's; nothing if the host could not ask it."""
     database = seen["metadata"].get("database", {}) if not error_of(seen["metadata"]) else {}
     if isinstance(database.get("clock"), list) and "host_clock" in database:
-        return database["host_clock"] - database["clock"][0]["now"]
+        return float(database["host_clock"] - database["clock"][0]["now"])
     return None
 
 
-def check_clock(name, seen, now, limits):
+def check_clock(name: str, seen: Data, now: float, limits: Data) -> Iterator[Result]:
     machine = seen["host"]
     if error_of(machine):
         return
@@ -132,7 +136,7 @@ def check_clock(name, seen, now, limits):
                     "Its servers may be out of reach: chronyc sources, or timedatectl timesync-status, on {0}".format(name))
 
 
-def check_aws(hosts):
+def check_aws(hosts: Data) -> Iterator[Result]:
     for name, host in hosts.items():
         aws = (host.get("seen", {}).get("metadata") or {}).get("aws")
         if not aws:
@@ -158,7 +162,7 @@ def check_aws(hosts):
 # ---- whether hosts agree ------------------------------------------------------------------------------------------------------------------
 
 
-def check_agreement(hosts, expected):
+def check_agreement(hosts: Data, expected: Data) -> Iterator[Result]:
     seen = {name: host["seen"] for name, host in hosts.items() if "seen" in host and host["components"]}
     yield from check_secrets({name: one["secrets"] for name, one in seen.items()})
     releases = {name: one["releases"] for name, one in seen.items() if not error_of(one["releases"])}
@@ -186,7 +190,7 @@ def check_agreement(hosts, expected):
     yield from check_dag_releases(releases)
 
 
-def check_secrets(secrets):
+def check_secrets(secrets: Data) -> Iterator[Result]:
     found = {name: one for name, one in secrets.items() if not error_of(one)}
     kinds = sorted({kind for one in found.values() for kind in one})
     for kind in kinds:
@@ -204,7 +208,7 @@ def check_secrets(secrets):
         yield fine("agreement", "", "secrets", "compared on {0}".format(several(len(found), "host")))
 
 
-def check_dag_releases(releases):
+def check_dag_releases(releases: Data) -> Iterator[Result]:
     active = collections.Counter(release["dags"] for release in releases.values())
     if not active:
         return

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import (
     CRITICAL,
     WARN,
+    Data,
+    Result,
     duration,
     error_of,
     fine,
@@ -27,7 +31,7 @@ PARSED = 120
 STUCK = 900
 
 
-def check_work(found, hosts, expected):
+def check_work(found: Data, hosts: Data, expected: Data) -> Iterator[Result]:
     """Queue, pools, DAGs."""
     limits = expected["limits"]
     rows = {name: answer for name, answer in found.items() if isinstance(answer, list)}
@@ -53,38 +57,38 @@ def check_work(found, hosts, expected):
             yield fine("work", "", "tasks", text)
 
 
-def names_of(row):
+def names_of(row: Data) -> str:
     return "{dag_id}.{task_id} of {run_id}".format(**row)
 
 
-def told_of(row):
+def told_of(row: Data) -> str:
     """How long a task has held its slot, and that nobody has heard of it where that is so."""
     return "for {0} by {1}{2}".format(duration(row["seconds"]), names_of(row), ", silent for " + duration(row["silent"]) if unheard([row]) else "")
 
 
-def unheard(rows):
+def unheard(rows: list[Data]) -> list[Data]:
     """Those of the tasks that nobody works on any more, so that clear_stuck_tasks takes them for stuck."""
     return [row for row in rows if (row["silent"] or 0) >= STUCK]
 
 
-def clear(rows):
+def clear(rows: list[Data]) -> list[str]:
     """The command that clears the tasks of the first one's DAG that nobody works on."""
     return ["playbooks/runbooks/clear_stuck_tasks.yml", "-e", "airflow_confirm=" + rows[0]["dag_id"]] if rows else []
 
 
-def parallelism(hosts):
+def parallelism(hosts: Data) -> int:
     """Tasks that all schedulers together may run at once, where they run them themselves."""
     settings = [host["seen"]["settings"] for host in hosts.values() if "seen" in host and "scheduler" in host["components"]]
     local = [one for one in settings if not error_of(one) and "LocalExecutor" in one["executor"]]
     return sum(one["parallelism"] for one in local)
 
 
-def unpause(dag_id):
+def unpause(dag_id: str) -> list[str]:
     """The command that unpauses a DAG, whoever has paused it."""
     return ["playbooks/dag_state.yml", "-e", json.dumps({"airflow_dag_state": {dag_id: {"paused": False}}})]
 
 
-def check_queue(states, rows, hosts, limits):
+def check_queue(states: Data, rows: Data, hosts: Data, limits: Data) -> Iterator[Result]:
     number = {state: states.get(state, {}).get("number", 0) for state in ("scheduled", "queued", "running")}
     oldest = max([states[state]["seconds"] or 0 for state in ("scheduled", "queued") if state in states] or [0])
     text = "{running} running, {queued} queued, {scheduled} scheduled".format(**number)
@@ -109,7 +113,7 @@ def check_queue(states, rows, hosts, limits):
         yield fine("work", "", "queue", text)
 
 
-def check_pools(rows, expected):
+def check_pools(rows: Data, expected: Data) -> Iterator[Result]:
     pools = rows.get("pools", [])
     full = [pool for pool in pools if pool["slots"] >= 0 and pool["used"] >= pool["slots"] and pool["waiting"]
             and (pool["seconds"] or 0) >= expected["limits"]["queue"]]
@@ -131,7 +135,7 @@ def check_pools(rows, expected):
                    "{0}; busiest {1}, {2} of {3} in use".format(several(len(pools), "pool"), busiest["pool"], busiest["used"], busiest["slots"]))
 
 
-def import_problem(rows, hosts, about=""):
+def import_problem(rows: list[Data], hosts: Data, about: str = "") -> Result | None:
     """The cause that import errors are, as a result; nothing where there is none."""
     errors = [row for row in rows if not about or about in row["filename"]]
     if not errors:
@@ -146,7 +150,7 @@ def import_problem(rows, hosts, about=""):
                  "Then mend the file and deploy again: playbooks/deploy_dags.yml")
 
 
-def check_imports(rows, hosts):
+def check_imports(rows: Data, hosts: Data) -> Iterator[Result]:
     problem = import_problem(rows.get("import_errors", []), hosts)
     if problem:
         yield problem
@@ -154,7 +158,7 @@ def check_imports(rows, hosts):
         yield fine("work", "", "DAG files", "all can be imported")
 
 
-def check_stale(rows, hosts):
+def check_stale(rows: Data, hosts: Data) -> Iterator[Result]:
     """DAGs of the release in place that Airflow takes for removed. It starts none of their runs, and says nothing."""
     releases = [host["seen"]["releases"] for host in hosts.values() if "seen" in host]
     release = next((one for one in releases if not error_of(one) and one["dags"]), None)
@@ -178,7 +182,7 @@ def check_stale(rows, hosts):
         "" if name else "No host of this report parses DAG files: playbooks/services.yml")
 
 
-def parser_of(hosts):
+def parser_of(hosts: Data) -> tuple[str, str]:
     """The (host, component) that parses DAG files: the DAG processor, in Airflow 2 without one the scheduler."""
     return next(((name, component) for component in ("dag-processor", "scheduler") for name, host in hosts.items()
                  if component in host["components"]), ("", ""))
@@ -187,10 +191,10 @@ def parser_of(hosts):
 # ---- one DAG, one task --------------------------------------------------------------------------------------------------------------------
 
 
-def check_dag(dag_id, task_id, found, hosts):
+def check_dag(dag_id: str, task_id: str, found: Data, hosts: Data) -> Iterator[Result]:
     """Why a DAG does not appear, or a task does not run."""
 
-    def no(cause, text, evidence=(), mend=(), advice=""):
+    def no(cause: str, text: str, evidence: Iterable[Any] = (), mend: Iterable[str] = (), advice: str = "") -> Result:
         return wrong("question", "", task_id and "{0}.{1}".format(dag_id, task_id) or dag_id, CRITICAL, text, cause, evidence, mend, advice)
 
     dag = (found.get("dag") or [None])[0] if isinstance(found.get("dag"), list) else None

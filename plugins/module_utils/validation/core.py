@@ -17,7 +17,8 @@ import collections
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects, airflow_secret_kinds
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import nested_secrets, range_problem, type_problem
@@ -28,6 +29,11 @@ PLACEHOLDERS = r"""
     (secret|temporary|dummy|fernet|jwt|api|test|example|sample|default)?(secret)?(key|password)|
     1234[0-9]*|qwerty|letmein|default|example|sample|test(ing)?|dummy|todo|tbd|fixme|none|null|foo|bar|foobar|x{3,}|\*{3,}|\.{3,}|
     <.*>|\{\{.*\}\}|\$\{.*\}|your.*|insert.*|replace.*)$"""
+
+
+# {name of a variable: its value}. A rule yields (variable, what is wrong).
+Values = Mapping[str, Any]
+Problems = Iterator[tuple[str, str]]
 
 
 class NotYet(KeyError):
@@ -43,35 +49,35 @@ class Site:
     """What a rule may know besides the variables of a host."""
 
     # (variable, host) -> file:line. The host may be left out.
-    where: Callable
+    where: Callable[..., str]
     # __preflight_supported of role preflight: versions and systems.
-    supported: Mapping = dataclasses.field(default_factory=dict)
+    supported: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # {version: [python, ...]} of the locks.
-    locks: Mapping = dataclasses.field(default_factory=dict)
+    locks: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
     # path -> whether it is a file of the controller.
-    is_file: Callable = bool
+    is_file: Callable[[str], bool] = bool
     # values -> names of the components that this Airflow has.
-    components: Callable = lambda values: []
+    components: Callable[[Values], list[str]] = lambda values: []
     # values -> the options that airflow.cfg may have in this version; nothing if the version has no list.
-    options: Callable = lambda values: {}
+    options: Callable[[Values], Mapping[str, Any]] = lambda values: {}
     # () -> {section: newest version} of Airflow's own sections in all versions that have a list.
-    all_sections: Callable = dict
+    all_sections: Callable[[], Mapping[str, Any]] = dict
     # directory -> whether the pair of keys is there that site.yml makes if the inventory names no recipients.
-    has_backup_key: Callable = lambda directory: False
+    has_backup_key: Callable[[Any], bool] = lambda directory: False
     has_gpg: bool = True
 
-    def of_host(self, host):
+    def of_host(self, host: str | None) -> Site:
         """The same, with the places of this host's variables."""
         return dataclasses.replace(self, where=lambda name: self.where(name, host))
 
 
-class Sound(Mapping):
+class Sound(Mapping[str, Any]):
     """Values without those that are wrong: for rules, they are as unknown as those that need facts."""
 
-    def __init__(self, values, wrong):
+    def __init__(self, values: Mapping[str, Any], wrong: Collection[str]) -> None:
         self.values_, self.wrong = values, wrong
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         if name in self.wrong:
             raise NotYet(name)
         try:
@@ -79,53 +85,53 @@ class Sound(Mapping):
         except Broken:
             raise NotYet(name) from None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.values_)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values_)
 
 
-def numbers(version):
+def numbers(version: object) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(version))[:3])
 
 
-def major_of(values):
+def major_of(values: Values) -> int:
     """The major of airflow_version as a number; that of the default where it is not known yet."""
     return (numbers(values.get("airflow_version") or "") or (3,))[0]
 
 
-def options_of(config):
+def options_of(config: Any) -> Iterator[tuple[str, str, Any]]:
     """(section, option, value) of airflow_config."""
     for section, options in (config if isinstance(config, dict) else {}).items():
         for option, value in (options if isinstance(options, dict) else {}).items():
             yield section, str(option), value
 
 
-def is_true(value):
+def is_true(value: object) -> bool:
     """A truth value, also as text: a role that is used alone may get it from the command line."""
     return str(value).lower() in ("true", "yes", "on", "1", "t", "y")
 
 
-def in_range(version, limits):
+def in_range(version: object, limits: Mapping[str, str]) -> bool:
     """Compares as many numbers as the limit has: 3.12.4 is at most 3.12."""
     low, high, below = (numbers(limits.get(key, "")) for key in ("at_least", "at_most", "below"))
     version = numbers(version)
     return version >= low and (not high or version[: len(high)] <= high) and (not below or version < below)
 
 
-def range_text(limits):
+def range_text(limits: Mapping[str, str]) -> str:
     words = [("at_least", "{0} or newer"), ("at_most", "{0} or older"), ("below", "older than {0}")]
     if limits.get("at_least") and limits.get("at_most"):
         return "{at_least} to {at_most}".format(**limits)
     return ", ".join(text.format(limits[key]) for key, text in words if limits.get(key))
 
 
-def placeholder(value):
+def placeholder(value: str) -> bool:
     return re.search(PLACEHOLDERS, re.sub(r"[-_ ]", "", value.strip()), re.IGNORECASE | re.VERBOSE) is not None
 
 
-def secret_problem(rule, value):
+def secret_problem(rule: Mapping[str, Any], value: object) -> str | None:
     """What is wrong with a secret that was given. Never says the value."""
     if not isinstance(value, str) or value == "":
         return None
@@ -140,23 +146,25 @@ def secret_problem(rule, value):
     return None
 
 
-def placed(name, text, site):
+def placed(name: str, text: str, site: Site) -> str:
     """The text behind the variable, or a part such as airflow_users[2].email, and the place where it is set. A text that begins with a blank goes on."""
-    return "{0} ({1}){2}{3}".format(name, site.where(re.match(r"\w+", name)[0]), "" if text[0] == " " else ": ", text)
+    return "{0} ({1}){2}{3}".format(name, site.where(re.findall(r"\w+", name)[0]), "" if text[0] == " " else ": ", text)
 
 
-def message(problems, title):
+def message(problems: Iterable[tuple[str, str]], title: str) -> str:
     """Always several lines, because YAML output folds and quotes a single one."""
     texts = list(collections.OrderedDict.fromkeys(text for _name, text in problems))
     title = "{0}: {1} problem{2}.".format(title, len(texts), "" if len(texts) == 1 else "s")
     return "\n".join([title] + ["{0}. {1}".format(number, text) for number, text in enumerate(texts, 1)])
 
 
-def check_values(values, raw, names, specs, data, site):
+def check_values(
+    values: Values, raw: Values, names: Iterable[str], specs: Values, data: Mapping[str, Any], site: Site,
+) -> tuple[list[tuple[str, str]], set[str]]:
     """Types, ranges and secrets of variables; what depends on facts comes back as deferred. raw: their templates. Returns (problems, deferred)."""
     problems, deferred = [], set()
 
-    def add(name, text, path=""):
+    def add(name: str, text: str, path: str = "") -> None:
         problems.append((name, placed(path or name, text, site)))
 
     for name in sorted(names):
@@ -191,7 +199,7 @@ def check_values(values, raw, names, specs, data, site):
             if not any(re.search(r"\b{0}\b".format(other), str(raw.get(name))) for other in wrong - {name} if "{{" in str(raw.get(name)))], deferred
 
 
-def check_data(values, site, data):
+def check_data(values: Values, site: Site, data: Mapping[str, Any]) -> Problems:
     """Rules that are data.
 
     RANGES: {variable: (lowest, highest or None, words for that if others are better)}, compared together with the types; SECRETS, too: {variable: kind
@@ -210,20 +218,20 @@ def check_data(values, site, data):
         yield from check_file(name, values.get(name), site)
 
 
-def check_patterns(values, patterns):
+def check_patterns(values: Values, patterns: Mapping[str, tuple[str, str]]) -> Problems:
     for name, (pattern, valid) in patterns.items():
         value = values.get(name)
         if value is not None and not re.fullmatch(pattern, str(value)):
             yield name, "{0} is {1}; {2}".format(name, json.dumps(value), valid)
 
 
-def check_ranges(values, ranges):
+def check_ranges(values: Values, ranges: Mapping[str, Any]) -> Problems:
     for name in ranges:
         problem = range_problem(name, values[name], ranges)
         if problem:
             yield name, problem
 
 
-def check_file(name, path, site):
+def check_file(name: str, path: str | None, site: Site) -> Problems:
     if path and not site.is_file(path):
         yield name, "there is no file {0} on the controller. Give its absolute path.".format(path)

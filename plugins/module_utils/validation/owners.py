@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_data, placed
+from collections.abc import Collection
+from typing import Any
+
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_data,
+    placed,
+)
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import (
     airflow,
     airflow_backup,
@@ -32,13 +41,16 @@ BY_ROLE = {
     "reverse_proxy": reverse_proxy.check_role,
 }
 OF_GROUPS = [owner for owners in BY_GROUP.values() for owner in owners]
-DATA: dict = {kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()} for kind in ("PATTERNS", "SECRETS")}
+DATA: dict[str, Any] = {
+    kind: {name: line for owner in OF_GROUPS for name, line in getattr(owner, kind, {}).items()}
+    for kind in ("PATTERNS", "SECRETS")
+}
 DATA |= {kind: [line for owner in OF_GROUPS for line in getattr(owner, kind, ())] for kind in ("EXCLUSIVE", "FILES")}
 # Ranges hold wherever the variable is set.
 DATA["RANGES"] = {name: line for owner in (*OF_GROUPS, cloudwatch_agent, host, logrotate, postgresql) for name, line in getattr(owner, "RANGES", {}).items()}
 
 
-def check_groups_of_host(values, site, groups):
+def check_groups_of_host(values: Values, site: Site, groups: Collection[str]) -> Problems:
     """Yield what is wrong with the variables of a host that is in these groups."""
     checks = [check for group, owners in BY_GROUP.items() if group in groups for owner in owners for check in getattr(owner, "CHECKS", ())]
     found = list(check_data(values, site, DATA)) if "airflow" in groups else []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
@@ -14,15 +16,15 @@ WANTED = {
 }
 
 
-def hidden(name, spec):
+def hidden(name: str, spec: Mapping[str, Any]) -> bool:
     return bool(spec.get("no_log") or SECRET_NAME.search(name))
 
 
-def shown(name, spec, value):
+def shown(name: str, spec: Mapping[str, Any], value: object) -> str:
     return "(not shown)" if hidden(name, spec) else json.dumps(value, default=str)
 
 
-def type_problem(name, spec, value, path=""):
+def type_problem(name: str, spec: Mapping[str, Any], value: Any, path: str = "") -> str | None:
     """What is wrong with the type of a value, strictly: templates do arithmetic and tests with it."""
     path = path or name
     kind = spec.get("type", "str")
@@ -68,14 +70,14 @@ def type_problem(name, spec, value, path=""):
     return None
 
 
-def type_text(value):
+def type_text(value: object) -> str:
     for kind, text in ((bool, "a yes/no"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), ((list, tuple), "a list")):
         if isinstance(value, kind):
             return text
     return "a " + type(value).__name__
 
 
-def as_plain(kind, value):
+def as_plain(kind: str, value: object) -> str | None:
     """The number or truth value that a string was meant to be, as JSON has it; None where it was not."""
     text = value.strip().lower() if isinstance(value, str) else ""
     if kind in ("int", "float") and re.fullmatch(r"-?\d+" if kind == "int" else r"-?\d+(\.\d+)?", text):
@@ -85,7 +87,7 @@ def as_plain(kind, value):
     return None
 
 
-def range_problem(name, value, ranges):
+def range_problem(name: str, value: Any, ranges: Mapping[str, Any]) -> str | None:
     """What is wrong with a number. A role that is used alone may get it as text."""
     if name not in ranges:
         return None
@@ -98,7 +100,7 @@ def range_problem(name, value, ranges):
     return None if good else "{0} is {1}; valid is {2}.".format(name, value, valid)
 
 
-def nested_secrets(name, spec, value):
+def nested_secrets(name: str, spec: Mapping[str, Any], value: Any) -> Iterator[tuple[str, str]]:
     """Values inside of lists and dictionaries whose option is marked no_log."""
     if isinstance(value, (list, tuple)):
         for number, item in enumerate(value):

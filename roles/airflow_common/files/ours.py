@@ -9,16 +9,21 @@ names of their own: what belongs to this user is ours, at any depth.
 The answer is JSON: {"ours": paths, "others": paths}. A directory without anything of others is one path.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pwd
 import re
 import sys
+from typing import Any
 
-ALL, NONE = {"all": True}, {"all": False}
+Rule = dict[str, Any]
+ALL: Rule = {"all": True}
+NONE: Rule = {"all": False}
 
 
-def with_number(rule):
+def with_number(rule: Rule) -> Rule:
     """Return the rule with the number of its user instead of the name. Nothing belongs to a user that does not exist."""
     try:
         return {"uid": pwd.getpwnam(rule["user"]).pw_uid} if "user" in rule else rule
@@ -26,7 +31,7 @@ def with_number(rule):
         return NONE
 
 
-def rule_below(rule, name):
+def rule_below(rule: Rule, name: str) -> Rule:
     """Return the rule for what has this name in a directory with the rule."""
     if "names" not in rule:
         return rule
@@ -34,12 +39,13 @@ def rule_below(rule, name):
     return ALL if any(re.fullmatch(rf"\.?({known})(\.\d+)?(\.new)?", name) for known in rule["names"]) else NONE
 
 
-def split(path, rule, rules):
+def split(path: str, rule: Rule, rules: dict[str, Rule]) -> tuple[list[str], list[str]]:
     """Return what of the path is ours, and what belongs to others."""
     own = path in rules
     rule = rules.get(path, rule)
     mine = own or rule.get("all") or ("uid" in rule and os.lstat(path).st_uid == rule["uid"])
-    ours, others = [], []
+    ours: list[str] = []
+    others: list[str] = []
     # What is ours or not as a whole needs no look inside.
     if os.path.isdir(path) and not os.path.islink(path) and (own or "all" not in rule or any(other.startswith(f"{path}/") for other in rules)):
         for name in sorted(os.listdir(path)):
@@ -52,7 +58,7 @@ def split(path, rule, rules):
     return ([path], []) if mine or ours else ([], [path])
 
 
-def look(rules):
+def look(rules: dict[str, Rule]) -> dict[str, list[str]]:
     """Return the answer."""
     rules = {os.path.normpath(path): with_number(rule) for path, rule in rules.items()}
     found = [split(path, rule, rules) for path, rule in rules.items()

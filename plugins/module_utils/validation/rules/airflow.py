@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_file, in_range, major_of, numbers, options_of, range_text
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_file,
+    in_range,
+    major_of,
+    numbers,
+    options_of,
+    range_text,
+)
 
 RANGES = {"airflow_keep_venvs": (1, 100), "airflow_database_timeout": (1, 600)}
 PATTERNS = {
@@ -25,9 +36,9 @@ EXECUTORS = {
 EXECUTORS_WITHOUT_WORKERS = r"(.*[.])?Celery(Kubernetes)?Executor"
 
 
-def check_executor(values, site):
+def check_executor(values: Values, site: Site) -> Problems:
     """Names of executors. Import paths are tried by Airflow itself, before anything is switched to it."""
-    known = EXECUTORS.get(str(major_of(values)))
+    known = EXECUTORS.get(str(major_of(values)), ())
     given = [("airflow_executor", "", values.get("airflow_executor") or "")]
     # Both take the place of the variable.
     given += [("airflow_config", "core.executor ", value)
@@ -48,7 +59,7 @@ def check_executor(values, site):
                     option, json.dumps(name), ", ".join(known), did_you_mean(name, known))
 
 
-def check_version(values, site):
+def check_version(values: Values, site: Site) -> Problems:
     version = values.get("airflow_version")
     if version is None:
         return
@@ -69,7 +80,7 @@ def check_version(values, site):
         ).format(version, ", ".join(site.locks) or "none")
 
 
-def check_python(values, site, python, will_install):
+def check_python(values: Values, site: Site, python: dict[str, Any], will_install: str) -> Problems:
     """The host's Python against Airflow's version and its locks."""
     version = str(values["airflow_version"])
     minor = ".".join(version.split(".")[:2])
@@ -100,17 +111,17 @@ def check_python(values, site, python, will_install):
         ).format(version, have, path, ", ".join(site.locks[version]))
 
 
-def standalone_dag_processor(values):
+def standalone_dag_processor(values: Values) -> bool:
     """Whether DAG files are parsed outside of Airflow 2's scheduler."""
     scheduler = (values.get("airflow_config") or {}).get("scheduler")
     return isinstance(scheduler, dict) and str(scheduler.get("standalone_dag_processor")).lower() in ("true", "t", "1")
 
 
-def without_login(url):
+def without_login(url: str) -> str:
     return re.sub(r"^(\w+://)[^/@]*@", r"\1", url)
 
 
-def check_packages(values, site):
+def check_packages(values: Values, site: Site) -> Problems:
     """Where packages come from. Neither a login in an address is shown, nor one that would be readable on the host."""
     constraints = values.get("airflow_constraints") or ""
     if re.match(r"[./~]", constraints):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Site, Values
+
 RANGES = {
     "airflow_backup_keep_days": (1, 3650),
     "airflow_backup_keep_at_least": (1, 1000),
@@ -17,7 +19,7 @@ APART = ("airflow_install_dir", "airflow_config_dir", "airflow_home", "airflow_l
 POSTGRESQL = ("/etc/postgresql", "/var/lib/postgresql", "/var/lib/pgsql")
 
 
-def check_backup(values, site):
+def check_backup(values: Values, site: Site) -> Problems:
     directory, recipients = values.get("airflow_backup_dir"), values.get("airflow_backup_recipients")
     if directory is not None and not re.fullmatch(r"(/[^/\s]+){2,}", directory):
         yield "airflow_backup_dir", " is {0}; valid is an absolute path of two levels or more, without spaces, such as /var/backups/airflow.".format(directory)
@@ -37,9 +39,9 @@ def check_backup(values, site):
                 "(apt-get install gnupg, brew install gnupg), or name recipients: docs/backup.md.")
 
 
-def check_backup_dir(values, site):
+def check_backup_dir(values: Values, site: Site) -> Problems:
     """The removal deletes Airflow's directories and leaves the backups, or the other way round."""
-    def within(path, directory):
+    def within(path: str, directory: str) -> bool:
         return (path.rstrip("/") + "/").startswith(directory.rstrip("/") + "/")
 
     backups = values.get("airflow_backup_dir")

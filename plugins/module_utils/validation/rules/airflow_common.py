@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
+from typing import Any
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import secret_problem
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    secret_problem,
+)
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_secrets import SECRETS_NAMES
 
 RANGES = {
@@ -40,7 +46,7 @@ DATABASE_URL_OPTIONS = (
 ECS_NEEDS = ("region", "cluster", "task_definition", "container_name", "subnets")
 
 
-def parse_url(url):
+def parse_url(url: str) -> tuple[str, int, str] | None:
     """(host, port, password), or None for what is no PostgreSQL address."""
     try:
         parts = urllib.parse.urlsplit(url)
@@ -51,7 +57,7 @@ def parse_url(url):
         return None
 
 
-def database_address(values):
+def database_address(values: Values) -> tuple[str, int] | None:
     """(host, port) of an external database, or None."""
     url, host = values.get("airflow_database_url"), values.get("airflow_database_host")
     if url:
@@ -60,7 +66,7 @@ def database_address(values):
     return (host, values["airflow_database_port"]) if host else None
 
 
-def check_database(values, site):
+def check_database(values: Values, site: Site) -> Problems:
     url = values.get("airflow_database_url")
     if url:
         parsed = parse_url(url)
@@ -87,7 +93,7 @@ def check_database(values, site):
         ).format(site.where("airflow_database_host"))
 
 
-def check_ecs(values, site):
+def check_ecs(values: Values, site: Site) -> Problems:
     """An executor that starts containers has to know where."""
     ecs = values.get("airflow_ecs")
     wanted = isinstance(ecs, dict) and ecs or "AwsEcsExecutor" in (values.get("airflow_executor") or "")
@@ -96,7 +102,7 @@ def check_ecs(values, site):
         yield "airflow_ecs", "lacks {0}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(", ".join(missing))
 
 
-def check_alerts(values, site):
+def check_alerts(values: Values, site: Site) -> Problems:
     """Who hears of failures."""
     value = values.get("airflow_alerts")
     if not isinstance(value, dict) or not value:
@@ -107,7 +113,7 @@ def check_alerts(values, site):
     if isinstance(email, dict):
         missing = [name for name in ("to", "from", "host") if not email.get(name)]
         wrong += ["email lacks {0}.".format(", ".join(missing))] if missing else []
-        to = email.get("to") if isinstance(email.get("to"), list) else []
+        to: list[Any] = email["to"] if isinstance(email.get("to"), list) else []
         wrong += ["email.to has {0}, which is no address.".format(json.dumps(one)) for one in to if not re.fullmatch(r"[^@\s]+@[^@\s]+", str(one))]
         if email.get("user") and email.get("security") == "none":
             wrong.append("email would send a password in clear: leave user out, or take security starttls or tls.")

@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, distance, nearest
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import major_of, options_of
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    major_of,
+    options_of,
+)
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_secrets import SECRETS_ELSEWHERE
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import shown, type_text
 
@@ -38,9 +46,9 @@ CONFIG_SECRETS_ELSEWHERE = {
 SECRET_OPTION = r"(passw(or)?d|passphrase|token|dsn|(client|api|jwt|shared|hmac)_secret|(secret|access|api|account)_key)$"
 
 
-def check_secrets_in_config(values, site):
+def check_secrets_in_config(values: Values, site: Site) -> Problems:
     """airflow.cfg, and what changes in it, is shown by --diff."""
-    known = CONFIG_SECRETS.get(str(major_of(values)), [])
+    known = CONFIG_SECRETS.get(str(major_of(values)), ())
     for section, option, value in options_of(values.get("airflow_config")):
         name = "{0}.{1}".format(section, option)
         if not holds_secret(option, value, name in known) or re.fullmatch(SECRETS_ELSEWHERE, option, re.IGNORECASE):
@@ -53,17 +61,17 @@ def check_secrets_in_config(values, site):
             "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
 
 
-def options_file(repository, version):
+def options_file(repository: str, version: str) -> str:
     """The file with the options of airflow.cfg that this version has."""
     return os.path.join(repository, "roles", "preflight", "files", "airflow_options", version + ".yml")
 
 
-def check_config_options(values, site):
+def check_config_options(values: Values, site: Site) -> Problems:
     """Sections and options that Airflow would refuse on the host, once its virtualenv is built.
 
     Sections of providers are as their versions in the lock have them; a site's own section is left to Airflow.
     """
-    config = values.get("airflow_config")
+    config: Any = values.get("airflow_config")
     known = site.options(values) if config and isinstance(config, dict) else {}
     locked = not values.get("airflow_lock") and not values.get("airflow_constraints")
     version = values["airflow_version"] if known else ""
@@ -100,13 +108,13 @@ def check_config_options(values, site):
                     name, shown(str(option), {}, value), {"integer": "a whole number", "float": "a number", "boolean": "true or false"}[there[option]])
 
 
-def option_meant(option, there, section, *known):
+def option_meant(option: str, there: Iterable[str], section: str, *known: Any) -> Any:
     """The option that was meant: of this section, else one of the same name elsewhere."""
     elsewhere = sorted({other for sections in known for other, options in sections.items() if option in options and other != section})
     return did_you_mean(option, there) or (" Section {0} has it.".format(" and ".join(elsewhere)) if elsewhere else "")
 
 
-def fits(value, kind):
+def fits(value: object, kind: str) -> bool:
     """Whether Airflow can read the value, as airflow.cfg will have it. Some types of its reference are looser than these three."""
     text = str(value).strip()
     if kind == "boolean":
@@ -118,7 +126,7 @@ def fits(value, kind):
     return True
 
 
-def holds_secret(name, value, sensitive):
+def holds_secret(name: str, value: Any, sensitive: bool) -> bool:
     """Whether the value of an option, or anything in it, is a secret: by what Airflow says of the option, else by the name."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:

@@ -6,7 +6,13 @@ import json
 import re
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import major_of, options_of
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    major_of,
+    options_of,
+)
 
 # Kind, and the shortest valid value if one is given. airflow_secrets_source has those that the inventory leaves empty.
 SECRETS = {
@@ -31,10 +37,10 @@ SECRETS_BACKENDS = {
 SECRETS_ELSEWHERE = r"(fernet_key|secret_key|jwt_secret|sql_alchemy_conn(_async)?)(_cmd|_secret)?"
 
 
-def check_secrets_source(values, site):
+def check_secrets_source(values: Values, site: Site) -> Problems:
     """Where the secrets come from that nobody gave."""
     source, name = values.get("airflow_secrets_source"), values.get("airflow_secrets_name")
-    rule = SECRETS_NAMES.get(source)
+    rule = SECRETS_NAMES.get(str(source))
     if rule and name is not None and not re.fullmatch(rule["pattern"], name):
         yield "airflow_secrets_name", (
             "is {0}; airflow_secrets_source ({1}) is {2}, which needs a name such as {3}, one for each environment."
@@ -53,7 +59,7 @@ def check_secrets_source(values, site):
                 ).format(site.where("airflow_secrets_source"))
 
 
-def check_secrets_backend(values, site):
+def check_secrets_backend(values: Values, site: Site) -> Problems:
     """Where Airflow looks for connections and variables besides."""
     value = values.get("airflow_secrets_backend")
     if isinstance(value, dict) and value:
@@ -63,7 +69,7 @@ def check_secrets_backend(values, site):
                 json.dumps(backend), ", ".join(SECRETS_BACKENDS), did_you_mean(str(backend), SECRETS_BACKENDS))
 
 
-def secrets_elsewhere(values):
+def secrets_elsewhere(values: Values) -> list[tuple[str, str]]:
     """Airflow would take a secret from there, and what the roles read, write and rotate is the file that it has in place of that."""
     environment = values.get("airflow_environment")
     named = [("airflow_environment", name) for name in (environment if isinstance(environment, dict) else {})
@@ -73,7 +79,7 @@ def secrets_elsewhere(values):
     return named
 
 
-def check_secrets_elsewhere(values, site):
+def check_secrets_elsewhere(values: Values, site: Site) -> Problems:
     for variable, name in secrets_elsewhere(values):
         yield variable, (
             "has {0}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
@@ -81,7 +87,7 @@ def check_secrets_elsewhere(values, site):
         ).format(name)
 
 
-def check_rotation(values, site):
+def check_rotation(values: Values, site: Site) -> Problems:
     """A rotation may be run without the first play of site.yml."""
     found = ["{0}.{1}".format(variable, name) for variable, name in secrets_elsewhere(values)]
     if found:

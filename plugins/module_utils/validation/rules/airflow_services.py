@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Site, Values
 
 RANGES = {
     "airflow_services_watchdog_timeout": (30, 3600),
@@ -14,7 +15,7 @@ RANGES = {
 UNIT_SECTIONS = ("Unit", "Service")
 
 
-def check_unit_overrides(values, site):
+def check_unit_overrides(values: Values, site: Site) -> Problems:
     """Directives for a component that is not there would be in no unit. Those that systemd does not know are refused by it, on the host."""
     overrides = values.get("airflow_services_unit_overrides") or {}
     components = site.components(values) if overrides else []

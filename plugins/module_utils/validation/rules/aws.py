@@ -1,9 +1,13 @@
 """The variables of all AWS roles."""
 
+from __future__ import annotations
+
 import ipaddress
 import re
+from collections.abc import Iterator
 
 from ansible_collections.windsock.airflow.plugins.module_utils import spelling
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Site, Values
 
 # A host of this product needs 2 GiB; the sizes below have less in every family.
 TOO_SMALL = ("nano", "micro")
@@ -11,14 +15,14 @@ SMALLEST_VOLUME_GB = 20
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
-def names(values):
+def names(values: Values) -> Iterator[str]:
     """Yield what is wrong with names of variables. __aws_specs: the argument specs of all AWS roles."""
     specs = values["__aws_specs"]
     for name in sorted({name for name in values if name.startswith("aws_")} - set(specs)):
         yield "No role knows %s.%s" % (name, spelling.did_you_mean(name, specs))
 
 
-def common(values):
+def common(values: Values) -> Iterator[str]:
     """Yield what is wrong with the variables that all roles share."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?", values["aws_environment"]):
         yield 'aws_environment is "%s"; valid are lower-case letters, digits and dashes, at most 20, such as production.' % values["aws_environment"]
@@ -26,7 +30,7 @@ def common(values):
         yield 'aws_region is "%s"; valid is the name of a region, such as eu-central-1.' % values["aws_region"]
 
 
-def network(values):
+def network(values: Values) -> Iterator[str]:
     """Yield what is wrong with the network."""
     vpc, subnets = values["aws_network_vpc_id"], values["aws_network_subnet_ids"]
     if bool(vpc) != bool(subnets):
@@ -47,7 +51,7 @@ def network(values):
             yield "Without aws_network_nat, Session Manager reaches hosts through endpoints only: add %s to aws_network_endpoints." % " and ".join(missing)
 
 
-def ingress(values):
+def ingress(values: Values) -> Iterator[str]:
     """Yield what is wrong with who may connect from outside."""
     for number, rule in enumerate(values["aws_security_groups_ingress"]):
         where, source = "aws_security_groups_ingress[%d]" % number, str(rule["source"])
@@ -66,7 +70,7 @@ def ingress(values):
             ) % (where, source, rule["port"], "the whole internet" if net.prefixlen == 0 else "%d addresses" % net.num_addresses, narrowest)
 
 
-def instances(values):
+def instances(values: Values) -> Iterator[str]:
     """Yield what is wrong with the instances."""
     seen = set()
     for number, group in enumerate(values["aws_instances_hosts"]):
@@ -85,7 +89,7 @@ def instances(values):
             yield 'aws_instances_ssh_keys has "%.30s"; valid is the line of a .pub file. A private key does not belong there.' % key
 
 
-def storage(values):
+def storage(values: Values) -> Iterator[str]:
     """Yield what is wrong with buckets, tables and containers."""
     for number, bucket in enumerate(values["aws_buckets_declared"]):
         if not re.fullmatch(BUCKET, bucket["name"]):
@@ -112,7 +116,7 @@ def storage(values):
             yield 'aws_iam_ecs.roles has "%s"; valid is the ARN of one role, such as arn:aws:iam::123456789012:role/airflow-task.' % role
 
 
-def database(values):
+def database(values: Values) -> Iterator[str]:
     """Yield what is wrong with the database."""
     if not values["aws_rds_enabled"]:
         return
@@ -130,7 +134,7 @@ def database(values):
 CACHE_VERSIONS = {"valkey": ((7, 2), (99, 9), "7.2 or higher, such as 8.0"), "redis": ((6, 0), (7, 1), "6.0 to 7.1")}
 
 
-def cache(values):
+def cache(values: Values) -> Iterator[str]:
     """Yield what is wrong with the cache."""
     if not values["aws_elasticache_enabled"]:
         return
@@ -139,16 +143,16 @@ def cache(values):
         yield 'aws_elasticache_version is "%s"; valid with %s is %s.' % (version, values["aws_elasticache_engine"], valid)
     if not re.fullmatch(r"cache\.[a-z0-9]+\.[a-z0-9]+", values["aws_elasticache_node_type"]):
         yield 'aws_elasticache_node_type is "%s"; valid is a type such as cache.t4g.micro.' % values["aws_elasticache_node_type"]
-    for name, highest in (("aws_elasticache_replicas", 5), ("aws_elasticache_snapshot_days", 35)):
-        if not 0 <= values[name] <= highest:
-            yield "%s is %s; valid is 0 to %d." % (name, values[name], highest)
+    for name, most in (("aws_elasticache_replicas", 5), ("aws_elasticache_snapshot_days", 35)):
+        if not 0 <= values[name] <= most:
+            yield "%s is %s; valid is 0 to %d." % (name, values[name], most)
 
 
 # What CloudWatch accepts and module cloudwatchlogs_log_group knows.
 RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 
 
-def observability(values):
+def observability(values: Values) -> Iterator[str]:
     """Yield what is wrong with logs and alarms."""
     days = values["aws_observability_retention_days"]
     if days not in RETENTION:
@@ -158,7 +162,7 @@ def observability(values):
         yield "aws_observability_queued_minutes is %s; valid is 1 to 180: an alarm on a query looks back three hours." % minutes
 
 
-def check_role(values, site):
+def check_role(values: Values, site: Site) -> Problems:
     """The variables of all AWS roles at once. What is wrong in the last role must not be found after the first has made something."""
     for check in (names, common, network, ingress, instances, storage, database, cache, observability):
         yield from (("aws", text) for text in check(values))

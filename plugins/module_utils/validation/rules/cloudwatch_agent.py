@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_patterns, check_ranges, numbers
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_patterns,
+    check_ranges,
+    numbers,
+)
 
 RANGES = {"cloudwatch_agent_metrics_interval": (1, 172800, "1 to 172800 seconds")}
 PATTERNS = {"cloudwatch_agent_statsd_address": ("|[^:]+:[0-9]{1,5}", 'valid is <address>:<port>, such as 127.0.0.1:8125, or "" for none.')}
@@ -13,7 +20,7 @@ SECTIONS = ("agent", "logs", "metrics", "traces", "opentelemetry")
 READS_THE_JOURNAL = "1.300070"
 
 
-def check_role(values, site):
+def check_role(values: Values, site: Site) -> Problems:
     yield from check_package(values, site)
     source, version = values["cloudwatch_agent_log_source"], values["cloudwatch_agent_version"]
     if source == "journald" and values["__cloudwatch_agent_source"] != "repository" and version.startswith("1.") and \
@@ -36,7 +43,7 @@ def check_role(values, site):
             ", ".join(values["cloudwatch_agent_config"]), ", ".join(SECTIONS))
 
 
-def check_package(values, site):
+def check_package(values: Values, site: Site) -> Problems:
     source, suffix, url = values["__cloudwatch_agent_source"], values["__cloudwatch_agent_package_format"], values["__cloudwatch_agent_url"]
     file, checksum = values["cloudwatch_agent_package_file"], values["cloudwatch_agent_package_checksum"]
     # The address is an argument of a program on the host, and in its messages.

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import in_range, range_text
 
@@ -17,33 +18,33 @@ TOO_NEW = (2, 21)
 PYTHON = {"at_least": "3.11"}
 
 
-def environment_of(repository):
+def environment_of(repository: str) -> str:
     """What makes the environment that this needs. The archive of the collection has no bin/, because nothing is written below an installed collection."""
     if os.path.exists(os.path.join(repository, "bin", "setup")):
         return "Run {0}/bin/setup, then: . {0}/.venv/bin/activate".format(repository)
     return "Make an environment as {0}/docs/collection.md says".format(repository)
 
 
-def check_ansible(repository, version):
+def check_ansible(repository: str, version: str) -> Iterator[str]:
     """The one of the operating system, for example. Another release may not parse our roles."""
     if not OLDEST <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < TOO_NEW:
         yield "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. {5}".format(version, *OLDEST, *TOO_NEW, environment_of(repository))
 
 
-def required_collections(repository):
+def required_collections(repository: str) -> list[str]:
     """Read without a parser of YAML, which would take longer than all else here."""
     with open(os.path.join(repository, "requirements.yml"), encoding="utf-8") as file:
         return re.findall(r"^ *- name: (\S+)$", file.read(), re.MULTILINE)
 
 
-def has_collection(name):
+def has_collection(name: str) -> bool:
     try:
         return importlib.util.find_spec("ansible_collections." + name) is not None
     except ImportError:
         return False
 
 
-def check_collections(repository):
+def check_collections(repository: str) -> Iterator[str]:
     """The package ansible-core brings none."""
     missing = [name for name in required_collections(repository) if not has_collection(name)]
     if missing:
@@ -52,20 +53,20 @@ def check_collections(repository):
         ).format(", ".join(missing), environment_of(repository), repository)
 
 
-def check_python(version=sys.version_info[:2]):
+def check_python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[str]:
     """Ansible's own."""
     if not in_range(".".join(map(str, version)), PYTHON):
         yield "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, version)), range_text(PYTHON))
 
 
-def check_repository(repository, mode=None):
+def check_repository(repository: str, mode: int | None = None) -> Iterator[str]:
     """Whoever writes into it runs anything on the hosts."""
     mode = os.stat(repository).st_mode if mode is None else mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         yield "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
 
 
-def check_environment(repository, prefix):
+def check_environment(repository: str, prefix: str) -> Iterator[str]:
     """An environment that bin/setup made from other requirements, or has not finished."""
     stamp, wanted = os.path.join(prefix, ".stamp"), hashlib.sha256()
     # Environments of other makers have no stamp.
@@ -84,14 +85,14 @@ def check_environment(repository, prefix):
     ).format(prefix, repository)
 
 
-def check_inventory(sources):
+def check_inventory(sources: Iterable[str]) -> Iterator[str]:
     """Ansible warns of an inventory that is absent, runs on no host and ends with 0. A list of hosts has a comma."""
     for source in sources:
         if "," not in source and not os.path.exists(source):
             yield "The inventory {0} does not exist. Name your site: -i ~/airflow-site/hosts.yml".format(source)
 
 
-def check_sandbox(repository, sources, named):
+def check_sandbox(repository: str, sources: list[str], named: bool) -> Iterator[str]:
     """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
     sandbox = os.path.join(repository, "inventories", "sandbox")
     if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \

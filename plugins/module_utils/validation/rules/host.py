@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import Any
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import placed
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Site, Values, placed
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow import check_python, without_login
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_common import database_address
 
@@ -41,7 +42,10 @@ FOREIGN = {
 INSTALLED = {"airflow_user": "User", "airflow_group": "Group", "airflow_home": "WorkingDirectory"}
 
 
-def check_host(values, site, found, facts, ports, will_install, now):
+def check_host(
+    values: Values, site: Site, found: dict[str, Any], facts: Values, ports: dict[int, dict[str, Any]],
+    will_install: str, now: float,
+) -> Problems:
     """What is wrong with a host. found: the answer of module validate. ports: {number: line of PORTS}. will_install: the Python that the run brings."""
     system, versions = facts["distribution"], site.supported["systems"].get(facts["distribution"], [])
     if not any(facts["distribution_version"] == v or facts["distribution_version"].startswith(v + ".") for v in versions):
@@ -57,7 +61,7 @@ def check_host(values, site, found, facts, ports, will_install, now):
             facts["memtotal_mb"], values["preflight_min_memory_mb"], site.where("preflight_min_memory_mb"))
     again = found["virtualenv"].startswith("{0}-py".format(values["airflow_version"]))
     limit = "preflight_min_disk_rerun_mb" if again else "preflight_min_disk_mb"
-    full = {}
+    full: dict[str, list[tuple[str, str, int]]] = {}
     for name, path in (("airflow_install_dir", values["airflow_install_dir"]), ("airflow_log_dir", values["airflow_log_dir"])):
         disk = found["filesystems"][path]
         if disk["free_mb"] < values[limit]:
@@ -93,7 +97,7 @@ def check_host(values, site, found, facts, ports, will_install, now):
         yield index_text(values, site, found["index"])
     if found["database"]:
         key = "airflow_database_url" if values.get("airflow_database_url") else "airflow_database_host"
-        host, port = database_address(values)
+        host, port = database_address(values) or ("", 0)
         yield key, (
             "{0} ({1}): the database server {2}, port {3}, cannot be reached from the host within {4} s: {5}. "
             "Check the name and the port, and that the server's firewall or security group lets the host in."
@@ -106,7 +110,7 @@ def check_host(values, site, found, facts, ports, will_install, now):
         ).format(int(skew), values["preflight_max_clock_skew"], site.where("preflight_max_clock_skew"))
 
 
-def check_foreign(site, found):
+def check_foreign(site: Site, found: list[list[str]]) -> Problems:
     """An Airflow that somebody installed by hand. A run would take over the half of it that has the names of ours.
 
     found: [[kind, text]].
@@ -128,7 +132,7 @@ def check_foreign(site, found):
         "; ".join(text for _kind, text in found), " ".join(advice))
 
 
-def check_left(units):
+def check_left(units: list[str]) -> Problems:
     """Units of Airflow on a host that is no longer in group airflow, such as the database's host after Airflow has moved to another one."""
     if units:
         yield "left", (
@@ -139,7 +143,7 @@ def check_left(units):
         ).format(", ".join(units))
 
 
-def check_owner(values, site, runs_as):
+def check_owner(values: Values, site: Site, runs_as: dict[str, dict[str, list[str]]]) -> Problems:
     """Another user, group or home for an Airflow that is installed. Its components could not write to its files.
 
     runs_as: {variable: {units: [value], files: [owner]}}. If files already belong to the user that the site names, an
@@ -161,7 +165,7 @@ def check_owner(values, site, runs_as):
             ).format(name, site.where(name), values[name], " and ".join(found["units"]))
 
 
-def index_text(values, site, problem):
+def index_text(values: Values, site: Site, problem: dict[str, str]) -> tuple[str, str]:
     """(variable, text) for a package index that the host cannot use."""
     index, bundle = "airflow_index_url ({0})".format(site.where("airflow_index_url")), "airflow_ca_bundle ({0})".format(site.where("airflow_ca_bundle"))
     url = without_login(values["airflow_index_url"] or PYPI)
@@ -187,7 +191,7 @@ def index_text(values, site, problem):
     ).format(index, url, values["preflight_index_timeout"], said)
 
 
-def port_of(rule, values):
+def port_of(rule: dict[str, Any], values: Values) -> Any:
     """The port that a rule is about, or None where it is not known."""
     if "variable" in rule:
         return values.get(rule["variable"])
@@ -196,7 +200,7 @@ def port_of(rule, values):
     return (config.get(section) or {}).get(option) or rule["default"]
 
 
-def index_url(values):
+def index_url(values: Values) -> str:
     """The package index that a host is to ask; none where it has wheels, or where pip takes what the host's pip.conf says."""
     url = values["airflow_index_url"] or (PYPI if values["airflow_installer"] == "uv" else "")
     return url if url.startswith("http") and not values["airflow_wheel_dir"] else ""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Values
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_common import database_address
 
 # Groups that the roles know. A group that looks like one of them but isn't is taken for a slip of the pen.
@@ -24,13 +27,13 @@ GROUPS_REQUIRED = {
 }
 
 
-def check_address(host, address, place):
+def check_address(host: str | None, address: object, place: str) -> Problems:
     """The shipped inventories have an address that no host has (RFC 5737). SSH would wait for it for a minute."""
     if str(address).startswith("192.0.2."):
         yield "ansible_host", "ansible_host of {0} ({1}): is {2}, an address of examples. Put the address of your host there.".format(host, place, address)
 
 
-def check_one_site(hosts, where):
+def check_one_site(hosts: Mapping[Any, Values], where: Callable[..., str]) -> Problems:
     """All hosts of an inventory have the same secrets."""
     ids = {host: values.get("airflow_site_id") or "" for host, values in hosts.items()}
     if len(set(ids.values())) > 1:
@@ -38,7 +41,9 @@ def check_one_site(hosts, where):
             "; ".join("{0} has {1} ({2})".format(host, json.dumps(value), where("airflow_site_id", host)) for host, value in ids.items()))
 
 
-def check_groups(groups, source, major, external, standalone=False):
+def check_groups(
+    groups: Mapping[str, list[str]], source: str, major: int, external: bool, standalone: bool = False,
+) -> Problems:
     """groups: {name: [hosts]}. standalone: DAG files are parsed outside of the scheduler."""
     for name in sorted(groups):
         if name not in GROUPS:
@@ -89,7 +94,10 @@ def check_groups(groups, source, major, external, standalone=False):
         ).format(source, "{0} hosts ({1})".format(len(servers), ", ".join(servers)) if servers else "no host")
 
 
-def check_peers(groups, source, major, executor, of_host, where):
+def check_peers(
+    groups: Mapping[str, list[str]], source: str, major: int, executor: Any, of_host: Mapping[Any, Values],
+    where: Callable[..., str],
+) -> Problems:
     """Hosts that need each other. of_host: the values of each host. where: gives a variable's place for a host."""
     hosts, servers = groups.get("airflow", []), groups.get("airflow_postgres", [])
     values = of_host.get(servers[0]) if len(servers) == 1 else None

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_patterns, check_ranges
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_patterns,
+    check_ranges,
+)
 
 RANGES = {
     "logrotate_rotate": (1, None),
@@ -16,7 +22,7 @@ RANGES = {
 PATTERNS = {"logrotate_directory": (r"(?s)/[^/]+/[^/]+.*", "valid is an absolute path of two levels or more, such as /var/log/airflow.")}
 
 
-def check_role(values, site):
+def check_role(values: Values, site: Site) -> Problems:
     yield from check_patterns(values, PATTERNS)
     if not all(re.fullmatch("[a-z][a-z0-9-]*", name) for name in values["logrotate_components"]):
         yield "logrotate_components", "logrotate_components is {0}; valid are names of lower-case letters, digits and dashes.".format(

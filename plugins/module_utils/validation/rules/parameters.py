@@ -14,16 +14,19 @@ To add a parameter, add its line here and read it in the playbook with lookup wi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_patterns
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Values, check_patterns
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import (
     as_plain,
     range_problem,
     type_problem,
 )
 
-TEXT = {"type": "str", "default": ""}
+Spec = Mapping[str, Any]
+TEXT: Spec = {"type": "str", "default": ""}
 NO = {"type": "bool", "default": False}
 CONFIRM = {"airflow_confirm": TEXT}
 DAG_ID = (r"[\w.-]+", "valid is the id of one DAG: letters, digits and _ . -")
@@ -36,7 +39,7 @@ FORMAT = {"type": "str", "default": "text", "choices": ["text", "json"]}
 REPORT = {"airflow_format": FORMAT, "airflow_dag_id": TEXT, "airflow_task_id": TEXT}
 
 # playbook -> {parameter: its argument spec}. Playbooks that are absent have no parameters.
-PLAYBOOKS: dict = {
+PLAYBOOKS: dict[str, dict[str, Spec]] = {
     "rollback_dags": {"airflow_release": TEXT},
     "remove_airflow": {
         **CONFIRM, "airflow_remove_database": NO, "airflow_remove_backups": NO, "airflow_without_backup": NO,
@@ -79,35 +82,36 @@ NAMES = {name for specs in PLAYBOOKS.values() for name in specs}
 TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-def former(name, spec):
+def former(name: str, spec: Spec) -> str:
     """Return the former name of a parameter."""
-    return spec.get("was", name.removeprefix("airflow_"))
+    return str(spec.get("was", name.removeprefix("airflow_")))
 
 
-def names_of(playbook):
+def names_of(playbook: str) -> list[str]:
     """Return the names of a playbook's parameters, the former ones too."""
     return [each for name, spec in PLAYBOOKS.get(playbook, {}).items() for each in (name, former(name, spec))]
 
 
-def given_as(name, spec, given):
+def given_as(name: str, spec: Spec, given: Values) -> str:
     """Return the name under which the command line has this parameter; nothing if it has it not."""
     return next((each for each in (name, former(name, spec)) if each in given), "")
 
 
-def converted(spec, value):
+def converted(spec: Spec, value: Any) -> Any:
     """Return the value as its type: with key=value, the command line has text only."""
     kind = spec["type"]
     if kind == "bool":
         return TRUTH.get(str(value).lower(), value)
     if kind == "str":
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    text: Any = value if kind == "dict" else as_plain(kind, value)
     try:
-        return json.loads(value if kind == "dict" else as_plain(kind, value)) if isinstance(value, str) else value
+        return json.loads(text) if isinstance(value, str) else value
     except (TypeError, ValueError):
         return value
 
 
-def problem(name, spec, value):
+def problem(name: str, spec: Spec, value: Any) -> str | None:
     """Return what is wrong with a value, or nothing. The text goes on behind the name of the parameter."""
     value = converted(spec, value)
     text = type_problem(name, spec, value)
@@ -118,7 +122,7 @@ def problem(name, spec, value):
     return "{0} (command line, -e){1}".format(name, text.removeprefix(name)) if text else None
 
 
-def values(playbook, given):
+def values(playbook: str, given: Values) -> dict[str, Any]:
     """Return {parameter: value} of a playbook. given: the extra variables of the command line, which are valid."""
     found = {}
     for name, spec in PLAYBOOKS[playbook].items():
@@ -127,7 +131,7 @@ def values(playbook, given):
     return found
 
 
-def check_values(playbook, given, late=lambda value: False):
+def check_values(playbook: str, given: Values, late: Callable[[Any], bool] = lambda value: False) -> Iterator[str]:
     """Yield what is wrong with the parameters of a playbook. late: value -> whether it can't be judged yet."""
     for name, spec in PLAYBOOKS.get(playbook, {}).items():
         typed = given_as(name, spec, given)
@@ -138,7 +142,7 @@ def check_values(playbook, given, late=lambda value: False):
             yield "{0} needs {1}: add -e {1}=... to the command.".format(playbook, name)
 
 
-def check_names(playbooks, given, variables):
+def check_names(playbooks: list[str], given: Values, variables: Callable[[], Collection[str]]) -> Iterator[str]:
     """Yield each name that was meant for a parameter, and is none. variables: () -> those that the roles know."""
     known = list(dict.fromkeys(name for playbook in playbooks for name in PLAYBOOKS.get(playbook, {})))
     allowed = given.get("preflight_allowed_variables") or ()
@@ -153,7 +157,7 @@ def check_names(playbooks, given, variables):
                 else " A variable of your own of this name goes into preflight_allowed_variables (-e).")
 
 
-def renamed(playbook, given):
+def renamed(playbook: str, given: Values) -> Iterator[str]:
     """Yield a sentence for each former name that the command line has for a parameter of the playbook."""
     for name, spec in PLAYBOOKS.get(playbook, {}).items():
         if given_as(name, spec, given) not in ("", name):

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_ranges, is_true
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_ranges,
+    is_true,
+)
 
 RANGES = {
     "postgresql_port": (1024, 65535),
@@ -21,14 +28,14 @@ MANAGED = {
     "ssl", "ssl_cert_file", "ssl_key_file", "work_mem"}
 
 
-def check_role(values, site):
+def check_role(values: Values, site: Site) -> Problems:
     yield from check_ranges(values, RANGES)
     yield from check_server(values)
     yield from check_networks(values)
     yield from check_names(values)
 
 
-def check_server(values):
+def check_server(values: Values) -> Problems:
     system, own, known = values["ansible_facts"]["distribution"], values["__postgresql_distribution_version"], values["__postgresql_versions"]
     if values["__postgresql_major"] not in known:
         yield "postgresql_version", 'postgresql_version is "{0}"; on {1} it may be empty (the distribution\'s {2}) or one of {3}.'.format(
@@ -53,7 +60,7 @@ def check_server(values):
             ", ".join(wrong))
 
 
-def check_networks(values):
+def check_networks(values: Values) -> Problems:
     networks, addresses = values["postgresql_allowed_networks"], values["postgresql_listen_addresses"]
     if not addresses:
         yield "postgresql_listen_addresses", "postgresql_listen_addresses is empty; Airflow connects over TCP, so it needs at least 127.0.0.1."
@@ -72,7 +79,7 @@ def check_networks(values):
         ).format(values["ansible_facts"]["distribution"])
 
 
-def is_network(text):
+def is_network(text: str) -> bool:
     """With a prefix of 8 bits or more, of 32 in IPv6. PostgreSQL takes bits behind the prefix, and no blank."""
     try:
         net = ipaddress.ip_network(text, strict=False)
@@ -81,7 +88,7 @@ def is_network(text):
     return re.fullmatch(r"[0-9a-fA-F.:]+/[0-9]+", text) is not None and net.prefixlen >= {4: 8, 6: 32}[net.version]
 
 
-def check_names(values):
+def check_names(values: Values) -> Problems:
     users, databases = values["postgresql_users"], values["postgresql_databases"]
     names = [user["name"] for user in users]
     wrong = [name for name in names + [database["name"] for database in databases] if not re.fullmatch(NAME, name)]
@@ -100,7 +107,7 @@ def check_names(values):
         yield "postgresql_databases", "postgresql_databases names {0}, which is not in postgresql_users.".format(", ".join(sorted(strangers)))
 
 
-def check_neighbours(values, site):
+def check_neighbours(values: Values, site: Site) -> Problems:
     """Whoever else uses the server keeps access to it. __postgresql_neighbours: what files/neighbours.py says of the server."""
     said, networks, addresses = values["__postgresql_neighbours"], values["postgresql_allowed_networks"], values["postgresql_listen_addresses"]
     if said["error"]:
@@ -144,9 +151,9 @@ def check_neighbours(values, site):
             "and ssl_key_file), or leave postgresql_allowed_networks empty.").format(", ".join(networks))
 
 
-def loopback_by_number(addresses):
+def loopback_by_number(addresses: Iterable[str]) -> set[str]:
     return {"127.0.0.1" if address == "localhost" else address for address in addresses}
 
 
-def whole(value):
-    return int(value) if str(value).isdigit() else 0
+def whole(value: object) -> int:
+    return int(str(value)) if str(value).isdigit() else 0

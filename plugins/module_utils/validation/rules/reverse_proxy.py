@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 import re
 
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import check_patterns, check_ranges
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import (
+    Problems,
+    Site,
+    Values,
+    check_patterns,
+    check_ranges,
+)
 
 RANGES = {
     "reverse_proxy_http_port": (1, 65535),
@@ -22,7 +28,7 @@ ROLE_PATTERNS = {
 EXCLUSIVE = [("reverse_proxy_tls_certificate", "reverse_proxy_acme_email")]
 
 
-def check_proxy(values, site):
+def check_proxy(values: Values, site: Site) -> Problems:
     """What a host in group airflow_proxy needs."""
     url, address = values.get("airflow_api_base_url"), values.get("airflow_api_host")
     if url is not None and not re.fullmatch(URL, url):
@@ -40,7 +46,7 @@ def check_proxy(values, site):
 CHECKS = (check_proxy,)
 
 
-def check_role(values, site):
+def check_role(values: Values, site: Site) -> Problems:
     yield from check_patterns(values, ROLE_PATTERNS)
     yield from check_ranges(values, RANGES)
     if values["reverse_proxy_http_port"] == values["reverse_proxy_https_port"]:

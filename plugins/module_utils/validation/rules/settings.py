@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean, nearest
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import parameters
 
 # old name -> {new: name, or "" if it is gone; since: release}
 RENAMED = {"airflow_dags_lock_lease": {"new": "", "since": "1.0.0"}}
 
 
-def check_names(settings, known, roles, allowed, options=tuple):
+def check_names(
+    settings: Iterable[Any], known: Collection[str], roles: Iterable[str], allowed: Collection[str],
+    options: Callable[[], Iterable[str]] = tuple,
+) -> Problems:
     """Variables that look like the product's but that no role knows. options: () -> what airflow_config may have, as section.option."""
     # The variables of role airflow_common begin with airflow_.
     prefixes = ("airflow_", *(role + "_" for role in roles))
@@ -45,7 +51,7 @@ def check_names(settings, known, roles, allowed, options=tuple):
             ).format(name, setting.where, hint)
 
 
-def check_duplicates(settings, known):
+def check_duplicates(settings: list[Any], known: Collection[str]) -> Problems:
     """group_vars beside the playbooks silently win over those of the inventory."""
     beside = {(s.name, s.entity): s for s in settings if s.level == "playbook"}
     for setting in settings:
@@ -60,10 +66,14 @@ def check_duplicates(settings, known):
             ).format(setting.name, setting.where, other.where)
 
 
-def check_twice(node, known, file, below=()):
+def check_twice(node: Any, known: Collection[str], file: str, below: tuple[str, ...] = ()) -> Problems:
     """Keys that occur twice in a mapping of YAML: the last one silently wins. In what the product knows, and in all that lies below it."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else [(None, child) for child in node.value] if isinstance(node, yaml.SequenceNode) else []
-    lines = {}
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(node, yaml.MappingNode):
+        pairs = node.value
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(None, child) for child in node.value]
+    lines: dict[str, int] = {}
     for key, value in pairs:
         name = key.value if isinstance(key, yaml.ScalarNode) else ""
         path = (*below, name) if below or name in known else ()
@@ -76,7 +86,9 @@ def check_twice(node, known, file, below=()):
         yield from check_twice(value, known, file, path if name else below)
 
 
-def check_layout(directory, entities, extensions, name_of):
+def check_layout(
+    directory: str, entities: Iterable[str], extensions: Iterable[str], name_of: Callable[[str], str],
+) -> Problems:
     """Ansible reads one of group_vars/X/, X, X.yml, X.yaml and X.json, and says nothing about the others. name_of makes paths short."""
     for entity in entities:
         beside = [os.path.join(directory, entity + extension) for extension in ("", *extensions)]

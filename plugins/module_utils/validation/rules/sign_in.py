@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
+
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.core import Problems, Site, Values
 
 SECRETS = {"airflow_auth_rate_limit_storage": {"shortest": 1}}
 # Keys that each type needs, and those that it may have besides; for OAuth the same for each provider.
-TYPES = {
+TYPES: dict[str, dict[str, list[str]]] = {
     "database": {"needs": [], "may": []},
     "ldap": {
         "needs": ["server", "bind_user", "bind_password", "search"],
@@ -18,7 +21,7 @@ TYPES = {
         "may": ["default_role", "roles", "allowed_domains", "require_verified_email", "name"],
     },
 }
-PROVIDERS = {
+PROVIDERS: dict[str, dict[str, list[str]]] = {
     "google": {"needs": [], "may": []},
     "github": {"needs": [], "may": ["allowed_groups"]},
     "okta": {"needs": ["issuer"], "may": ["allowed_groups", "groups_claim", "scope", "ca_file"]},
@@ -32,7 +35,7 @@ PUBLIC_DOMAINS = (
     "mail.ru", "qq.com", "163.com")
 
 
-def check_auth(values, site):
+def check_auth(values: Values, site: Site) -> Problems:
     """airflow_auth: what each kind of sign-in needs, and that it does not let in everybody."""
     auth = values.get("airflow_auth")
     if not auth:
@@ -67,7 +70,7 @@ def check_auth(values, site):
         yield from check_ldap(auth)
 
 
-def check_oauth(auth, values, site):
+def check_oauth(auth: dict[str, Any], values: Values, site: Site) -> Problems:
     """A provider proves who somebody is, not that they may come in."""
     domains = auth.get("allowed_domains") or []
     if not domains and not auth.get("allowed_groups"):
@@ -101,7 +104,7 @@ def check_oauth(auth, values, site):
         ).format(site.where("airflow_api_base_url"), json.dumps(url))
 
 
-def check_ldap(auth):
+def check_ldap(auth: dict[str, Any]) -> Problems:
     """The directory gets the passwords."""
     server, start_tls = auth.get("server") or "", auth.get("start_tls", False)
     if server and not re.fullmatch(r"ldaps?://[^\s/:]+(:[0-9]+)?", server):

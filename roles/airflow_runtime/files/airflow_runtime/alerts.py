@@ -21,7 +21,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from email.message import EmailMessage
+from typing import Any
 
 import pluggy
 
@@ -32,15 +34,16 @@ HOUR = 3600
 STEP, TOGETHER = 5, 12
 LONGEST_ERROR = 500
 
-hookimpl = pluggy.HookimplMarker("airflow.policy")
+hookimpl: Callable[..., Any] = pluggy.HookimplMarker("airflow.policy")
 log = logging.getLogger(__name__)
 
 
-def recipients() -> dict:
+def recipients() -> dict[str, Any]:
     """Return what the inventory says; nothing where no alerts are wanted."""
     path = settings.config_dir() / "secrets/alerts"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        wanted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return wanted
     except FileNotFoundError:
         return {}
 
@@ -48,7 +51,7 @@ def recipients() -> dict:
 # ---- channels: each raises what went wrong
 
 
-def send_email(to: dict, subject: str, body: str) -> None:
+def send_email(to: dict[str, Any], subject: str, body: str) -> None:
     """Hand a message to an SMTP server."""
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = subject, to["from"], ", ".join(to["to"])
@@ -104,12 +107,12 @@ def reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def send(to: dict, subject: str, body: str) -> dict:
+def send(to: dict[str, Any], subject: str, body: str) -> dict[str, str]:
     """Send through each channel that there is, at once; return {channel: what went wrong, or nothing}."""
     wanted = {name: function for name, function in CHANNELS.items() if to.get(name)}
     outcome = dict.fromkeys(wanted, f"no answer within {TOGETHER} s")
 
-    def one(name, function):
+    def one(name: str, function: Callable[[Any, str, str], None]) -> None:
         try:
             function(to[name], " ".join(subject.split()), body)
             outcome[name] = ""
@@ -129,7 +132,7 @@ def send(to: dict, subject: str, body: str) -> dict:
 # ---- not too many
 
 
-def admitted(limit: int) -> tuple:
+def admitted(limit: int) -> tuple[bool, str]:
     """Return (whether a message may be sent, what to add to it). The last one of an hour says that it is the last."""
     # What was sent in this hour, by all processes of the host.
     with (settings.home() / "alerts.json").open("a+", encoding="utf-8") as file:
@@ -184,7 +187,7 @@ def alert(subject: str, body: str) -> None:
 
 
 @hookimpl
-def task_policy(task) -> None:
+def task_policy(task: Any) -> None:
     """Give a task the callback, besides its own. Called for every task when its DAG is read."""
     own = task.on_failure_callback or []
     own = list(own) if isinstance(own, (list, tuple)) else [own]
@@ -201,7 +204,7 @@ def veiled(text: str) -> str:
     return str(redact(text))
 
 
-def task_failed(context: dict) -> None:
+def task_failed(context: dict[str, Any]) -> None:
     """Tell that a task has failed, after its last try."""
     try:
         task = context.get("ti") or context["task_instance"]
@@ -218,7 +221,7 @@ def task_failed(context: dict) -> None:
     alert(f"Airflow: {where} failed", "\n".join(lines))
 
 
-async def deadline_missed(context: dict | None = None, **_more) -> None:
+async def deadline_missed(context: dict[str, Any] | None = None, **_more: Any) -> None:
     """Tell that a run has missed its deadline: the callback of a DeadlineAlert (Airflow 3), as AsyncCallback(deadline_missed)."""
     run = (context or {}).get("dag_run") or {}
     lines = [f"DAG: {run.get('dag_id')}", f"Run: {run.get('dag_run_id') or run.get('run_id')}", f"State: {run.get('state')}",
@@ -230,7 +233,7 @@ async def deadline_missed(context: dict | None = None, **_more) -> None:
 deadline_missed.__module__ = "airflow_alerts"
 
 
-def sla_missed(dag, task_list, blocking_task_list, slas, blocking_tis) -> None:
+def sla_missed(dag: Any, task_list: Any, blocking_task_list: Any, slas: Any, blocking_tis: Any) -> None:
     """Tell that tasks have missed their SLA: sla_miss_callback of a DAG (Airflow 2)."""
     alert(f"Airflow: {dag.dag_id} missed an SLA", f"DAG: {dag.dag_id}\nTasks that are late:\n{task_list}\nTasks that they wait for:\n{blocking_task_list}")
 

@@ -28,8 +28,9 @@ import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import IO, Any, Callable
 
 from airflow_runtime import metadata
 from airflow_runtime.disk import flush
@@ -59,10 +60,11 @@ class Problem(Exception):
 class Archive:
     """A tar whose members are written as they come, so that none of them has to lie on the disk first."""
 
-    def __init__(self, file):
-        self.file, self.members = file, {}
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.members: dict[str, dict[str, Any]] = {}
 
-    def add(self, name, chunks):
+    def add(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write one member. Its size and checksum are known in the end, so its header is written then."""
         info, digest, header = tarfile.TarInfo(name), hashlib.sha256(), self.file.tell()
         info.mode, info.mtime = 0o600, int(time.time())
@@ -77,14 +79,14 @@ class Archive:
         self.file.seek(end)
         self.members[name] = {"bytes": info.size, "sha256": digest.hexdigest()}
 
-    def close(self):
+    def close(self) -> None:
         """End the tar and have it on the disk."""
         self.file.write(bytes(2 * tarfile.BLOCKSIZE))
         self.file.flush()
         os.fsync(self.file.fileno())
 
 
-def write_whole(path, text):
+def write_whole(path: Path, text: str) -> None:
     """Replace a file by a whole one, for good. Half of a file, after a loss of power, would fail every later backup."""
     new = path.with_name(f"{path.name}.new")
     with open(new, "w", encoding="utf-8") as file:
@@ -95,13 +97,13 @@ def write_whole(path, text):
     flush(path.parent)
 
 
-def chunks_of(stream):
+def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield what a stream holds."""
     while chunk := stream.read(MB):
         yield chunk
 
 
-def checksum(path):
+def checksum(path: str | Path) -> str:
     """Return a file's SHA-256."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -110,7 +112,15 @@ def checksum(path):
     return digest.hexdigest()
 
 
-def inspect(path):
+def member_of(tar: tarfile.TarFile, name: str | tarfile.TarInfo) -> IO[bytes]:
+    """Return the content of a file in a backup."""
+    file = tar.extractfile(name)
+    if file is None:
+        raise tarfile.ReadError(f"{getattr(name, 'name', name)} is no file")
+    return file
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
     """Return the manifest of a backup, once every part of it was proven to be what it was."""
     path = Path(path)
     beside = path.with_name(f"{path.name}.sha256")
@@ -120,11 +130,11 @@ def inspect(path):
         with tarfile.open(path) as tar:
             found = {}
             for info in tar:
-                digest, member = hashlib.sha256(), tar.extractfile(info)
+                digest, member = hashlib.sha256(), member_of(tar, info)
                 for chunk in chunks_of(member):
                     digest.update(chunk)
                 found[info.name] = {"bytes": info.size, "sha256": digest.hexdigest()}
-            manifest = json.load(tar.extractfile("manifest.json"))
+            manifest: dict[str, Any] = json.load(member_of(tar, "manifest.json"))
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
         raise Problem(f"{path} is no whole backup ({error}). Take another one, or fetch it again.") from None
     wrong = sorted(name for name, member in manifest["files"].items() if found.get(name) != member)
@@ -133,21 +143,21 @@ def inspect(path):
     return manifest
 
 
-def surplus(names, now, keep_days, keep_at_least):
+def surplus(names: Iterable[str], now: datetime.datetime, keep_days: int, keep_at_least: int) -> list[str]:
     """Return the backups that are older than keep_days, but never one of the newest keep_at_least."""
     times = {name: match[1] for name in names if (match := NAME.fullmatch(name))}
     oldest = (now - datetime.timedelta(days=keep_days)).strftime("%Y%m%dT%H%M%SZ")
-    newest_first = sorted(times, key=times.get, reverse=True)
+    newest_first = sorted(times, key=times.__getitem__, reverse=True)
     return sorted(name for name in newest_first[keep_at_least:] if times[name] < oldest)
 
 
-def configuration(directory):
+def configuration(directory: str | Path) -> dict[str, str]:
     """Return {path: content} of the configuration directory."""
     paths = (path for path in Path(directory).rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(directory)): path.read_text(encoding="utf-8", errors="surrogateescape") for path in sorted(paths)}
 
 
-def pack_dags(release, file):
+def pack_dags(release: Path, file: IO[bytes]) -> str:
     """Write the release's files and return their hash, both as module airflow_dag_archive does: without what the host has added to them."""
     total = hashlib.sha256()
     paths = {str(path.relative_to(release)): path for folder in ("dags", "plugins", "include") for path in Path(release, folder).rglob("*")}
@@ -166,7 +176,7 @@ def pack_dags(release, file):
     return total.hexdigest()
 
 
-def seal(content, recipients):
+def seal(content: bytes, recipients: list[str]) -> bytes:
     """Return the content, encrypted with OpenPGP so that only the holders of these keys can read it."""
     with tempfile.TemporaryDirectory(dir=scratch()) as home:
         files = []
@@ -182,7 +192,7 @@ def seal(content, recipients):
     return done.stdout
 
 
-def scratch():
+def scratch() -> str:
     """Return a directory that is no disk and belongs to root."""
     return os.environ.get("RUNTIME_DIRECTORY") or "/run"
 
@@ -190,14 +200,15 @@ def scratch():
 # ---- the database ----------------------------------------------------------------------------------------------------------------------
 
 
-def parameters(config):
+def parameters(config: dict[str, Any]) -> dict[str, str]:
     """Return what Airflow connects with, by libpq's names."""
     from psycopg2.extensions import parse_dsn
 
-    return parse_dsn(metadata.url(config["config_dir"]))
+    found: dict[str, str] = parse_dsn(metadata.url(config["config_dir"]))
+    return found
 
 
-def connect(config):
+def connect(config: dict[str, Any]) -> Any:
     """Return a connection as Airflow's own role."""
     import psycopg2
 
@@ -207,14 +218,14 @@ def connect(config):
         raise Problem(f"The metadata database can't be reached: {error}") from None
 
 
-def query(connection, statement, *values):
+def query(connection: Any, statement: str, *values: Any) -> Any:
     """Return the rows that the database answers."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
-def alone(config):
+def alone(config: dict[str, Any]) -> Any:
     """Return a connection that holds the lock of what must not meet a backup, for as long as it is open: another one, clean_database, a restore."""
     import psycopg2
 
@@ -228,14 +239,14 @@ def alone(config):
     return connection
 
 
-def rows(connection):
+def rows(connection: Any) -> dict[str, int]:
     """Return how many rows the tables have that tell people whether a restore brought everything."""
     there = [table for table in COUNTED if query(connection, "SELECT to_regclass(%s)", f"public.{table}")[0][0]]
     return {table: query(connection, f"SELECT count(*) FROM public.{table}")[0][0] for table in there}
 
 
 @contextlib.contextmanager
-def service(config):
+def service(config: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Give the environment by which PostgreSQL's programs connect as Airflow does. It names a file: arguments can be read by everybody."""
     with tempfile.TemporaryDirectory(dir=scratch()) as directory:
         file = Path(directory, "service.conf")
@@ -243,9 +254,9 @@ def service(config):
         yield {**os.environ, "PGSERVICEFILE": str(file), "PGSERVICE": "airflow", "PGAPPNAME": "airflow-backup"}
 
 
-def client(name, major):
+def client(name: str, major: int) -> tuple[str, int]:
     """Return the path and major version of a program of PostgreSQL that is as new as the server, and no newer than it has to be."""
-    found = {}
+    found: dict[int, str] = {}
     for path in [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}"), shutil.which(name)]:
         if path and (match := re.search(r"PostgreSQL\) (\d+)", subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout)):
             found.setdefault(int(match[1]), path)
@@ -260,25 +271,26 @@ def client(name, major):
     return found[fit[0]], fit[0]
 
 
-def server_major(connection):
+def server_major(connection: Any) -> int:
     """Return the server's major version."""
-    return connection.server_version // 10000
+    return int(connection.server_version) // 10000
 
 
 # ---- run -------------------------------------------------------------------------------------------------------------------------------
 
 
-def dump(program, snapshot, environment):
+def dump(program: str, snapshot: str, environment: dict[str, str]) -> Iterator[bytes]:
     """Yield the dump of what the snapshot sees."""
     arguments = [program, "--format=custom", f"--snapshot={snapshot}", f"--exclude-schema={REPLACED}*", "--lock-wait-timeout=60s", "--dbname=service=airflow"]
     with tempfile.TemporaryFile() as said, subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment) as process:
+        assert process.stdout is not None
         yield from chunks_of(process.stdout)
         if process.wait():
             said.seek(0)
             raise Problem(f"pg_dump failed: {said.read().decode(errors='replace').strip()}")
 
 
-def refuse_without_room(directory, last, database_bytes, min_free_mb):
+def refuse_without_room(directory: Path, last: int, database_bytes: int, min_free_mb: int) -> None:
     """Stop where the disk has no room for what this backup will take, by the last one or, before there is one, by the database."""
     needed = (last * 5 // 4 if last else database_bytes) + min_free_mb * MB
     free = shutil.disk_usage(directory).free
@@ -289,19 +301,20 @@ def refuse_without_room(directory, last, database_bytes, min_free_mb):
         )
 
 
-def release_in_place(dags_dir):
+def release_in_place(dags_dir: str) -> tuple[Path | None, Any]:
     """Return the DAG release in place and its REVISION, or nothing."""
     release = Path(dags_dir, "current").resolve()
     revision = release / "REVISION"
     return (release, json.loads(revision.read_text(encoding="utf-8"))) if revision.is_file() else (None, None)
 
 
-def prove_dump(path, program):
+def prove_dump(path: Path, program: str) -> None:
     """Have pg_restore read the dump's table of contents."""
     with tarfile.open(path) as tar, tempfile.TemporaryFile() as said:
         with subprocess.Popen([program, "--list"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process:
+            assert process.stdout is not None
             # It reads the beginning only.
-            feeder = threading.Thread(target=feed, args=(tar.extractfile("database.dump"), process.stdin), daemon=True)
+            feeder = threading.Thread(target=feed, args=(member_of(tar, "database.dump"), process.stdin), daemon=True)
             feeder.start()
             listed = process.stdout.read()
             feeder.join()
@@ -311,7 +324,7 @@ def prove_dump(path, program):
         raise Problem(f"{path}: pg_restore can't read the dump: {why}")
 
 
-def write(path, config, last):
+def write(path: Path, config: dict[str, Any], last: int) -> dict[str, Any]:
     """Write a backup and return its manifest."""
     sealed = configuration(config["config_dir"])
     release, revision = release_in_place(config["dags_dir"])
@@ -356,20 +369,21 @@ def write(path, config, last):
     return manifest
 
 
-def version_of_schema(config):
+def version_of_schema(config: dict[str, Any]) -> str:
     """Return the Airflow that made the schema: the older one of the virtualenv's and the configuration's.
 
     A migration makes its backup with the new virtualenv and the configuration of before. If airflow_version was raised
     in the inventory, and only backups were set up again, the configuration is ahead of the virtualenv.
     """
+    configured: str = config["airflow_version"]
     try:
-        linked = json.loads(Path(config["venv"], "release.json").read_text(encoding="utf-8"))["airflow"]
+        linked: str = json.loads(Path(config["venv"], "release.json").read_text(encoding="utf-8"))["airflow"]
     except (OSError, ValueError, KeyError):
-        return config["airflow_version"]
-    return min(linked, config["airflow_version"], key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
+        return configured
+    return min(linked, configured, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
 
 
-def upload(config, path, sha256):
+def upload(config: dict[str, Any], path: Path, sha256: str) -> str:
     """Bring a backup to S3. S3 compares each part with the checksum that was computed here, and refuses what differs."""
     key = config["s3"]["prefix"] + path.name
     extra = {"ChecksumAlgorithm": "SHA256", "Metadata": {"sha256": sha256}}
@@ -384,7 +398,7 @@ def upload(config, path, sha256):
 
 
 @contextlib.contextmanager
-def s3(config):
+def s3(config: dict[str, Any]) -> Iterator[Any]:
     """Give a client that finds its credentials as boto3 does: on EC2 those of the instance's role."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -395,7 +409,7 @@ def s3(config):
         raise Problem(f"S3, bucket {config['s3']['bucket']} (airflow_backup_s3_bucket): {error}. The backup on this host is whole, and stays.") from None
 
 
-def prune(config):
+def prune(config: dict[str, Any]) -> list[str]:
     """Remove what is too old, here and in S3; return what was removed."""
     now, limits = datetime.datetime.now(datetime.timezone.utc), (config["keep_days"], config["keep_at_least"])
     directory = Path(config["directory"])
@@ -414,7 +428,7 @@ def prune(config):
     return gone
 
 
-def count_success(config):
+def count_success(config: dict[str, Any]) -> None:
     """Send the counter where Airflow's own metrics go."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(Path(config["config_dir"], "airflow.cfg"), encoding="utf-8")
@@ -425,7 +439,7 @@ def count_success(config):
             sender.sendto(f"{parser.get('metrics', 'statsd_prefix', fallback='airflow')}.backup.success:1|c".encode(), where)
 
 
-def run(path_of_config):
+def run(path_of_config: str) -> dict[str, Any]:
     """Make a backup."""
     config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
     directory, state = Path(config["directory"]), Path(config["state_dir"], "last_success.json")
@@ -459,7 +473,7 @@ def run(path_of_config):
 # ---- restore ---------------------------------------------------------------------------------------------------------------------------
 
 
-def now(path_of_config, made_with):
+def now(path_of_config: str, made_with: str) -> dict[str, Any]:
     """Return what the database holds, and why it can't take a backup."""
     config, unfit = json.loads(Path(path_of_config).read_text(encoding="utf-8")), ""
     with contextlib.closing(connect(config)) as connection:
@@ -470,7 +484,7 @@ def now(path_of_config, made_with):
         return {"rows": rows(connection), "postgresql": server_major(connection), "unfit": unfit}
 
 
-def statements(manifest, fate, keep):
+def statements(manifest: dict[str, Any], fate: str, keep: str) -> tuple[bytes, bytes]:
     """Return the SQL before and after the dump's own. All of it is one transaction."""
     # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
     before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
@@ -497,7 +511,7 @@ def statements(manifest, fate, keep):
     return "\n".join([*before, ""]).encode(), "\n".join(after).encode()
 
 
-def refuse_unfit(connection, made_with):
+def refuse_unfit(connection: Any, made_with: int) -> None:
     """Stop where this server can't take a backup of a server of this major version, before anything is changed."""
     major = server_major(connection)
     if made_with > major:
@@ -516,7 +530,7 @@ def refuse_unfit(connection, made_with):
         raise Problem(f'Role {role} may make no schema in database {name}. Have a superuser run: GRANT CREATE ON DATABASE "{name}" TO "{role}"')
 
 
-def restore(path_of_config, path, fate):
+def restore(path_of_config: str, path: str, fate: str) -> dict[str, Any]:
     """Replace the content of the database by that of a backup."""
     config, manifest = json.loads(Path(path_of_config).read_text(encoding="utf-8")), inspect(path)
     with contextlib.closing(connect(config)) as connection:
@@ -529,6 +543,7 @@ def restore(path_of_config, path, fate):
         reader, _major = client("pg_restore", manifest.get("pg_dump") or 0)
         put = [str(Path(reader).with_name("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"]
         with subprocess.Popen(put, stdin=subprocess.PIPE, stderr=said, env=environment) as database:
+            assert database.stdin is not None
             try:
                 database.stdin.write(before)
                 for chunk in script_of(path, reader):
@@ -548,12 +563,13 @@ def restore(path_of_config, path, fate):
     return {"rows": manifest["database"]["rows"], "kept": keep}
 
 
-def script_of(path, reader):
+def script_of(path: str, reader: str) -> Iterator[bytes]:
     """Yield the dump as SQL. Owners and grants of roles that this server may not have are left out; all belongs to Airflow's role."""
     read = [reader, "--file=-", "--no-owner", "--no-privileges", "--no-comments", "--schema=public"]
     with tarfile.open(path) as tar, tempfile.TemporaryFile() as said:
         with subprocess.Popen(read, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process:
-            feeder = threading.Thread(target=feed, args=(tar.extractfile("database.dump"), process.stdin), daemon=True)
+            assert process.stdout is not None
+            feeder = threading.Thread(target=feed, args=(member_of(tar, "database.dump"), process.stdin), daemon=True)
             feeder.start()
             for line in process.stdout:
                 # Of a pg_dump that is newer than the server, which does not know it. It is in the first lines.
@@ -569,7 +585,7 @@ def script_of(path, reader):
             raise Problem(f"pg_restore can't read the dump, and the database is what it was before: {said.read().decode(errors='replace').strip()}")
 
 
-def feed(source, target):
+def feed(source: IO[bytes], target: IO[bytes]) -> None:
     """Copy until the reader has enough."""
     with contextlib.suppress(BrokenPipeError), target:
         shutil.copyfileobj(source, target, MB)

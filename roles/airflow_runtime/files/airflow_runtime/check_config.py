@@ -11,18 +11,23 @@ import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 # Some types of the reference are looser than what Airflow does with the value, so only these three are checked.
-READERS = {"integer": int, "float": float, "boolean": lambda text: {"true": 1, "t": 1, "1": 1, "false": 0, "f": 0, "0": 0}[text.lower()]}
+READERS: dict[str | None, Callable[[str], Any]] = {
+    "integer": int, "float": float,
+    "boolean": lambda text: {"true": 1, "t": 1, "1": 1, "false": 0, "f": 0, "0": 0}[text.lower()],
+}
 
 
-def near(name, names):
+def near(name: str, names: Iterable[str]) -> str:
     """Return the end of a message with the name that was probably meant."""
     found = difflib.get_close_matches(name, names, 1, 0.8)
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def known_options(conf):
+def known_options(conf: Any) -> dict[str, dict[str, Any]]:
     """Return {section: {option: its description}} of Airflow and of its providers."""
     known = {section: dict(body["options"]) for section, body in conf.configuration_description.items()}
     try:
@@ -36,7 +41,7 @@ def known_options(conf):
     return known
 
 
-def options(file, conf):
+def options(file: configparser.ConfigParser, conf: Any) -> Iterator[str]:
     """Yield what is wrong with the options."""
     known = known_options(conf)
     for section in file.sections():
@@ -58,7 +63,7 @@ def options(file, conf):
                     yield f"airflow_config.{section}.{key}: {value!r} is not of type {kind}"
 
 
-def import_executors():
+def import_executors() -> None:
     """Import what AIRFLOW__CORE__EXECUTOR names."""
     from airflow.executors.executor_loader import ExecutorLoader
 
@@ -66,22 +71,22 @@ def import_executors():
         ExecutorLoader.import_executor_cls(name)
 
 
-def use_executor(executor):
+def use_executor(executor: str) -> None:
     """Set what Airflow reads before it is imported. No connection is made: Airflow 2 refuses most executors with SQLite, its default."""
     os.environ["AIRFLOW__CORE__EXECUTOR"] = executor
     os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "postgresql+psycopg2://nobody@localhost/nothing"
 
 
-def wrong_executor(executor, error):
+def wrong_executor(executor: str, error: Exception) -> str:
     """Return what there is to say of an executor that cannot be imported."""
     return (f"airflow_executor: {executor}: {error}. Valid are a name that this Airflow knows and the import path of a class, one or several with "
             "commas between them; where the lock lacks its package, that goes into airflow_extra_packages.")
 
 
-def problems(path):
+def problems(path: str) -> Iterator[str]:
     """Yield what is wrong with the file."""
     file = configparser.ConfigParser(interpolation=None)
-    file.optionxform = str
+    file.optionxform = str  # type: ignore[assignment, method-assign]
     file.read(path)
     executor = file.get("core", "executor", fallback="")
     if executor:
@@ -104,7 +109,7 @@ def problems(path):
         yield f"airflow_secrets_backend.backend: {error}; where the lock lacks {package}, it goes into airflow_extra_packages"
 
 
-def main(path):
+def main(path: str) -> None:
     """Judge the file."""
     # Airflow writes into its home when it is imported.
     with tempfile.TemporaryDirectory() as home:

@@ -7,6 +7,8 @@ Airflow's own code decides which rows are old and may go (airflow.utils.db_clean
 into tables of an archive; here these become files, so that they take no room in the database. Run by the user that runs Airflow.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import gzip
@@ -20,6 +22,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from airflow_runtime import backup
 from airflow_runtime.disk import flush
@@ -31,17 +34,17 @@ STEP_DAYS = 7
 class Failures(logging.Handler):
     """What Airflow only warns of: a table that could not be cleaned."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.messages = []
+        self.messages: list[str] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         """Keep the message. A table that is not there, as Celery's, is no failure."""
         if "Encountered error" in record.getMessage():
             self.messages.append(record.getMessage().strip())
 
 
-def steps(oldest, until, days=STEP_DAYS):
+def steps(oldest: datetime.datetime, until: datetime.datetime, days: int = STEP_DAYS) -> list[datetime.datetime]:
     """Return the times to clean before, one after the other, so that no transaction takes more than some days."""
     found, step = [], oldest + datetime.timedelta(days=days)
     while step < until:
@@ -50,13 +53,13 @@ def steps(oldest, until, days=STEP_DAYS):
     return [*found, until]
 
 
-def found_rows(said):
+def found_rows(said: str) -> dict[str, int]:
     """Return {table: rows} of what a dry run of Airflow prints."""
     pairs = re.findall(r"Performing dry run for table (\S+)\n.*?Found (\d+) rows", said, re.DOTALL)
     return {table: int(count) for table, count in pairs if int(count)}
 
 
-def clean(until, config, **options):
+def clean(until: datetime.datetime, config: dict[str, Any], **options: Any) -> list[str]:
     """Have Airflow clean, and return what it warned of."""
     from airflow.utils import db_cleanup
 
@@ -73,20 +76,20 @@ def clean(until, config, **options):
     return failures.messages
 
 
-def oldest_run(config, default):
+def oldest_run(config: dict[str, Any], default: datetime.datetime) -> datetime.datetime:
     """Return when the oldest of what grows fastest began."""
     with contextlib.closing(backup.connect(config)) as connection:
         return backup.query(connection, "SELECT least((SELECT min(dttm) FROM log), (SELECT min(start_date) FROM dag_run))")[0][0] or default
 
 
-def forget(directory, days):
+def forget(directory: str, days: int) -> None:
     """Remove files that are older than this."""
     for path in Path(directory).glob("_airflow_deleted__*.csv.gz"):
         if path.stat().st_mtime < time.time() - days * 86400:
             path.unlink()
 
 
-def export(directory, config):
+def export(directory: str, config: dict[str, Any]) -> int:
     """Turn the tables of the archive, also those of a run that was killed, into files; return how many.
 
     A file is on the disk before the table that it replaces goes: a loss of power must not take both.
@@ -111,7 +114,7 @@ def export(directory, config):
     return len(plain)
 
 
-def main(question, path_of_config):
+def main(question: str, path_of_config: str) -> dict[str, Any]:
     """Answer one question."""
     config = json.loads(Path(path_of_config).read_text(encoding="utf-8"))
     settings = config["clean"]

@@ -55,7 +55,7 @@ CHANGES = """
 IDLE_LOOKS = 3
 
 
-def load():
+def load() -> dict[str, Any]:
     """Return the content of components.json, and take over the components' environment: it says how the database is verified."""
     for line in (settings.config_dir() / "environment").read_text().splitlines():
         for word in shlex.split(line, comments=True):
@@ -63,15 +63,17 @@ def load():
     # Python has read this variable already if systemd started it. A person's shell does not have it, and the function
     # of hostname_callable may need it.
     sys.path += [path for path in os.environ.get("PYTHONPATH", "").split(":") if path and path not in sys.path]
-    return json.loads((settings.config_dir() / "components.json").read_text())
+    data: dict[str, Any] = json.loads((settings.config_dir() / "components.json").read_text())
+    return data
 
 
-def known(data, name):
+def known(data: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a component of this host, or one that leaves it for another."""
-    return data["components"].get(name) or data["elsewhere"][name]
+    component: dict[str, Any] = data["components"].get(name) or data["elsewhere"][name]
+    return component
 
 
-def ask_http(check):
+def ask_http(check: dict[str, Any]) -> tuple[bool, str]:
     """Return (well, what it said) of a health endpoint. The API server's is always 200: its body tells."""
     try:
         with urllib.request.urlopen(check["url"], timeout=5) as response:
@@ -91,7 +93,7 @@ def ask_http(check):
     return value == check["value"], f"{'.'.join(check['path'])} is {value}"
 
 
-def rows(sql, *values):
+def rows(sql: str, *values: Any) -> list[Any]:
     """Return what the metadata database answers."""
     import psycopg2
 
@@ -108,20 +110,20 @@ def rows(sql, *values):
         raise ConnectionError(f"the metadata database can't be asked: {str(error).partition(chr(10))[0]}") from error
 
 
-def query(sql, *values):
+def query(sql: str, *values: Any) -> Any:
     """Return the one value that the metadata database answers."""
     return rows(sql, *values)[0][0]
 
 
-def clock_ahead():
+def clock_ahead() -> float:
     """Return the seconds that the database's clock is ahead of this host's; less than zero if it is behind."""
     asked = time.time()
-    now = query("SELECT extract(epoch FROM clock_timestamp())::float8")
+    now: float = query("SELECT extract(epoch FROM clock_timestamp())::float8")
     # The database reads its clock somewhere between these two times, so a slow answer is no difference.
     return now - min(max(now, asked), time.time())
 
 
-def clocks_differ(data):
+def clocks_differ(data: dict[str, Any]) -> str:
     """Return what there is to say of the database's clock; nothing if it agrees with this host's.
 
     A component's heartbeat is a time of its own host, and the other hosts compare it with theirs. At a difference of this
@@ -134,7 +136,7 @@ def clocks_differ(data):
     return f"the database's clock is {abs(ahead):.0f} s {side} this host's: synchronise both with NTP"
 
 
-def ask_job(component, data, since=None):
+def ask_job(component: dict[str, Any], data: dict[str, Any], since: float | None = None) -> tuple[bool, str]:
     """Return (well, what it said) of a component that beats in the database."""
     try:
         job = own_job(component, since)
@@ -148,18 +150,18 @@ def ask_job(component, data, since=None):
     return abs(age) <= data["heartbeat_timeout"], f"last heartbeat {age:.0f} s ago"
 
 
-def ask(component, data, since=None):
+def ask(component: dict[str, Any], data: dict[str, Any], since: float | None = None) -> tuple[bool, str]:
     """Return (well, what it said) of one component: first of its endpoint, then of its heartbeat, if it has both."""
     well, said = ask_http(component["check"]) if "url" in component["check"] else (True, "")
     return ask_job(component, data, since) if well and "job_type" in component else (well, said)
 
 
-def files(data, component):
+def files(data: dict[str, Any], component: dict[str, Any]) -> list[str]:
     """Return the paths of the files that the component starts with: configuration, secrets and unit."""
     return [*data["files"], *component.get("files", []), f"/etc/systemd/system/{component['unit']}.service"]
 
 
-def fingerprint(data, component):
+def fingerprint(data: dict[str, Any], component: dict[str, Any]) -> str:
     """Return a hash of all that the component starts with: these files and the virtualenv."""
     digest = hashlib.sha256(os.path.realpath(data["venv"]).encode())
     for path in files(data, component):
@@ -167,34 +169,34 @@ def fingerprint(data, component):
     return digest.hexdigest()
 
 
-def changed_since(data, component, start):
+def changed_since(data: dict[str, Any], component: dict[str, Any], start: float) -> bool:
     """Return whether any of it has changed since then."""
     return any(Path(path).lstat().st_ctime > start for path in [data["venv"], *files(data, component)])
 
 
-def plugins(data):
+def plugins(data: dict[str, Any]) -> str:
     """Return the hash of the plugins in the DAG release in place; nothing before there is one."""
     path = Path(data["plugins"])
     return path.read_text().strip() if path.exists() else ""
 
 
-def current(data, component):
+def current(data: dict[str, Any], component: dict[str, Any]) -> tuple[str, str]:
     """Return what the component would be started with now: the fingerprint and, where it loads them, the plugins."""
     return fingerprint(data, component), plugins(data) if "command" in component else ""
 
 
-def runtime(component, name):
+def runtime(component: dict[str, Any], name: str) -> Path:
     """Return the path of a note about the running component. systemd makes the directory anew for each start."""
     return Path("/run", component["unit"], name)
 
 
-def noted(component):
+def noted(component: dict[str, Any]) -> tuple[str, ...]:
     """Return what the component was started with; nothing where that is not known."""
     note = runtime(component, "started-with")
     return tuple(note.read_text().split("\n")) if note.exists() else ()
 
 
-def host_names():
+def host_names() -> list[str]:
     """Return the names that Airflow may know this host by: what the configured function says, or else what Airflow's own may have found."""
     config = configparser.RawConfigParser(strict=False)
     config.read(settings.config_dir() / "airflow.cfg")
@@ -210,13 +212,13 @@ def host_names():
     return sorted({name, socket.getfqdn(), *canonical} - {""})
 
 
-def noted_job(component):
+def noted_job(component: dict[str, Any]) -> tuple[Any, ...] | None:
     """Return (process, number of its row in table job) of a component that has become well, or nothing."""
     note = runtime(component, "beats")
     return tuple(json.loads(note.read_text())) if note.exists() else None
 
 
-def own_job(component, since=None):
+def own_job(component: dict[str, Any], since: float | None = None) -> Any:
     """Return (number, time of the heartbeat) of the component's row in table job, or nothing.
 
     Other hosts have rows of the same type, and so has a second process of this host. The start has noted which row it is.
@@ -235,12 +237,12 @@ def own_job(component, since=None):
     return found[0] if found else None
 
 
-def beating(component):
+def beating(component: dict[str, Any]) -> tuple[Any, ...] | None:
     """Return (process, row in table job) of a component that has become well and was not told to stop, or nothing."""
     return None if runtime(component, "stopping").exists() else noted_job(component)
 
 
-def tasks_here():
+def tasks_here() -> list[tuple[str, int | None]]:
     """Return [(what Airflow calls it, process)] of the tasks that the database holds for running on this host."""
     found = rows(
         "SELECT dag_id, run_id, task_id, map_index, try_number, pid FROM task_instance"
@@ -251,7 +253,7 @@ def tasks_here():
     ]
 
 
-def runs_in(unit, pid):
+def runs_in(unit: str, pid: int | str | None) -> bool:
     """Return whether the process is there, and the unit's."""
     try:
         return f"/{unit}.service" in Path("/proc", str(pid), "cgroup").read_text()
@@ -259,12 +261,12 @@ def runs_in(unit, pid):
         return False
 
 
-def running_tasks(component):
+def running_tasks(component: dict[str, Any]) -> list[str]:
     """Return the tasks whose processes are the component's."""
     return [task for task, pid in tasks_here() if runs_in(component["unit"], pid)]
 
 
-def being_changed():
+def being_changed() -> str:
     """Return what there is to say of a migration or a restore that changes the database; nothing if there is none."""
     found = rows(CHANGES)
     if not found:
@@ -276,7 +278,7 @@ def being_changed():
             " its host")
 
 
-def reach():
+def reach() -> None:
     """Block until the metadata database answers and nobody changes it.
 
     Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes, or
@@ -299,7 +301,7 @@ def reach():
         print(f"<4>{differ}", flush=True)
 
 
-def wait(name):
+def wait(name: str) -> None:
     """Block until the component is well, then note what it was started with."""
     data = load()
     component = data["components"][name]
@@ -307,7 +309,11 @@ def wait(name):
     main = int(os.environ.get("MAINPID", "0"))
     # A unit that is stopped while it starts has no ExecStop: systemd tells the component and this process, once, and
     # waits for both.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(stop(name, main, time.time())))
+    def terminated(_number: int, _frame: Any) -> None:
+        stop(name, main, time.time())
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, terminated)
     # Taken before the wait: a file that changes meanwhile must make the note stale.
     started_with = "\n".join(current(data, component))
     # systemd has made the directory for this start. A server that tells when it is ready may have read its files long
@@ -333,7 +339,7 @@ def wait(name):
         runtime(component, "beats").write_text(json.dumps([main, job and job[0]]))
 
 
-def alive(pid):
+def alive(pid: int) -> bool:
     """Return whether the process is there."""
     try:
         os.kill(pid, 0)
@@ -344,13 +350,13 @@ def alive(pid):
     return True
 
 
-def tell(pid, number):
+def tell(pid: int, number: int) -> None:
     """Send a signal to a process that may have ended meanwhile."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
-def status(pid):
+def status(pid: int | str) -> tuple[str, int]:
     """Return (state, parent) of a process as the kernel has them; ("", 0) once it is gone."""
     try:
         state, parent = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[:2]
@@ -359,14 +365,14 @@ def status(pid):
     return state, int(parent)
 
 
-def children(pid):
+def children(pid: int) -> list[int]:
     """Return the processes whose parent the process is, with those that have ended and that it has not noticed yet."""
     return [int(path.name) for path in Path("/proc").glob("[0-9]*") if status(path.name)[1] == pid]
 
 
-def forks(pid):
+def forks(pid: int) -> list[int]:
     """Return the children that run the program of their parent. Its helpers, such as multiprocessing's, run another."""
-    def program(number):
+    def program(number: int) -> bytes:
         try:
             return Path("/proc", str(number), "cmdline").read_bytes()
         except OSError:
@@ -375,7 +381,7 @@ def forks(pid):
     return [child for child in children(pid) if program(child) == program(pid) != b""]
 
 
-def stop_child_first(pid):
+def stop_child_first(pid: int) -> None:
     """Tell the child of a component to stop, and return once it has ended.
 
     Airflow's triggerer tells its child itself, then waits for the child's sockets and for its exit code. The sockets
@@ -392,10 +398,10 @@ def stop_child_first(pid):
         time.sleep(0.05)
 
 
-def connections(pid):
+def connections(pid: int) -> set[str]:
     """Return the TCP sockets of a process, open or listening. Raise OSError where nobody can tell."""
     links = {os.readlink(path) for path in Path("/proc", str(pid), "fd").iterdir()}
-    found = set()
+    found: set[str] = set()
     for table in ("tcp", "tcp6"):
         path = Path("/proc", str(pid), "net", table)
         # A host may have no IPv6.
@@ -403,7 +409,7 @@ def connections(pid):
     return links & {f"socket:[{inode}]" for inode in found}
 
 
-def idle(component, pid):
+def idle(component: dict[str, Any], pid: int) -> bool:
     """Return whether a server that was told to stop has nothing left to do: no worker, no port and no connection."""
     try:
         return bool(component.get("serves")) and not children(pid) and not connections(pid)
@@ -411,7 +417,7 @@ def idle(component, pid):
         return False
 
 
-def beats_on(component, since):
+def beats_on(component: dict[str, Any], since: float) -> bool:
     """Return whether the component of this host has beaten after that time."""
     if "job_type" not in component:
         return False
@@ -422,12 +428,12 @@ def beats_on(component, since):
     return job is not None and job[1] > since + 1
 
 
-def works_on(component, since):
+def works_on(component: dict[str, Any], since: float) -> bool:
     """Return whether the component works as if it had not been told to stop. A server that was told closes its port."""
     return ask_http(component["check"])[0] if component.get("serves") else beats_on(component, since)
 
 
-def waits_for(component):
+def waits_for(component: dict[str, Any]) -> int:
     """Return how many tasks the component waits for. A database that does not answer is no reason to kill one."""
     if not component.get("drains"):
         return 0
@@ -437,7 +443,7 @@ def waits_for(component):
         return 1
 
 
-def stop(name, pid="0", told=None):
+def stop(name: str, pid: int | str = "0", told: float | None = None) -> None:
     """Tell the component to stop and wait until it has. One that drains must hear it once only: at the second time it drops its tasks.
     told: when it was told already.
 
@@ -484,7 +490,7 @@ def stop(name, pid="0", told=None):
                 print(f"waiting for {tasks} running tasks, until {data['drain_timeout'] - busy + begun:.0f} s from now", flush=True)
 
 
-def ended(name):
+def ended(name: str) -> None:
     """Name the tasks that a component which was killed has taken with it. Airflow would notice within five minutes that its scheduler is
     gone, or that a task is; with its row in table job closed, the next scheduler has the tasks repeated as soon as it starts.
     """
@@ -497,13 +503,14 @@ def ended(name):
         for task, pid in tasks_here():
             if pid is None or not alive(pid):
                 print(f"<3>gave up on {task}", flush=True)
-        if note.exists():
-            rows("UPDATE job SET state = 'failed', end_date = now() WHERE id = %s AND state = 'running'", noted_job(component)[1])
+        beats = noted_job(component)
+        if beats:
+            rows("UPDATE job SET state = 'failed', end_date = now() WHERE id = %s AND state = 'running'", beats[1])
     except ConnectionError as error:
         print(f"<3>gave up on tasks, if any ran: {error}", flush=True)
 
 
-def properties(unit, *names):
+def properties(unit: str, *names: str) -> dict[str, str]:
     """Return systemd's properties of the unit."""
     output = subprocess.run(
         ["systemctl", "show", unit, *(f"--property={name}" for name in names)], capture_output=True, text=True, check=True
@@ -511,7 +518,7 @@ def properties(unit, *names):
     return dict(line.partition("=")[::2] for line in output.splitlines())
 
 
-def pending():
+def pending() -> None:
     """Print the units that have to be started or restarted."""
     data = load()
     due = []
@@ -534,28 +541,28 @@ def pending():
     print(json.dumps(due))
 
 
-def outdated_plugins():
+def outdated_plugins() -> None:
     """Print the units that run with other plugins."""
     data = load()
     print(json.dumps([f"{part['unit']}.service" for part in data["components"].values() if noted(part)[1:] not in ((), (plugins(data),))]))
 
 
-def drain_mark():
+def drain_mark() -> Path:
     """Return the file by which an operator keeps tasks away from this host: what they run in does not start while it is there."""
     return settings.config_dir() / "drained"
 
 
-def drained(component):
+def drained(component: dict[str, Any]) -> bool:
     """Return whether an operator keeps the component away from this host."""
     return bool(component.get("drains")) and drain_mark().exists()
 
 
-def heartbeat_can_be_written():
+def heartbeat_can_be_written() -> None:
     """Raise ConnectionError where it can't: the database only reads, or somebody holds the table. It changes no row."""
     rows("UPDATE job SET latest_heartbeat = latest_heartbeat WHERE false")
 
 
-def database():
+def database() -> int:
     """Return the exit code of that."""
     try:
         heartbeat_can_be_written()
@@ -565,7 +572,7 @@ def database():
     return 0
 
 
-def tasks():
+def tasks() -> None:
     """Print which tasks run on this host, and which wait for a scheduler that is gone; null where the database does not answer."""
     try:
         orphans = rows(
@@ -573,7 +580,7 @@ def tasks():
             " JOIN dag_run r ON r.dag_id = t.dag_id AND r.run_id = t.run_id WHERE r.state = 'running'"
             " AND t.state IN ('queued', 'running', 'restarting') AND j.job_type = 'SchedulerJob' AND j.state IS DISTINCT FROM 'running'"
         )
-        found = {
+        found: dict[str, Any] = {
             "running": [task for task, _pid in tasks_here()],
             "orphaned": [f"dag {dag}, run {run}, task {task}: {state}" for dag, run, task, state in orphans],
         }
@@ -582,12 +589,12 @@ def tasks():
     print(json.dumps(found))
 
 
-def frozen(pid):
+def frozen(pid: int | str) -> bool:
     """Return whether a process was stopped by a signal."""
     return status(pid)[0] in ("t", "T")
 
 
-def health(only=None):
+def health(only: str | None = None) -> int:
     """Print a line per component and return the exit code."""
     data = load()
     worst = 0
@@ -620,7 +627,7 @@ def health(only=None):
     return worst
 
 
-def jobs(data):
+def jobs(data: dict[str, Any]) -> dict[str, Any]:
     """Return what of table job is this host's (names of the host, numbers of rows), and every row with a fresh heartbeat."""
     found = rows(
         "SELECT id, job_type, hostname FROM job WHERE state = 'running' AND job_type = ANY(%s)"
@@ -632,7 +639,7 @@ def jobs(data):
     return {"names": host_names(), "own": own, "fresh": [dict(zip(("id", "job_type", "hostname"), row)) for row in found]}
 
 
-def health_and_jobs():
+def health_and_jobs() -> int:
     """Print the lines of health, and as the last one the jobs as JSON, from which the caller sees hosts that it does not know."""
     code = health()
     if not code:

@@ -7,6 +7,7 @@ outside of the releases and needs nothing but Airflow.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
@@ -24,7 +25,7 @@ class ReleaseBundle(BaseDagBundle):
 
     supports_versioning = True
 
-    def __init__(self, *, root: str, **kwargs) -> None:
+    def __init__(self, *, root: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._root = Path(root)
         self._release = self.version

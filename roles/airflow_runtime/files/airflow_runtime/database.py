@@ -30,6 +30,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, Callable
 
 from airflow_runtime import metadata, settings
@@ -38,19 +39,20 @@ from airflow_runtime import metadata, settings
 DONE = "The database is up to date."
 
 
-def cache():
+def cache() -> tuple[Path, str]:
     """Return the file that keeps the expected heads, and the key that says what they hold for."""
     config = (settings.config_dir() / "airflow.cfg").read_bytes()
     return settings.home() / "expected-heads.json", hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
 
 
-def expected_heads():
+def expected_heads() -> dict[str, list[str]]:
     """Return {version table: heads} that this Airflow wants. It is asked for them once for each virtualenv and configuration."""
     path, key = cache()
     try:
         kept = json.loads(path.read_text())
         if kept["key"] == key:
-            return kept["heads"]
+            known: dict[str, list[str]] = kept["heads"]
+            return known
     except (OSError, ValueError, KeyError):
         pass
 
@@ -72,7 +74,7 @@ def expected_heads():
     return heads
 
 
-def connect(timeout):
+def connect(timeout: int) -> Any:
     """Return a connection to the metadata database, which may be starting."""
     import psycopg2
 
@@ -86,7 +88,7 @@ def connect(timeout):
             time.sleep(1)
 
 
-def locked(connection, columns):
+def locked(connection: Any, columns: list[dict[str, str]]) -> int:
     """Return the number of encrypted values if no key opens one of them, else 0. At most 1000 of a column are tried."""
     import psycopg2
 
@@ -119,7 +121,7 @@ def locked(connection, columns):
     return len(values)
 
 
-def end_if_busy(cursor):
+def end_if_busy(cursor: Any) -> None:
     """Exit if a process updates the database, also on another host. It may be that of a run which was killed."""
     # Freed when this process ends.
     cursor.execute("SELECT pg_try_advisory_lock(hashtext('airflow-installer'))")
@@ -129,18 +131,18 @@ def end_if_busy(cursor):
         sys.exit(75)
 
 
-def idle():
+def idle() -> None:
     """Exit with 0 if nobody updates the database."""
     with connect(0) as connection, connection.cursor() as cursor:
         end_if_busy(cursor)
 
 
-def status(admin, timeout, columns):
+def status(admin: str, timeout: str, columns: str) -> None:
     """Print what the database lacks."""
     with connect(int(timeout)) as connection, connection.cursor() as cursor:
         end_if_busy(cursor)
 
-        def rows(table, column, condition="true", *args):
+        def rows(table: str, column: str, condition: str = "true", *args: str) -> list[Any]:
             cursor.execute("SELECT to_regclass(%s)", (table,))
             if cursor.fetchone()[0] is None:
                 return []
@@ -157,7 +159,7 @@ def status(admin, timeout, columns):
         print(json.dumps(found))
 
 
-def unknown():
+def unknown() -> None:
     """Print the revisions that this Airflow does not know."""
     found = {}
     with connect(0) as connection, connection.cursor() as cursor:
@@ -189,7 +191,7 @@ def unknown():
     print(*strange, sep="\n")
 
 
-def keep_idle_transactions():
+def keep_idle_transactions() -> None:
     """Let the connections of Airflow in this process wait in a transaction without limit.
 
     During a migration Airflow holds a lock of its own on a second connection, whose transaction is idle until the end.
@@ -198,7 +200,7 @@ def keep_idle_transactions():
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
 
-    def connected(connection, _record):
+    def connected(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         cursor.execute("SET idle_in_transaction_session_timeout = 0")
         cursor.close()
@@ -208,7 +210,7 @@ def keep_idle_transactions():
     event.listen(Pool, "connect", connected)
 
 
-def update(admin, email, password):
+def update(admin: str, email: str, password: str) -> None:
     """Migrate the schema and create the administrator."""
     # Held until this process ends: another host's is waited for.
     lock = connect(0)
@@ -237,14 +239,14 @@ def update(admin, email, password):
                 sys.exit(f"Airflow refused to create the user {admin!r}: see the lines above.")
 
 
-def open_log():
+def open_log() -> int:
     """Return the log of the update, once no process is at it any more."""
     log = os.open(settings.home() / "database-update.log", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(log, fcntl.LOCK_EX)
     return log
 
 
-def begin(admin, email):
+def begin(admin: str, email: str) -> None:
     """Update in a process of its own, which holds the log until it ends."""
     password = sys.stdin.read()
     log = open_log()
@@ -260,7 +262,7 @@ def begin(admin, email):
     print(f"\n{DONE}")
 
 
-def wait():
+def wait() -> None:
     """Wait for the end of the update."""
     with os.fdopen(open_log(), errors="replace") as file:
         said = file.read().splitlines()
@@ -268,7 +270,7 @@ def wait():
         sys.exit("\n".join(["The database could not be brought up to date:", *said[-15:]]))
 
 
-def password(admin):
+def password(admin: str) -> None:
     """Give the administrator the password on standard input."""
     from werkzeug.security import check_password_hash, generate_password_hash
 

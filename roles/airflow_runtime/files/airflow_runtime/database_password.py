@@ -11,16 +11,19 @@ held     says whether the URL that this host holds signs in; it needs no standar
 Prints "in place", "possible" or "changed".
 """
 
+from __future__ import annotations
+
 import sys
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password, parse_dsn
 
-from airflow_runtime import metadata
+from airflow_runtime import database_connection, metadata
 
 
-def connect(url):
+def connect(url: str) -> tuple[Any, str | None]:
     """Return (connection, None) or (None, why not)."""
     try:
         return metadata.connect("airflow-installer", url, connect_timeout=10), None
@@ -28,14 +31,14 @@ def connect(url):
         return None, str(error).strip()
 
 
-def main():
+def main() -> str:
     """Answer one question."""
     question = sys.argv[1]
     held = metadata.url()
     if question == "held":
         connection, why = connect(held)
         return "in place" if connection else sys.exit(why)
-    wanted = metadata.plain(sys.stdin.read())
+    wanted = database_connection.plain(sys.stdin.read())
     old, new = parse_dsn(held), parse_dsn(wanted)
 
     connection, why = connect(wanted)

@@ -16,9 +16,12 @@ Airflow's own `airflow rotate-fernet-key` takes no lock, so it undoes what a per
 trigger that was never encrypted.
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -28,15 +31,16 @@ from airflow_runtime import metadata
 UNAVAILABLE = 69
 
 
-def decrypted(fernet, value):
+def decrypted(fernet: Any, value: str) -> bytes | None:
     """Return the clear text, or None where the key or keys can't read it."""
     try:
-        return fernet.decrypt(value.encode())
+        text: bytes = fernet.decrypt(value.encode())
+        return text
     except InvalidToken:
         return None
 
 
-def connect():
+def connect() -> Any:
     """Return a connection that holds the lock of all that changes Airflow's objects from outside."""
     import psycopg2
 
@@ -52,14 +56,14 @@ def connect():
     return connection
 
 
-def addresses(cursor):
+def addresses(cursor: Any) -> list[str]:
     """Return the addresses of this host. Behind a translation of addresses, the database sees another one than the host."""
     cursor.execute("SELECT coalesce(host(inet_client_addr()), '')")
     own = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
     return sorted({cursor.fetchone()[0], *own, "127.0.0.1", "::1"} - {""})
 
 
-def strangers(cursor, sessions, known):
+def strangers(cursor: Any, sessions: str, known: list[str]) -> tuple[int, list[str]]:
     """Return how many sessions may hold Airflow's key, and those from other hosts as text.
 
     A process that encrypts with the old key has a session of Airflow's own role, or of another role that may write:
@@ -78,7 +82,7 @@ def strangers(cursor, sessions, known):
     ]
 
 
-def values(cursor, columns, lock=""):
+def values(cursor: Any, columns: list[dict[str, str]], lock: str = "") -> dict[tuple[str, str, Any], tuple[str, str]]:
     """Return {(table, column, id): (name, value)} of all encrypted values. Not each minor version has each table."""
     found = {}
     for column in columns:
@@ -89,7 +93,7 @@ def values(cursor, columns, lock=""):
     return found
 
 
-def refuse_unreadable(found, fernet, what):
+def refuse_unreadable(found: dict[tuple[str, str, Any], tuple[str, str]], fernet: Any, what: str) -> None:
     """Exit where a value can't be read, with the names of them all."""
     names = sorted({f"{table} {name} ({column})" for (table, column, _row), (name, value) in found.items() if decrypted(fernet, value) is None})
     if names:
@@ -99,7 +103,7 @@ def refuse_unreadable(found, fernet, what):
         )
 
 
-def rotate(cursor, columns, keys):
+def rotate(cursor: Any, columns: list[dict[str, str]], keys: list[str]) -> None:
     """Encrypt with the newest key what is not, and prove that nothing else has changed. The caller commits."""
     newest, every = Fernet(keys[0]), MultiFernet([Fernet(key) for key in keys])
     # Whoever saves one of them meanwhile waits, and saves after.
@@ -115,7 +119,7 @@ def rotate(cursor, columns, keys):
         sys.exit(f"Nothing was changed: these would not be what they were: {', '.join(map(str, changed))}.")
 
 
-def main():
+def main() -> None:
     """Answer one question."""
     question = sys.argv[1]
     request = json.load(sys.stdin)

@@ -7,6 +7,8 @@ until LOCK belongs to another run or to nobody, or was not renewed for LEASE sec
 dies, and components may start again. It is a unit of its own, because a backup and a migration take longer than a task.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import json
@@ -14,13 +16,14 @@ import os
 import socket
 import sys
 import time
+from typing import Any
 
 import psycopg2
 
 from airflow_runtime import metadata
 
 
-def holder(lock, lease):
+def holder(lock: str, lease: int) -> dict[str, Any]:
     """Return the run that holds the lock of the environment; nothing if no run does."""
     try:
         with open(lock, encoding="utf-8") as file:
@@ -31,7 +34,7 @@ def holder(lock, lease):
         return {}
 
 
-def hold(config_dir):
+def hold(config_dir: str) -> Any:
     """Return a connection that holds the lock while it is open. Several may: a run, a migration and a restore."""
     connection = metadata.connect("airflow-hold", metadata.url(config_dir))
     connection.autocommit = True
@@ -42,7 +45,7 @@ def hold(config_dir):
     return connection
 
 
-def holds(connection):
+def holds(connection: Any) -> bool:
     """Return whether the session is still there. PostgreSQL may have been restarted."""
     try:
         with connection.cursor() as cursor:
@@ -52,7 +55,7 @@ def holds(connection):
     return True
 
 
-def ready():
+def ready() -> None:
     """Tell systemd that the lock is held."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
@@ -60,7 +63,7 @@ def ready():
             connection.sendto(b"READY=1", address.replace("@", "\0", 1))
 
 
-def main(config_dir, lock, lease):
+def main(config_dir: str, lock: str, lease: str) -> None:
     """Hold the lock until the run has ended."""
     run = holder(lock, int(lease))
     if not run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gunicorn.glogging import Logger
 
 from airflow_runtime.json_logs import Formatter
@@ -10,7 +12,7 @@ from airflow_runtime.json_logs import Formatter
 class GunicornLogger(Logger):
     """gunicorn's own loggers, whose format no option of Airflow reaches."""
 
-    def setup(self, cfg) -> None:
+    def setup(self, cfg: Any) -> None:
         super().setup(cfg)
         for handler in self.error_log.handlers + self.access_log.handlers:
             handler.setFormatter(Formatter())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from typing import Any
 
 from airflow.config_templates import airflow_local_settings
 from airflow.utils.module_loading import import_string
@@ -18,7 +19,7 @@ LOGGING_CONFIG["formatters"] = {name: {"()": Formatter} for name in LOGGING_CONF
 class TaskHandler(import_string(LOGGING_CONFIG["handlers"]["task"]["class"])):  # type: ignore[misc]
     """What Airflow would use, be it local or remote, but each line says of which task it is."""
 
-    def set_context(self, ti, *args, **kwargs):
+    def set_context(self, ti: Any, *args: Any, **kwargs: Any) -> Any:
         self.setFormatter(Formatter(context={
             "dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "try_number": ti.try_number, "map_index": ti.map_index,
         }))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime, timezone
+from typing import Any
 
 
 class Formatter(logging.Formatter):
@@ -13,7 +14,7 @@ class Formatter(logging.Formatter):
     :param context: Keys that every line has besides its own, such as those of a task.
     """
 
-    def __init__(self, *args, context: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args: Any, context: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__()
         self.context = context or {}
 

@@ -10,6 +10,8 @@ or if the server refuses. If nobody told this host who uses the database, a line
 reason. It begins with "not asked: refused: " if there is a server and it refuses to answer.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pwd
@@ -17,7 +19,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from airflow_runtime import metadata
@@ -29,9 +33,10 @@ NAME = "airflow-left"
 APART = ("airflow-component-logs.service", "airflow-groom-logs.service", "airflow-hold.service")
 # Where the superuser of the server, user postgres of the system, is let in.
 SOCKETS = "/var/run/postgresql"
+Process = tuple[int, int, str, str, str, int]
 
 
-def in_a_container(path):
+def in_a_container(path: Path) -> bool:
     """Return whether a process has a name space of its own. Its user id means another user there."""
     try:
         return os.readlink(path / "ns/pid") != os.readlink("/proc/self/ns/pid")
@@ -39,7 +44,7 @@ def in_a_container(path):
         return False  # It ended meanwhile.
 
 
-def processes(proc="/proc"):
+def processes(proc: str = "/proc") -> Iterator[Process]:
     """Yield (pid, user id, arguments, name of the program, control group, pid of the parent) of each process."""
     for path in Path(proc).iterdir():
         if not path.name.isdigit() or in_a_container(path):
@@ -54,7 +59,7 @@ def processes(proc="/proc"):
         yield int(path.name), int(status["Uid"].split()[0]), text, status["Name"], group, int(status["PPid"])
 
 
-def owner(number):
+def owner(number: int) -> str:
     """Return the name of a user."""
     try:
         return pwd.getpwuid(number).pw_name
@@ -62,7 +67,7 @@ def owner(number):
         return str(number)
 
 
-def ancestors(found, pid):
+def ancestors(found: dict[int, Process], pid: int) -> Iterator[int]:
     """Yield the process, its parent, the parent of that, and so on."""
     seen = set()
     while pid in found and pid not in seen:
@@ -71,7 +76,7 @@ def ancestors(found, pid):
         pid = found[pid][5]
 
 
-def left_processes(user, install_dir):
+def left_processes(user: str, install_dir: str) -> tuple[list[str], list[str]]:
     """Return (processes of Airflow, processes of psql), each as text."""
     try:
         number = pwd.getpwnam(user).pw_uid
@@ -99,7 +104,7 @@ def left_processes(user, install_dir):
     return airflow, clients
 
 
-def sessions(config_dir, question):
+def sessions(config_dir: str, question: str) -> list[Any] | str:
     """Return the rows of sessions.sql, or the reason for which nobody has told them."""
     try:
         url = metadata.url(config_dir)
@@ -125,18 +130,19 @@ def sessions(config_dir, question):
         return reason
 
 
-def ask(url, question):
+def ask(url: str, question: str) -> list[Any]:
     """Return the rows of sessions.sql."""
     connection = metadata.connect(NAME, url)
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(question)
-            return cursor.fetchall()
+            found: list[Any] = cursor.fetchall()
+            return found
     finally:
         connection.close()
 
 
-def ask_as_superuser(url, question):
+def ask_as_superuser(url: str, question: str) -> list[list[str]]:
     """The same by psql, which every server has, over the socket of this host's server."""
     address = urlsplit(url)
     host = parse_qs(address.query).get("host", [address.hostname or ""])[0]
@@ -152,7 +158,7 @@ def ask_as_superuser(url, question):
     return [line.split("\t") for line in answer.stdout.splitlines()]
 
 
-def left_sessions(rows, addresses):
+def left_sessions(rows: list[Any], addresses: dict[str, str]) -> list[str]:
     """Return the sessions as text."""
     said = []
     for pid, user, application, address, _kind in rows:
@@ -164,7 +170,7 @@ def left_sessions(rows, addresses):
     return said
 
 
-def main(user, install_dir, config_dir, addresses, question):
+def main(user: str, install_dir: str, config_dir: str, addresses: str, question: str) -> None:
     """Look once."""
     airflow, clients = left_processes(user, install_dir)
     found = sessions(config_dir, question)

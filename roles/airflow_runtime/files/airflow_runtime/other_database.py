@@ -3,6 +3,8 @@
 Prints nothing if the other database has a schema of Airflow, or the one of now has no data.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 
@@ -11,7 +13,7 @@ import psycopg2
 from airflow_runtime import metadata
 
 
-def filled(url, *tables):
+def filled(url: str, *tables: str) -> bool:
     """Return whether one of the tables has a row."""
     connection = metadata.connect("airflow-installer", url, connect_timeout=10)
     with connection.cursor() as cursor:
@@ -24,7 +26,7 @@ def filled(url, *tables):
     return False
 
 
-def left_behind(held, wanted):
+def left_behind(held: str, wanted: str) -> str:
     """Return what would be lost, or nothing."""
     try:
         if filled(wanted, "alembic_version"):

@@ -18,7 +18,7 @@ from airflow_runtime import check_config
 from airflow_runtime.disk import flush
 
 
-def prove(version, executor):
+def prove(version: str, executor: str) -> None:
     """Import Airflow of this version with its executors."""
     # Airflow writes into its home when it is imported, a configuration with keys of its own among it.
     with tempfile.TemporaryDirectory() as home:
@@ -34,7 +34,7 @@ def prove(version, executor):
             sys.exit(check_config.wrong_executor(executor, error))
 
 
-def seal(directory, version):
+def seal(directory: str, version: str) -> None:
     """Mark the virtualenv as complete."""
     # Before the marker: a loss of power must leave no empty file in a virtualenv that counts as complete. One call for the
     # whole file system takes a fraction of the time of a call for each of tens of thousands of files.
@@ -49,7 +49,7 @@ def seal(directory, version):
     flush(directory)
 
 
-def main(directory, version, executor):
+def main(directory: str, version: str, executor: str) -> None:
     """Prove the virtualenv, then mark it."""
     prove(version, executor)
     seal(directory, version)

@@ -6,6 +6,7 @@ A provider proves who somebody is. It does not say that they may come in: Google
 from __future__ import annotations
 
 import re
+from typing import Any
 
 ADDRESS = re.compile(r"[^@\s]+@([a-z0-9.-]+)")
 # Seconds that the provider may take for an answer.
@@ -16,7 +17,7 @@ class Refused(Exception):
     """The person may not come in. The text is for the log: the person is told only that it did not work."""
 
 
-def oidc(remote, token, options):
+def oidc(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what an OpenID provider says of a person: its ID token, and its page about the person where it has one."""
     # Authlib has checked the token's signature, issuer, audience, nonce and time before it put this here.
     claims = token.get("userinfo")
@@ -36,10 +37,10 @@ def oidc(remote, token, options):
     }
 
 
-def github(remote, token, options):
+def github(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what GitHub says of a person: addresses, the own one first, and organisations and teams as "org" and "org/team"."""
 
-    def ask(path):
+    def ask(path: str) -> Any:
         answer = remote.get(path, token=token, timeout=TIMEOUT)
         answer.raise_for_status()
         return answer.json()
@@ -56,7 +57,7 @@ def github(remote, token, options):
     }
 
 
-def domain(address):
+def domain(address: Any) -> str | None:
     """Return the domain of an address in lower case; None where it is no plain address."""
     # Compared as a whole, never by its end: neither evil-example.com nor example.com.evil.org is example.com. Letters beyond ASCII are
     # refused before they are made small, because some become a to z.
@@ -64,7 +65,7 @@ def domain(address):
     return found[1] if found else None
 
 
-def admit(person, options):
+def admit(person: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return the user that FAB signs in; refuse everybody else."""
     domains, wanted = set(options["allowed_domains"]), set(options["allowed_groups"])
     if not domains and not wanted:
@@ -98,6 +99,6 @@ def admit(person, options):
     }
 
 
-def user(remote, token, options):
+def user(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return the user that FAB signs in, from the provider's answer."""
     return admit({"oidc": oidc, "github": github}[options["kind"]](remote, token, options), options)

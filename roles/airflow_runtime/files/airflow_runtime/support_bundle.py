@@ -37,14 +37,14 @@ QUERIES = {
 }
 
 
-def connect(config_dir):
+def connect(config_dir: str) -> Any:
     """Return a connection that only reads."""
     connection = metadata.connect("airflow-support-bundle", metadata.url(config_dir), options="-c statement_timeout=8000")
     connection.set_session(readonly=True, autocommit=True)
     return connection
 
 
-def database(config_dir):
+def database(config_dir: str) -> None:
     """Print the answers; neither connections nor variables nor XComs."""
     import psycopg2
 
@@ -62,7 +62,7 @@ def database(config_dir):
         print()
 
 
-def secrets(config_dir):
+def secrets(config_dir: str) -> None:
     """Print the passwords and extras of connections, and all variables. They go to the module, and nowhere else."""
     from cryptography.fernet import Fernet, MultiFernet
 
@@ -79,7 +79,7 @@ def secrets(config_dir):
     json.dump([row for row in found if row[2]], sys.stdout)
 
 
-def packages():
+def packages() -> None:
     """Print what is installed."""
     print("\n".join(sorted({f"{one.metadata['Name']}=={one.version}" for one in distributions()}, key=str.lower)))
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,7 +32,7 @@ REQUEST: dict[str, Any] = {}
 RELEASE = DAGS = Path()
 
 
-def begin(request, home):
+def begin(request: dict[str, Any], home: str) -> None:
     """Take the request over, and set what Airflow reads before it is imported."""
     global RELEASE, DAGS
     REQUEST.update(request)
@@ -53,19 +54,19 @@ def begin(request, home):
     sys.dont_write_bytecode = True
 
 
-def relative(path):
+def relative(path: str) -> str:
     """Return a path as it is called in the source."""
     path = os.path.realpath(path)
     return os.path.relpath(path, RELEASE) if path.startswith(f"{RELEASE}{os.sep}") else path
 
 
-def problem(file, line, text, path=None):
+def problem(file: str, line: int | None, text: str, path: str | None = None) -> str:
     """Return a problem as one line; path is the DAG file where the place is in another one."""
     imported = f" (imported by {relative(path)})" if path and relative(path) != relative(file) else ""
     return f"{relative(file)}:{line or 1}: {text}{imported}"
 
 
-def places(text):
+def places(text: str) -> list[tuple[str, int]]:
     """Return (file, line) of each place in the release that a traceback names."""
     found = re.findall(r'File "([^"]+)", line (\d+)', text)
     return [(file, int(line)) for file, line in found if os.path.realpath(file).startswith(f"{RELEASE}{os.sep}")]
@@ -74,7 +75,7 @@ def places(text):
 # ---- the site's rules ------------------------------------------------------------------------------------------------------------------
 
 
-def calls_of_dag(tree):
+def calls_of_dag(tree: ast.AST) -> Iterator[ast.Call]:
     """Yield the calls DAG(...) and @dag(...) of a file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -83,7 +84,7 @@ def calls_of_dag(tree):
                 yield node
 
 
-def line_of(dag_id, tree):
+def line_of(dag_id: str, tree: ast.AST) -> int:
     """Return the line that makes the DAG, as well as the text of the file tells."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value == dag_id or isinstance(node, ast.FunctionDef) and node.name == dag_id:
@@ -91,7 +92,7 @@ def line_of(dag_id, tree):
     return next((node.lineno for node in calls_of_dag(tree)), 1)
 
 
-def rule_owner(dag, tree):
+def rule_owner(dag: Any, tree: ast.AST) -> Iterator[str]:
     """Somebody answers for the DAG."""
     from airflow.configuration import conf
 
@@ -100,7 +101,7 @@ def rule_owner(dag, tree):
         yield "has no owner. Set it in default_args or on every task."
 
 
-def rule_catchup(dag, tree):
+def rule_catchup(dag: Any, tree: ast.AST) -> Iterator[str]:
     """Airflow 2 and 3 disagree about the default."""
     for call in calls_of_dag(tree):
         names = [keyword.arg for keyword in call.keywords]
@@ -110,7 +111,7 @@ def rule_catchup(dag, tree):
             return
 
 
-def rule_retries(dag, tree):
+def rule_retries(dag: Any, tree: ast.AST) -> Iterator[str]:
     """A task that fails once is no reason to wake somebody."""
     if dag.tasks and not any(task.retries for task in dag.tasks):
         yield "has no retries. Set retries in default_args or on its tasks."
@@ -119,14 +120,14 @@ def rule_retries(dag, tree):
 RULES = {"owner": rule_owner, "catchup": rule_catchup, "retries": rule_retries}
 
 
-def broken_rules(dag, tree):
+def broken_rules(dag: Any, tree: ast.AST) -> Iterator[str]:
     """Yield what the site's rules say of a DAG."""
     missing = sorted(set(REQUEST["required_tags"]) - set(dag.tags or ()))
     if missing:
         yield f"lacks the tag{'s' * (len(missing) > 1)} {', '.join(missing)} (airflow_dags_required_tags)."
     for name in REQUEST["rules"]:
         yield from RULES[name](dag, tree)
-    own = {}
+    own: dict[str, Any] = {}
     exec(compile(REQUEST["rules_source"], "airflow_dags_rules_file", "exec"), own)
     for name, rule in own.items():
         if name.startswith("rule_") and callable(rule):
@@ -136,7 +137,7 @@ def broken_rules(dag, tree):
 # ---- one file, in a child ----------------------------------------------------------------------------------------------------------------
 
 
-def parse(path):
+def parse(path: str) -> dict[str, list[Any]]:
     """Return {dags, problems} of a file."""
     try:
         tree = ast.parse(Path(path).read_bytes(), path)
@@ -156,7 +157,7 @@ def parse(path):
     return {"dags": dags, "problems": problems}
 
 
-def dag_bag(path):
+def dag_bag(path: str) -> Any:
     """Parse a file as the DAG processor does."""
     try:
         from airflow.dag_processing.dagbag import BundleDagBag
@@ -168,7 +169,7 @@ def dag_bag(path):
     return BundleDagBag(dag_folder=path, bundle_path=DAGS, bundle_name="dags-folder", safe_mode=False)
 
 
-def serialize(dag):
+def serialize(dag: Any) -> None:
     """Store a DAG as JSON, as the DAG processor does."""
     try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
@@ -177,7 +178,7 @@ def serialize(dag):
     json.dumps(Serialization.to_dict(dag))
 
 
-def explain(path, tree, text):
+def explain(path: str, tree: ast.AST, text: str) -> str:
     """Turn what Airflow says about an import into file, line and reason."""
     reason = next((line for line in reversed(text.splitlines()) if line.strip()), "can't be imported").strip()
     cycle = re.search(r"Cycle detected in DAG: ([\w.-]+?)\.? ", text, re.IGNORECASE)
@@ -185,7 +186,7 @@ def explain(path, tree, text):
     return problem(file, line, reason, path)
 
 
-def child(path, pipe, limit):
+def child(path: str, pipe: int, limit: float) -> None:
     """Parse one file, write the result to the pipe and end."""
     silence = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -205,9 +206,10 @@ def child(path, pipe, limit):
 # ---- all files ---------------------------------------------------------------------------------------------------------------------------
 
 
-def parse_all(paths, jobs, limit):
+def parse_all(paths: list[str], jobs: int, limit: float) -> Iterator[tuple[str, float, dict[str, list[Any]]]]:
     """Yield (path, seconds, {dags, problems}), as many files at a time as there are jobs."""
-    waiting, running = list(reversed(paths)), {}
+    waiting = list(reversed(paths))
+    running: dict[int, dict[str, Any]] = {}
     selector = selectors.DefaultSelector()
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -239,18 +241,19 @@ def parse_all(paths, jobs, limit):
             yield one["path"], time.monotonic() - one["start"], understand(one, limit)
 
 
-def understand(one, limit):
+def understand(one: dict[str, Any], limit: float) -> dict[str, list[Any]]:
     """Return what a child has found, or where it was when it ended."""
     text = one["said"].decode(errors="replace")
     if not one["late"] and '{"dags"' in text:
-        return json.loads(text[text.rindex('{"dags"') :])
+        found: dict[str, list[Any]] = json.loads(text[text.rindex('{"dags"') :])
+        return found
     # The interpreter names the innermost call first.
     file, line = (places(text) + [(one["path"], 1)])[0]
     reason = f"still not imported after {limit:g} s (airflow_dags_parse_limit)" if one["late"] else "the process that imported it died"
     return {"dags": [], "problems": [problem(file, line, reason, one["path"])]}
 
 
-def missing_requirements():
+def missing_requirements() -> Iterator[str]:
     """Yield what requirements.txt asks for and this virtualenv has not."""
     from importlib import metadata
 
@@ -275,7 +278,7 @@ def missing_requirements():
             )
 
 
-def broken_plugins():
+def broken_plugins() -> Iterator[str]:
     """Load the plugins, which the children inherit, and yield what is wrong with them."""
     from airflow import plugins_manager
 
@@ -285,7 +288,7 @@ def broken_plugins():
         yield f"{relative(source)}: {text.strip().splitlines()[-1]}"
 
 
-def dag_files():
+def dag_files() -> list[str]:
     """Return the files in which Airflow looks for DAGs; it honours .airflowignore."""
     from airflow.configuration import conf
     from airflow.utils.file import list_py_file_paths
@@ -294,7 +297,7 @@ def dag_files():
     return sorted(map(str, list_py_file_paths(str(DAGS), safe_mode=conf.getboolean("core", "dag_discovery_safe_mode"), **arguments)))
 
 
-def import_once(paths):
+def import_once(paths: list[str]) -> None:
     """Import the modules of Airflow that the files need, which the children inherit; the DAG processor does so as well."""
     from airflow.utils.file import iter_airflow_imports
 
@@ -305,7 +308,7 @@ def import_once(paths):
             importlib.import_module(module)
 
 
-def junit(rows):
+def junit(rows: list[dict[str, Any]]) -> str:
     """Return the report as JUnit XML: a test case a file."""
     failures = sum(bool(row["problems"]) for row in rows)
     suite = ElementTree.Element("testsuite", name="DAGs", tests=str(len(rows)), failures=str(failures))
@@ -316,7 +319,7 @@ def junit(rows):
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def table(rows):
+def table(rows: list[dict[str, Any]]) -> list[str]:
     """Return the report for people, a line a file."""
     cells = [("file", "DAGs", "tasks", "seconds", "problem")]
     for row in rows:
@@ -326,7 +329,7 @@ def table(rows):
     return [f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}".rstrip() for row in cells]
 
 
-def main():
+def main() -> dict[str, Any]:
     """Return the report."""
     begin = time.monotonic()
     import airflow.serialization.serialized_objects  # noqa: F401
@@ -344,8 +347,11 @@ def main():
     paths = dag_files()
     import_once(paths)
     loaded = time.monotonic()
-    rows = [{"file": relative(path), "seconds": seconds, **answer} for path, seconds, answer in sorted(parse_all(paths, REQUEST["jobs"], limit))]
-    first = {}
+    parsed = sorted(parse_all(paths, REQUEST["jobs"], limit))
+    rows: list[dict[str, Any]] = [
+        {"file": relative(path), "seconds": seconds, **answer} for path, seconds, answer in parsed
+    ]
+    first: dict[str, str] = {}
     for row in rows:
         for dag in row["dags"]:
             place = f"{row['file']}:{dag['line']}"

@@ -8,6 +8,8 @@ counted, and not the time, so that a host that stood still for an hour, or a clo
 not answer starts the count anew. A component that still starts, or that was told to stop, is not looked at.
 """
 
+from __future__ import annotations
+
 import datetime
 import json
 import os
@@ -16,7 +18,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from airflow_runtime import components
 
@@ -26,9 +30,11 @@ LOOKS = 6
 KEEP_EVIDENCE = 20
 KEEP_RESTARTS = 500
 GAVE_UP = 100
+# {name of a component: (its heartbeat, looks at which it was the same)}
+Counted = dict[str, tuple[Any, int]]
 
 
-def notify(state):
+def notify(state: str) -> None:
     """Tell systemd."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
@@ -36,7 +42,7 @@ def notify(state):
             connection.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
-def read(path):
+def read(path: str | Path) -> str:
     """Return the content of a file, or why it can't be had."""
     try:
         return Path(path).read_text(errors="replace").strip()
@@ -44,7 +50,7 @@ def read(path):
         return f"({error.strerror})"
 
 
-def output(*command):
+def output(*command: str) -> str:
     """Return what a command prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -53,7 +59,7 @@ def output(*command):
     return done.stdout + done.stderr
 
 
-def answers(sql, *values):
+def answers(sql: str, *values: Any) -> str:
     """Return what the database answers, a line per row."""
     try:
         return "\n".join(" | ".join(map(str, row)) for row in components.rows(sql, *values))
@@ -61,12 +67,12 @@ def answers(sql, *values):
         return f"({error})"
 
 
-def processes(unit):
+def processes(unit: str) -> list[int]:
     """Return the numbers of the unit's processes, the oldest first."""
     return sorted(int(path.name) for path in Path("/proc").glob("[0-9]*") if components.runs_in(unit, path.name))
 
 
-def descriptors(pid):
+def descriptors(pid: int) -> str:
     """Return what the process has open, a line each."""
     try:
         return "\n".join(f"{link.name} {os.readlink(link)}" for link in sorted(Path("/proc", str(pid), "fd").iterdir()))
@@ -74,7 +80,7 @@ def descriptors(pid):
         return f"({error.strerror})"
 
 
-def sections(component, pid, job):
+def sections(component: dict[str, Any], pid: int, job: int | None) -> Iterator[tuple[str, str]]:
     """Yield (title, text) of all that may tell why the component hangs."""
     unit, proc = component["unit"], Path("/proc", str(pid))
     yield "row in table job", answers("SELECT * FROM job WHERE id = %s", job)
@@ -104,7 +110,7 @@ def sections(component, pid, job):
     yield "journal", output("journalctl", "--no-pager", "--output=short-iso-precise", "--lines=300", f"--unit={unit}.service")
 
 
-def evidence(name, component):
+def evidence(name: str, component: dict[str, Any]) -> Path:
     """Keep what there is to see of a component, and return the file's path. Of earlier ones, the newest are kept."""
     pid, job = components.beating(component) or (0, None)
     if pid and component.get("job_type") == "SchedulerJob":
@@ -121,13 +127,13 @@ def evidence(name, component):
     return path
 
 
-def restarts():
+def restarts() -> list[dict[str, str]]:
     """Return what was restarted, the oldest first."""
     path = STATE_DIR / "restarts.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def note_restart(unit, reason, path):
+def note_restart(unit: str, reason: str, path: Path | str) -> None:
     """Remember a restart before it is made."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     entries = [*restarts(), {"time": now, "unit": f"{unit}.service", "reason": reason, "evidence": str(path)}][-KEEP_RESTARTS:]
@@ -136,21 +142,21 @@ def note_restart(unit, reason, path):
     new.replace(STATE_DIR / "restarts.jsonl")
 
 
-def spent(data, unit):
+def spent(data: dict[str, Any], unit: str) -> int:
     """Return how often the unit was restarted within the window of the budget."""
     since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=data["watchdog_window"])
     return sum(entry["unit"] == f"{unit}.service" and datetime.datetime.fromisoformat(entry["time"]) > since for entry in restarts())
 
 
-def heartbeats(data):
+def heartbeats(data: dict[str, Any]) -> dict[str, tuple[int, int, Any]]:
     """Return {name: (process, row, heartbeat)} of the components that are to beat."""
-    found = {name: components.beating(part) for name, part in data["components"].items() if "job_type" in part}
-    found = {name: note for name, note in found.items() if note and note[1] is not None and components.alive(note[0])}
+    noted = {name: components.beating(part) for name, part in data["components"].items() if "job_type" in part}
+    found = {name: note for name, note in noted.items() if note and note[1] is not None and components.alive(note[0])}
     beats = dict(components.rows("SELECT id, latest_heartbeat FROM job WHERE id = ANY(%s)", [job for _pid, job in found.values()]))
     return {name: (pid, job, beats[job]) for name, (pid, job) in found.items() if job in beats}
 
 
-def mend(data, name, seen):
+def mend(data: dict[str, Any], name: str, seen: tuple[int, int, Any]) -> None:
     """Kill a component that beats no more, for systemd to start it anew."""
     component = data["components"][name]
     unit, reason = component["unit"], f"no heartbeat for {data['watchdog_timeout']} s"
@@ -166,7 +172,7 @@ def mend(data, name, seen):
         )
         sys.exit(GAVE_UP)
     try:
-        path = evidence(name, component)
+        path: Path | str = evidence(name, component)
     except OSError as error:
         path = f"none, {error}"
     try:
@@ -183,7 +189,7 @@ def mend(data, name, seen):
     os.kill(seen[0], signal.SIGKILL)
 
 
-def look(data, before):
+def look(data: dict[str, Any], before: Counted | None) -> Counted | None:
     """Return {name: (heartbeat, looks at which it was the same)}, and mend what has not beaten for too long."""
     try:
         now = heartbeats(data)
@@ -191,7 +197,7 @@ def look(data, before):
         if before is not None:
             print(f"<4>no heartbeat can be judged: {error}", flush=True)
         return None
-    counted = {}
+    counted: Counted = {}
     for name, seen in now.items():
         last, looks = (before or {}).get(name, (None, 0))
         counted[name] = (seen, looks + 1 if seen == last else 0)
@@ -203,13 +209,13 @@ def look(data, before):
     return counted
 
 
-def watch():
+def watch() -> None:
     """Look at all components for ever."""
     data = components.load()
     watchdog = data["watchdog"][0]
     components.runtime(watchdog, "started-with").write_text("\n".join(components.current(data, watchdog)))
     notify("READY=1")
-    counted = {}
+    counted: Counted | None = {}
     while True:
         counted = look(data, counted)
         notify("WATCHDOG=1")
