@@ -100,7 +100,7 @@ AUTHORITY = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority"
 
 def check_certificate(certificate, key, name):
     """Run what the task runs on a host."""
-    tasks = DataLoader().load_from_file(str(ROLE / "tasks/preflight.yml"), trusted_as_template=True)
+    tasks = DataLoader().load_from_file(str(ROLE / "tasks/validate.yml"), trusted_as_template=True)
     asked = next(task["windsock.airflow.probe"] for task in tasks if "check_certificate.py" in str(task))
     variables = {"ansible_search_path": [str(ROLE)], "reverse_proxy_tls_certificate": certificate}
     variables |= {"reverse_proxy_tls_key": key, "__reverse_proxy_name": name}
