@@ -346,3 +346,14 @@ def test_templates_begin_with_the_managed_header():
 
 def test_a_part_of_a_template_is_included_by_one():
     assert not [part.name for part in PARTS if not any(part.name in path.read_text(encoding="utf-8") for path in TEMPLATES if path != part)]
+
+
+def test_a_task_is_named_after_its_file():
+    """<file> | Verb the thing; in main.yml and in a playbook without the file."""
+    def judge(path):
+        prefix = f"{path.stem} | " if path.stem != "main" and "roles" in path.parts else ""
+        names = [task["name"] for task in tasks_of(load(path)) if "name" in task]
+        # A name that is quoted in a string begins with an expression or a quote of its own.
+        return [name for name in names if not re.match(re.escape(prefix) + "[A-Z(]", name)]
+
+    assert not offenders(judge, TASK_FILES)
