@@ -1,6 +1,7 @@
 """The README's road, typed by a user of this machine who is not root and has nothing but a clone: from a fresh server to the removal of Airflow."""
 
 import contextlib
+import json
 import os
 import pathlib
 import pwd
@@ -15,7 +16,7 @@ import types
 import pytest
 import yaml
 from conftest import ROOT
-from pages import blocks, inline, script
+from pages import blocks, inline, script, section
 from playwright.sync_api import Error, expect, sync_playwright
 from terminal import NEEDED_HERE, recap, type_in
 
@@ -23,6 +24,7 @@ from terminal import NEEDED_HERE, recap, type_in
 pytestmark = pytest.mark.usefixtures("host")
 # The words of the README that every reader replaces.
 REPOSITORY, ADDRESS, LOGIN = "https://git.example.com/airflow.git", "203.0.113.7", "admin"
+VAULT_PASSWORD, MAIL_PASSWORD = "open-the-vault-5", "Mail-of-the-site-7"
 VIEWER = {"name": "vera", "password": "Vera-looks-4-dags"}
 
 DAG = """
@@ -95,9 +97,11 @@ def user(login, tmp_path_factory):
             script = script.replace(word, own)
         code, shown = type_in(
             [*prefix, "bash", "-c", script],
-            {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass, "(yes/no/[fingerprint])?": "yes"}, environment, home)
+            {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass, "(yes/no/[fingerprint])?": "yes",
+             "Vault password:": VAULT_PASSWORD}, environment, home)
         assert code == expected, f"exit {code}\n{script}\n{shown[-8000:]}"
-        assert login.become_pass not in shown
+        for secret in (login.become_pass, VAULT_PASSWORD, MAIL_PASSWORD):
+            assert secret not in shown
         return shown
 
     yield types.SimpleNamespace(home=home, run=run, site=home / "airflow-site", prefix=prefix, environment=environment)
@@ -277,9 +281,129 @@ def test_the_viewer_may_look_and_nothing_else(host, own_dag):
     assert done.stdout.split() == ["200", "403"], done.stderr
 
 
+# A relay on the host itself, which writes down what it gets.
+RELAY = """
+import socketserver
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        def say(text):
+            self.wfile.write(text + bytes((13, 10)))
+        say(b"220 relay")
+        mail = None
+        for line in self.rfile:
+            word = line.strip().upper()
+            if mail is not None:
+                mail.append(line)
+                if line.strip() == b".":
+                    open("/run/mail-of-test", "ab").writelines(mail)
+                    mail = None
+                    say(b"250 ok")
+            elif word == b"DATA":
+                mail = []
+                say(b"354 go on")
+            else:
+                say(b"221 bye" if word == b"QUIT" else b"250 ok")
+                if word == b"QUIT":
+                    return
+
+socketserver.TCPServer(("127.0.0.1", 25), Handler).serve_forever()
+"""
+
+
+def page_block(page, heading, kind):
+    """The first block of this kind below a heading."""
+    return re.search(rf"```{kind}\n(.*?)```", section(page, heading), re.DOTALL)[1]
+
+
+@pytest.fixture(scope="module")
+def change(user):
+    """change(function): edit the variables of the site."""
+    path = user.site / "group_vars/all/main.yml"
+
+    def edit(function):
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        function(values)
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    return edit
+
+
+@pytest.fixture(scope="module")
+def mail_settings(user, own_dag, change):
+    """The site as docs/email.md has it, with its password in an encrypted vault."""
+    wanted = yaml.safe_load(page_block("docs/email.md", "The connection", "yaml"))
+    change(lambda values: values["airflow_connections"].update(wanted.pop("airflow_connections")) or values.update(wanted))
+    editor = user.home / "editor"
+    editor.write_text(f"#!/bin/sh\necho 'vault_smtp_password: {MAIL_PASSWORD}' >> \"$1\"\n", encoding="utf-8")
+    editor.chmod(0o755)
+    vault = user.site / "group_vars/all/vault.yml"
+    edit, run = script("docs/email.md", "The connection")
+    shown = typed(user, "export EDITOR=~/editor", f"ansible-vault encrypt {vault}", edit, run)
+    assert vault.read_text(encoding="utf-8").startswith("$ANSIBLE_VAULT")
+    return shown
+
+
+@pytest.mark.long("debian12")
+def test_the_page_on_mail_leads_to_a_connection_whose_password_is_in_the_vault(host, mail_settings):
+    assert recap(mail_settings)["failed"] == 0
+    (found,) = json.loads(host.check_output("airflow connections get smtp_default --output json 2> /dev/null"))
+    assert (found["host"], str(found["port"]), found["login"], found["password"]) == (
+        "smtp.example.com", "587", "airflow", MAIL_PASSWORD)
+
+
+@pytest.mark.long("debian12")
+def test_a_dag_of_the_page_sends_mail_and_schedules_have_the_zone_of_the_site(host, user, mail_settings, change):
+    """Through a relay on the same host, as a row of the page says. A site with a vault adds --ask-vault-pass."""
+    row = re.search(r"^\| no encryption .*\| (\d+) \| `(.+?)`; leave `login` and `password` out \|$", section("docs/email.md", "The connection"), re.M)
+
+    def settings(values):
+        connection = values["airflow_connections"]["smtp_default"]
+        connection.update(host="127.0.0.1", port=int(row[1]))
+        connection["extra"] = {"from_email": connection["extra"]["from_email"], **yaml.safe_load("{" + row[2] + "}")}
+        del connection["login"], connection["password"]
+        zone = yaml.safe_load(page_block("docs/time_zones.md", "Set the default zone of schedules", "yaml"))
+        values["airflow_config"].update(zone["airflow_config"])
+
+    change(settings)
+    host.run("systemd-run --unit relay-of-test /usr/bin/python3 -c %s", RELAY)
+    dag = user.home / "pipelines/dags/mail.py"
+    dag.write_text(page_block("docs/email.md", "In a DAG", "python"), encoding="utf-8")
+    user.run(["cd ~/pipelines", "git add .", "git -c user.name=me -c user.email=me@example.com commit --quiet -m mail"])
+    commands = [*script("docs/time_zones.md", "Set the default zone of schedules"), *script("docs/email.md", "In a DAG")]
+    shown = typed(user, *(f"{command} --ask-vault-pass" for command in commands))
+    assert recap(shown)["failed"] == 0
+    assert host.check_output("airflow config get-value core default_timezone 2> /dev/null") == "Europe/Berlin"
+    mail = host.file("/run/mail-of-test").content_string
+    for words in ("To: ann@example.com", "From: airflow@example.com", "Subject: Report of 20", "It is done."):
+        assert words in mail, mail
+
+
+@pytest.mark.long("debian12")
+def test_the_page_on_requirements_leads_to_a_lock_of_the_site(host, user, mail_settings, change):
+    python = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
+    (user.site / "requirements.in").write_text("pandas==2.3.3\n", encoding="utf-8")
+    (command,) = script("docs/dag_requirements.md", "A lock of your own")
+    lock = re.search(r'`airflow_lock: "(.+?)"`', section("docs/dag_requirements.md", "A lock of your own"))[1]
+
+    def settings(values):
+        assert values.pop("airflow_extra_packages") == ["pandas==2.3.3"]
+        values["airflow_lock"] = lock.replace("3.13", python)
+
+    typed(user, command.replace("3.13", python))
+    change(settings)
+    site, deploy = script("docs/dag_requirements.md")
+    shown = typed(user, f"{site} --ask-vault-pass", f"{deploy} --ask-vault-pass")
+    assert recap(shown)["failed"] == 0
+    assert host.check_output("/opt/airflow/venv/bin/python -c 'import pandas; print(pandas.__version__)'") == "2.3.3"
+
+
 def test_airflow_is_removed(host, user, own_dag):
     """As docs/remove.md says, with the confirmation that the playbook asks for."""
     ask, remove = removal()
+    if (user.site / "group_vars/all/vault.yml").read_text(encoding="utf-8").startswith("$ANSIBLE_VAULT"):
+        # A long test has encrypted it.
+        ask, remove = f"{ask} --ask-vault-pass", remove.replace(ask, f"{ask} --ask-vault-pass")
     shown = typed(user, ask + " || true")
     wanted = re.search(r"-e airflow_confirm=\S+", " ".join(shown.split()))
     assert wanted, shown
