@@ -1,4 +1,4 @@
-"""The one call of psycopg2.connect.
+"""The only way to the metadata database.
 
 plugins/module_utils has a link to this file, because its modules also ask hosts that have no airflow_runtime, or another
 version of the package. So this file imports no other module of ours.

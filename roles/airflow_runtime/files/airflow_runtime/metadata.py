@@ -1,4 +1,4 @@
-"""The only way of this package to the metadata database."""
+"""How the programs of a host connect to the metadata database. Its address on this host is the default."""
 
 from __future__ import annotations
 
