@@ -1,6 +1,5 @@
 """Every plugin of the collection tells ansible-doc what it is for."""
 
-import ast
 import importlib
 import json
 
@@ -28,26 +27,6 @@ def test_each_filter_has_a_file_with_its_documentation():
     """Ansible looks for it beside the Python file, under the name of the filter."""
     modules = [importlib.import_module(f"ansible_collections.windsock.airflow.plugins.filter.{path.stem}") for path in ROOT.glob("plugins/filter/*.py")]
     assert {name for module in modules for name in module.FilterModule().filters()} == {path.stem for path in ROOT.glob("plugins/filter/*.yml")}
-
-
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def test_imports_point_down():
-    """action, modules, vars and the like -> plugin_utils -> module_utils; validation also runs where there is no Ansible."""
-    own = "ansible_collections.windsock.airflow.plugins."
-    wrong = []
-    for folder, allowed in (("module_utils", [own + "module_utils."]), ("plugin_utils", [own + "module_utils.", own + "plugin_utils."])):
-        for path in ROOT.glob(f"plugins/{folder}/**/*.py"):
-            wrong += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.startswith(own) and not name.startswith(tuple(allowed))]
-    for path in ROOT.glob("plugins/module_utils/validation/**/*.py"):
-        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in imported(path) if name.startswith("ansible.")]
-    assert not wrong
 
 
 def test_a_condition_is_refused_by_a_rule_or_by_an_assertion():

@@ -117,7 +117,8 @@ def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result
         shutil.copy(ROOT / name, tmp_path / name)
     commands = tmp_path / ".venv/bin"
     commands.mkdir(parents=True)
-    programs = dict.fromkeys(("ansible-lint", "yamllint", "shellcheck", "ruff", "python", "mypy", "../../.cache/tools/bin/python"), "")
+    programs = dict.fromkeys(("ansible-lint", "yamllint", "shellcheck", "ruff", "python", "mypy", "lint-imports",
+                              "../../.cache/tools/bin/python"), "")
     programs |= {"pytest": REPORT.replace("RESULT", result), "python3": f'exec {sys.executable} "$@"\n'}
     programs |= {"../../bin/setup": ""}
     for name in ("requirements/tools.txt", ".cache/tools/lock.txt"):
@@ -131,7 +132,7 @@ def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result
                           check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert ("test_a was skipped: later. Make the test run" in done.stdout + done.stderr) is bool(result)
-    lint = 5 if stage == "--fast" else 0
+    lint = 6 if stage == "--fast" else 0
     counted = f"{lint} passed, 2 failed, 0 skipped" if result else f"{lint + 2} passed, 0 failed, 0 skipped"
     assert done.stdout.splitlines()[-1] == counted
 
