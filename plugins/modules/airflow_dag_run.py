@@ -12,7 +12,7 @@ module: airflow_dag_run
 short_description: Start a run of a DAG, wait for its end, and show why it failed
 version_added: 1.0.0
 description:
-  - Starts a run through the REST API, as a person would.
+  - Starts a run through the REST API, as a person would in the UI. Its logical date is the time of the host.
   - Refuses a DAG that Airflow does not know. Refuses a paused DAG, whose run would wait without a word, unless I(unpause) is set.
   - With I(wait), fails where the run fails, and returns the ends of the failed tasks' logs.
 options:
@@ -89,6 +89,7 @@ log:
   elements: str
 """
 
+import datetime
 import time
 import urllib.error
 
@@ -144,8 +145,10 @@ def look(api: Api, dag_id: str, appear: int, unpause: bool) -> bool:
 
 def start(api: Api, dag_id: str, conf: dict) -> str:
     """Start a run and return its id."""
+    # As the UI does. Without a date, Airflow 3 knows neither ds nor data_interval_start in the templates of this run.
+    date = {"logical_date": datetime.datetime.now(datetime.timezone.utc).isoformat()} if api.three else {}
     try:
-        return api.call(api.path("dags", dag_id, "dagRuns"), {"conf": conf, **({"logical_date": None} if api.three else {})})["dag_run_id"]
+        return api.call(api.path("dags", dag_id, "dagRuns"), {"conf": conf, **date})["dag_run_id"]
     except urllib.error.HTTPError as error:
         # What the DAG's own params don't allow, for one.
         raise Unfit(f"Airflow refuses the run of {dag_id}: {said(error)}") from None

@@ -1,5 +1,6 @@
 """A run of a DAG: what module airflow_dag_run and playbooks/run_dag.yml ask the REST API, and what they say where it refuses."""
 
+import datetime
 import http.server
 import importlib.util
 import json
@@ -100,6 +101,15 @@ def test_a_paused_dag_is_refused_or_unpaused(airflow, run):
     assert (result["state"], server.dags["sales"]["is_paused"]) == ("success", False)
     run(server, dag_id="sales", unpause=True)
     assert [method for method, _path, _body in server.asked].count("PATCH") == 1, "it is unpaused once"
+
+
+def test_a_run_of_airflow_3_has_a_logical_date_as_in_the_ui(airflow, run):
+    """Without one, a template such as {{ ds }} fails the task."""
+    server = airflow({"sales": {"is_paused": False}})
+    run(server, dag_id="sales")
+    ((_method, _path, body),) = [asked for asked in server.asked if asked[1].endswith("/dagRuns")]
+    date = datetime.datetime.fromisoformat(body["logical_date"])
+    assert abs((datetime.datetime.now(datetime.timezone.utc) - date).total_seconds()) < 60
 
 
 def test_a_dry_run_does_not_unpause(airflow, run):
