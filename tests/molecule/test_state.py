@@ -179,7 +179,7 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
 def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
     before = ciphertexts(host)
     done = play(
-        "state", "-vvv",
+        "objects", "-vvv",
         airflow_connections={"one": {"conn_type": "htpp", "password": MARKER}, "two": {"uri": f"postgres//me:{MARKER}@h"}, "fine": {"conn_type": "http"}},
         airflow_pools={"three": {"slots": -5}},
         airflow_users={"four": {"email": "four@example.com", "roles": [], "password": MARKER}},
