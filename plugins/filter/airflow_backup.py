@@ -8,7 +8,7 @@ import re
 def of_hosts(answers):
     """Return {silent: {host: reason}, former: {host: its units}, recipients: [{recipients, places}]}.
 
-    answers: results of the loop of tasks/ask.yml.
+    answers: results of the loop of tasks/steps/gather_state.yml.
     """
     silent, former = {}, {}
     found: dict[tuple[str, ...], list[str]] = {}

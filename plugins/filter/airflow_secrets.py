@@ -9,7 +9,7 @@ NONE = {"directory": "", "drained": False, "ready": False, "runs": False, "files
 
 
 def parse(text):
-    """Return what tasks/ask.yml printed on a host: files is {name: {directory: content}}."""
+    """Return what tasks/steps/gather_state.yml printed on a host: files is {name: {directory: content}}."""
     answer: dict[str, Any] = {**NONE, "files": {}}
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
@@ -109,7 +109,7 @@ def decide(answers, kinds, reads=False, copied=()):
 
 
 def held(answer):
-    """Return {file: marks of its keys} of what tasks/held.yml printed, or None of a host that has not answered."""
+    """Return {file: marks of its keys} of what tasks/steps/query_held.yml printed, or None of a host that has not answered."""
     lines = (answer.get("stdout") or "").splitlines() if answer and answer.get("rc") == 0 else []
     return {name: marks for name, *marks in map(str.split, lines[1:])} if lines[:1] == ["asked"] else None
 
@@ -117,7 +117,7 @@ def held(answer):
 def left(hosts, rotated, files):
     """Return which hosts may start what was drained for a rotation that has failed, and the state as a text.
 
-    hosts: variables of each host, with its answers to tasks/held.yml before and after. rotated: the secret. files: those
+    hosts: variables of each host, with its answers to tasks/steps/query_held.yml before and after. rotated: the secret. files: those
     that are made from it.
     """
     before = {host["inventory_hostname"]: held(host.get("__airflow_secrets_held_before")) or {} for host in hosts}
