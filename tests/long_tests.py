@@ -40,6 +40,7 @@ PARTS = {
     "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),
     "environment": Part(("environment",), "site.yml twenty times on two hosts, in orders, with limits and from controllers of the seed; a refused stop"),
     "interrupted": Part(("interrupted",), "site.yml interrupted at twelve tasks, each after a delay from the seed, then run to its end"),
+    "pages": Part(("new_user",), "the commands of the pages on mail, time zones and requirements of DAGs"),
     "power": Part(("deploy_dags",), "power is lost ten times after a build of the virtualenv and ten times after a DAG release, at moments of the seed"),
     "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired, one of an ACME server"),
     "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),

@@ -345,7 +345,7 @@ def mail_settings(user, own_dag, change):
     return shown
 
 
-@pytest.mark.long("debian12")
+@pytest.mark.long("pages")
 def test_the_page_on_mail_leads_to_a_connection_whose_password_is_in_the_vault(host, mail_settings):
     assert recap(mail_settings)["failed"] == 0
     (found,) = json.loads(host.check_output("airflow connections get smtp_default --output json 2> /dev/null"))
@@ -353,7 +353,7 @@ def test_the_page_on_mail_leads_to_a_connection_whose_password_is_in_the_vault(h
         "smtp.example.com", "587", "airflow", MAIL_PASSWORD)
 
 
-@pytest.mark.long("debian12")
+@pytest.mark.long("pages")
 def test_a_dag_of_the_page_sends_mail_and_schedules_have_the_zone_of_the_site(host, user, mail_settings, change):
     """Through a relay on the same host, as a row of the page says. A site with a vault adds --ask-vault-pass."""
     row = re.search(r"^\| no encryption .*\| (\d+) \| `(.+?)`; leave `login` and `password` out \|$", section("docs/email.md", "The connection"), re.M)
@@ -381,7 +381,7 @@ def test_a_dag_of_the_page_sends_mail_and_schedules_have_the_zone_of_the_site(ho
     assert mail["Subject"].startswith("Report of 20")
 
 
-@pytest.mark.long("debian12")
+@pytest.mark.long("pages")
 def test_the_page_on_requirements_leads_to_a_lock_of_the_site(host, user, mail_settings, change):
     python = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
     (user.site / "requirements.in").write_text("pandas==2.3.3\n", encoding="utf-8")
