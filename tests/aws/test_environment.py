@@ -180,7 +180,7 @@ def test_the_database_is_closed(account, provisioned):
 def test_a_backup_takes_a_snapshot_of_it(account, provisioned):
     rds = account.client("rds")
     variables = {"airflow_backup_rds_instance": NAME, "airflow_backup_rds_region": REGION, "__airflow_backup_made": "/backups/Airflow-20260131T000000Z.tar"}
-    result = account.role("airflow_backup", "snapshot.yml", variables)
+    result = account.role("airflow_backup", "steps/snapshot.yml", variables)
     assert result.code == 0, result.text
     (snapshot,) = rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]
     rds.delete_db_snapshot(DBSnapshotIdentifier=snapshot["DBSnapshotIdentifier"])
