@@ -217,7 +217,28 @@ def test_behind_nginx_the_tunnel_leads_to_nginx(run):
     assert "-L localhost:8443:10.1.1.1:443 192.0.2.7" in text and "MAP airflow.example.com 127.0.0.1:8443" in text
 
 
+def screens():
+    """What the page of the runbook shows after each of its commands, in one line each."""
+    blocks = re.findall(r"^```console\n\$ [^\n]*\n(.*?)^```$", (ROOT / "docs/runbooks/open_ui.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [" ".join(block.split()) for block in blocks]
+
+
+def test_the_page_shows_the_command_and_the_address(run):
+    code, text = run("[airflow_webserver]\nairflow-1 ansible_host=192.0.2.10 ansible_user=admin\n")
+    assert code == 0, text
+    assert screens()[0] in text
+
+
 # ---- the tunnel ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_end_of_a_run_that_opens_the_tunnel(run, airflow):
+    """With another port than the page's, which may be in use here, and another process."""
+    port = free_port()
+    code, text = run(SERVER, "-e", "airflow_open=true", "-e", f"airflow_local_port={port}", "-e", "airflow_minutes=30", AIRFLOW=str(airflow.server_port))
+    assert code == 0, text
+    process = re.search(r"kill (\d+)", text)[1]
+    assert screens()[1].replace("8080", str(port)).replace("4711", process) in text
 
 
 @pytest.mark.parametrize(("inventory", "major"), [(SSM, "2.11.2"), (SERVER, "3.3.2")], ids=["Session Manager", "SSH"])
