@@ -126,7 +126,7 @@ def moved(site, before):
 def test_a_file_of_variables_that_ansible_would_ignore_is_refused(site, moved):
     beside = moved / "group_vars/all.yml"
     beside.write_text("airflow_api_port: 8081\n", encoding="utf-8")
-    shown = typed(site, playbook("playbooks/preflight.yml"), fails=True)
+    shown = typed(site, playbook("playbooks/validate.yml"), fails=True)
     beside.unlink()
     assert "group_vars/all.yml" in shown
 
