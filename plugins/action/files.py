@@ -36,7 +36,12 @@ class ActionModule(ActionBase):
             path = self._find_needle("templates", name)
         except AnsibleError as error:
             raise AnsibleActionFail(str(error)) from error
-        places = [os.path.dirname(path), *(os.path.join(place, "templates") for place in task_vars.get("ansible_search_path", []))]
+        # The last one is for a template of the site, which ours include by its absolute path.
+        places = [
+            os.path.dirname(path),
+            *(os.path.join(place, "templates") for place in task_vars.get("ansible_search_path", [])),
+            "/",
+        ]
         variables = {"ansible_managed": "Ansible managed", **task_vars, **more}
         templar = self._templar.copy_with_new_env(searchpath=places, available_variables=variables)
         text = templar.template(trust_as_template(self._loader.get_text_file_contents(path)), escape_backslashes=False, overrides={"trim_blocks": True})

@@ -19,6 +19,14 @@ def units(components, validate):
     return files
 
 
+def with_files(components, more):
+    """Return the components, each with the further files that it starts with. more: {name: paths}."""
+    return {
+        name: {**component, "files": [*component.get("files", []), *more[name]]} if more.get(name) else component
+        for name, component in components.items()
+    }
+
+
 def reason(result, task):
     """Return the task that has failed, and why. result: ansible_failed_result."""
     # The results of a loop are dictionaries; a package manager's results are texts.
@@ -74,4 +82,5 @@ class FilterModule:
             "airflow_services_reason": reason,
             "airflow_services_stopped": stopped,
             "airflow_services_units": units,
+            "airflow_services_with_files": with_files,
         }

@@ -72,6 +72,25 @@ def test_the_server_has_the_settings_that_it_was_given(host, setting):
     }
 
 
+def test_the_site_has_a_template_tasks_and_a_file_of_its_own(host, setting):
+    """For one component: the unit, what its tasks wrote after that, and the file that it restarts for."""
+    shown = host.check_output("systemctl show airflow-triggerer airflow-scheduler --property=Id --property=Nice")
+    assert {"Id=airflow-triggerer.service\nNice=5", "Id=airflow-scheduler.service\nNice=0"} == {
+        "\n".join(sorted(block.split("\n"))) for block in shown.split("\n\n")
+    }
+    assert host.file("/etc/flow-triggerer").content_string == "triggerer airflow-triggerer.service"
+    pending = (
+        f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py"
+        " components pending"
+    )
+    assert json.loads(host.check_output(pending)) == []
+    host.check_output("cp -p /etc/flow-triggerer /etc/flow-triggerer.kept && echo more >> /etc/flow-triggerer")
+    try:
+        assert json.loads(host.check_output(pending)) == ["airflow-triggerer.service"]
+    finally:
+        host.check_output("mv /etc/flow-triggerer.kept /etc/flow-triggerer")
+
+
 def test_a_server_with_another_certificate_is_refused(host, setting):
     config = setting("airflow_config_dir")
     run = host.run(

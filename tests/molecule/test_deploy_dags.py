@@ -1,5 +1,6 @@
 """The life of DAG releases, on both majors: deployed, refused, switched back, rolled back. The tests build on each other."""
 
+import json
 import re
 
 import pytest
@@ -82,6 +83,15 @@ def test_a_new_version(project, api):
         assert version["bundle_version"] == release
 
 
+HOOK = """
+- name: Note what is in place
+  ansible.builtin.shell: |-
+    echo "{name} {{{{ airflow_deploy.previous }}}} to {{{{ airflow_deploy.release }}}}: $(readlink {root}/current)" >> /run/deploys
+- name: Refuse
+  ansible.builtin.fail:
+    msg: The site says no
+  when: fails | default('') == '{name}'
+"""
 BROKEN = {
     "syntax.py": ("from airflow import DAG\nx = (\n", r"dags/syntax\.py:2: SyntaxError"),
     "missing.py": ("from airflow import DAG\nimport no_such_module\n", r"dags/missing\.py:2: ModuleNotFoundError: No module named 'no_such_module'"),
@@ -146,6 +156,32 @@ def test_a_release_that_airflow_does_not_take_is_switched_back_by_itself(project
     assert project.current() == before
     assert set(known(api)) == {"stays", "comes"}
     assert " failed " in project.run("list_dag_releases")[1]
+
+
+@ON_3
+def test_tasks_of_the_site_run_before_and_after_a_deploy(project, host, tmp_path):
+    """If one fails, the hosts keep or get back the release that they had."""
+    before = project.current()
+    host.check_output("rm -f /run/deploys")
+    for name in ("before", "after"):
+        (tmp_path / f"{name}.yml").write_text(HOOK.format(name=name, root=project.root), encoding="utf-8")
+    files = {"airflow_dags_deploy_before": [f"{tmp_path}/before.yml"], "airflow_dags_deploy_after": [f"{tmp_path}/after.yml"]}
+    hooks = ["-e", json.dumps(files)]
+    project.dag("comes", task="other")
+    release = project.deploy(*hooks)
+    assert host.file("/run/deploys").content_string.splitlines() == [
+        f"before {before} to {release}: releases/{before}", f"after {before} to {release}: releases/{release}"]
+    project.dag("comes", task="third")
+    code, output, _changed = project.run("deploy_dags", *hooks, "-e", "fails=after")
+    text = " ".join(output.split())
+    assert code != 0 and "The site says no" in text and f"All hosts are back on release {release}" in text, output
+    assert project.current() == release
+    code, output, _changed = project.run("deploy_dags", *hooks, "-e", "fails=before")
+    text = " ".join(output.split())
+    assert code != 0 and "The site says no" in text and "No host was changed." in text, output
+    assert project.current() == release
+    project.dag("comes")
+    assert project.deploy() == before
 
 
 @ON_3

@@ -252,7 +252,6 @@ def test_airflow_2_has_executors_of_its_own():
 
 @pytest.mark.parametrize("overrides, told", [
     ({}, None), ({"scheduler": {"Service": {"MemoryHigh": "8G"}, "Unit": {}}}, None),
-    ({"schedular": {}}, "there is no component schedular; Airflow 3.3.2 has api-server, scheduler. Did you mean scheduler?"),
     ({"scheduler": {"service": {"MemoryHigh": "8G"}}}, "scheduler has the section service; valid are Unit, Service. Did you mean Service?"),
     ({"scheduler": {"Install": {}}}, "has the section Install"), ({"scheduler": {"MemoryHigh": "8G"}}, "needs sections with directives"),
     ({"scheduler": None}, "scheduler: {Service: {MemoryHigh: 8G}}"),
@@ -260,6 +259,21 @@ def test_airflow_2_has_executors_of_its_own():
 def test_overrides_of_units(overrides, told):
     found = told_about(Given(airflow_services_unit_overrides=overrides), airflow_services.check_unit_overrides)
     assert [told in text for text in found] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("name", airflow_services.PER_COMPONENT)
+def test_what_is_meant_for_a_component(name):
+    told = "there is no component schedular; Airflow 3.3.2 has api-server, scheduler. Did you mean scheduler?"
+    for component, expected in (("scheduler", []), ("schedular", [(name, told)])):
+        given = Given(**{"airflow_version": "3.3.2", name: {component: ["/etc/krb5.conf"]}})
+        assert list(airflow_services.check_components(given, SITE)) == expected
+
+
+@pytest.mark.parametrize("paths, good", [(["/etc/krb5.conf"], True), ([], True), (["etc/krb5.conf"], False), ("/etc/krb5.conf", False)])
+def test_lists_of_files_of_a_component(paths, good):
+    for name in ("airflow_services_configure_after", "airflow_services_restart_files"):
+        found = list(airflow_services.check_lists(Given(**{name: {"scheduler": paths}}), SITE))
+        assert found == ([] if good else [(name, "scheduler needs a list of absolute paths, such as scheduler: [/etc/krb5.conf].")])
 
 
 ECS = {"region": "eu-central-1", "cluster": "tasks", "task_definition": "task", "container_name": "airflow", "subnets": ["subnet-1"]}
@@ -276,7 +290,11 @@ GIVEN = {f"airflow_{name}": "horse-battery" for name in ("fernet_key", "api_secr
     ({"airflow_database_url": URL + "?sslmode=require&connect_timeout=5&target_session_attrs=read-write"}, None),
     ({"airflow_database_url": URL + "?sslmode=require&sslrootcert=/x.pem&options=-csearch_path=x"}, "has the option options, sslrootcert; valid are sslmode"),
     ({"airflow_database_host": "db"}, "airflow_database_password (f): is empty"),
-    ({"airflow_lock": "/no/lock"}, "no file /no/lock"), ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
+    ({"airflow_lock": "/no/lock"}, "no file /no/lock"),
+    ({"airflow_dags_deploy_after": ["/no/tasks.yml"]}, "airflow_dags_deploy_after (f): there is no file /no/tasks.yml"),
+    ({"airflow_services_configure_after": {"scheduler": ["/no/tasks.yml"]}}, "no file /no/tasks.yml"),
+    ({"airflow_services_unit_templates": {"scheduler": "/no/unit.j2"}}, "no file /no/unit.j2"),
+    ({"airflow_constraints": "/no/constraints"}, "no file /no/constraints"),
     ({"airflow_constraints": "latest"}, 'valid are "official"'), ({"airflow_constraints": "https://example.com/c.txt"}, None),
     ({"airflow_extra_packages": ["a @ https://me:horse@x/a.whl", "b @ git+ssh://git@x/b", "c==1"]}, None),
     ({"airflow_extra_packages": ["a @ git+https://me:horse@x/a"]}, 'airflow_extra_packages (f): "a @ git+https://x/a" has a login in its address'),

@@ -205,7 +205,7 @@ def check_data(values: Values, site: Site, data: Mapping[str, Any]) -> Problems:
     RANGES: {variable: (lowest, highest or None, words for that if others are better)}, compared together with the types; SECRETS, too: {variable: kind
     and shortest value}.
     PATTERNS: {variable: (regular expression for the whole value, what is valid)}. EXCLUSIVE: variables of which at most one may be set.
-    FILES: variables that name a file of the controller.
+    FILES: variables that name a file of the controller, or a list or dictionary of them.
     """
     for names in data["EXCLUSIVE"]:
         given = [name for name in names if values.get(name)]
@@ -232,6 +232,10 @@ def check_ranges(values: Values, ranges: Mapping[str, Any]) -> Problems:
             yield name, problem
 
 
-def check_file(name: str, path: str | None, site: Site) -> Problems:
-    if path and not site.is_file(path):
-        yield name, "there is no file {0} on the controller. Give its absolute path.".format(path)
+def check_file(name: str, value: Any, site: Site) -> Problems:
+    """value: a path, or a list or dictionary of paths."""
+    if isinstance(value, (list, tuple, Mapping)):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from check_file(name, inner, site)
+    elif value and not site.is_file(str(value)):
+        yield name, "there is no file {0} on the controller. Give its absolute path.".format(value)

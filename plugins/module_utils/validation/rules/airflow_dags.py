@@ -10,4 +10,4 @@ RANGES = {
     "airflow_dags_keep": (1, 1000),
     "airflow_dag_state_timeout": (1, 3600),
 }
-FILES = ["airflow_dags_rules_file"]
+FILES = ["airflow_dags_rules_file", "airflow_dags_deploy_before", "airflow_dags_deploy_after"]

@@ -25,6 +25,7 @@ ROLE_PATTERNS = {
     "reverse_proxy_url": (URL, "valid is https:// and a host name in lower case, such as https://airflow.example.com."),
     "reverse_proxy_upstream": ("[A-Za-z0-9.-]+:[0-9]+", "valid is host:port, such as 127.0.0.1:8080."),
 }
+FILES = ["reverse_proxy_template"]
 EXCLUSIVE = [("reverse_proxy_tls_certificate", "reverse_proxy_acme_email")]
 
 
