@@ -9,7 +9,7 @@ import re
 import forks
 import pytest
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import controller
-from repository import ROLES, ROOT, load, renamed, role_ids, source_files, without_printed_blocks
+from repository import ROOT, load, renamed, role_ids, source_files, without_printed_blocks
 
 PLAYBOOKS = sorted([*ROOT.glob("*.yml"), *ROOT.glob("playbooks/**/*.yml")])
 PLAYBOOKS = [path for path in PLAYBOOKS if "group_vars" not in path.parts and isinstance(load(path), list)]
@@ -149,20 +149,6 @@ def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(ta
 def test_every_tag_is_documented(tasks):
     used = {tag for _name, tags in tasks for tag in tags}
     assert used - {"always", "never", *renamed("Tags")} <= set(documented_tags())
-
-
-def test_playbooks_and_roles_have_good_syntax(tmp_path):
-    """One process for all of them: most of the time goes into starting it. Its message names the playbook."""
-    of_tests = [path for place in ("molecule", "tests/molecule") for path in ROOT.glob(f"{place}/**/*.yml")
-                if isinstance(plays := load(path), list) and {"hosts", "import_playbook"} & set(plays[0])]
-    assert {path.name for path in of_tests} >= {"converge.yml", "create.yml", "destroy.yml", "prepare.yml", "stop.yml"}
-    roles = tmp_path / "roles.yml"
-    imports = [{"ansible.builtin.import_role": {"name": f"windsock.airflow.{role.name}"}} for role in ROLES]
-    roles.write_text(json.dumps([{"hosts": "localhost", "tasks": imports}]), encoding="utf-8")
-    paths = [*PLAYBOOKS, *of_tests, roles]
-    code, output = ansible_playbook("--syntax-check", *paths)
-    assert code == 0, output
-    assert [path for path in paths if f"playbook: {path}\n" not in output + "\n"] == []
 
 
 SECRETS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}")
