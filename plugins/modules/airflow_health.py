@@ -122,12 +122,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried, database_connection
+from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried, component_health, database_connection
 
 # Seconds for a command or an HTTP request.
 SOON = 4
@@ -252,19 +250,12 @@ def units(params):
             "load": unit["LoadState"], "active": unit["ActiveState"], "sub": unit["SubState"], "enabled": unit["UnitFileState"],
             "result": unit.get("Result", ""), "status": int(unit.get("ExecMainStatus") or 0), "restarts": int(unit.get("NRestarts") or 0),
             "reload": unit["NeedDaemonReload"] == "yes", "since": ago(unit["StateChangeTimestampMonotonic"]),
-            "started": ago(unit.get("ExecMainStartTimestampMonotonic")), "frozen": frozen(pid), "drop_ins": unit.get("DropInPaths", "").split(),
+            "started": ago(unit.get("ExecMainStartTimestampMonotonic")), "frozen": component_health.frozen(pid),
+            "drop_ins": unit.get("DropInPaths", "").split(),
             "overrides": overrides(pid, params["salt"]),
             "said": last_words(unit["Id"]) if unit["LoadState"] == "loaded" and unit["Id"].endswith(".service") and unit["SubState"] != "running" else "",
         }
     return found
-
-
-def frozen(pid):
-    """Whether somebody has stopped the process with SIGSTOP, or a debugger holds it."""
-    try:
-        return pid != 0 and read("/proc/{0}/stat".format(pid)).rpartition(")")[2].split()[0] in ("T", "t")
-    except OSError:
-        return False
 
 
 def overrides(pid, salt):
@@ -299,21 +290,11 @@ def failed_units(_params):
 def answers(params):
     """What the components that speak HTTP say, all asked at once."""
     checks = {name: component["check"] for name, component in params["components"].items() if component["check"].get("url")}
-    return beside({name: (http_answer, check) for name, check in checks.items()}, SOON + 1)
+    return beside({name: (ask_endpoint, check["url"]) for name, check in checks.items()}, SOON + 1)
 
 
-def http_answer(check):
-    try:
-        with urllib.request.urlopen(check["url"], timeout=SOON) as response:
-            status, body = response.status, response.read(10000)
-    except urllib.error.HTTPError as error:
-        status, body = error.code, error.read(1000)
-    except (OSError, http.client.HTTPException) as error:
-        return {"error": str(getattr(error, "reason", error))}
-    try:
-        return {"status": status, "body": json.loads(body)}
-    except ValueError:
-        return {"status": status}
+def ask_endpoint(url):
+    return component_health.answer_of(url, SOON)
 
 
 def listeners(_params):

@@ -247,7 +247,7 @@ def test_components_are_restarted_for_each_module_that_airflow_imports(rendered,
     assert modules(server["files"]) == {"settings", "sign_in", "webserver_config"}
     (watchdog,) = data["watchdog"]
     assert modules(watchdog["files"], "/opt/airflow/libexec/airflow_runtime/airflow_runtime/") == {
-        "components", "database_connection", "metadata", "settings", "watchdog"}
+        "component_health", "components", "database_connection", "metadata", "settings", "watchdog"}
     if rendered.name.startswith("3"):
         assert json.loads(config["dag_processor"]["dag_bundle_config_list"])[0]["classpath"] == "airflow_runtime.dag_bundle.ReleaseBundle"
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ansible_collections.windsock.airflow.plugins.module_utils import component_health
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.host import ahead_of_database
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import (
     CONFIGURE,
@@ -100,20 +101,20 @@ def judge_component(
                   CONFIGURE)
     beat = heartbeat(component_name, component, seen, jobs)
     if unit["frozen"]:
-        return no(CRITICAL, "is alive and does nothing: its process is stopped (SIGSTOP)", "component_frozen",
+        return no(CRITICAL, "is alive and does nothing: " + component_health.FROZEN, "component_frozen",
                   ["active since {0}, its process has state T".format(since), beat is not None and "last heartbeat {0} ago".format(duration(beat))],
                   recover(component_name, name))
     if "job_type" in component and jobs is not None:
         young = (unit["started"] or 0) < limits["start"]
-        if beat is None or beat > limits["heartbeat"]:
+        if not component_health.beats(beat, limits["heartbeat"]):
             if young:
                 return no(WARN, "started {0} ago, no heartbeat yet".format(duration(unit["started"])), "component_starting", [], [],
                           "Look again in half a minute.")
             return no(CRITICAL, "is alive and does not beat", "component_hung",
                       ["active since {0}, {1}".format(since, "last heartbeat {0} ago".format(duration(beat)) if beat is not None else "no heartbeat at all")],
                       recover(component_name, name))
-    answer = seen["answers"].get(component_name, {}) if not error_of(seen["answers"]) else {}
-    problem = answer_problem(component["check"], answer)
+    answer = seen["answers"].get(component_name) if not error_of(seen["answers"]) else None
+    problem = component_health.answer_problem(component["check"], answer) if answer else ""
     if problem:
         young = (unit["started"] or 0) < limits["start"]
         if young:
@@ -158,23 +159,6 @@ def wrong_address(component_name: str, expected: Data, listeners: Data) -> str:
     found = listeners.get(port, [])
     same = {wanted, "::" if wanted == "0.0.0.0" else wanted}
     return "listens on {0}, not on {1}, port {2}".format(listed(found), wanted, port) if found and not same & set(found) else ""
-
-
-def answer_problem(check: Data, answer: Data) -> str:
-    """What is wrong with what a health endpoint says. The API server's is always 200: its body tells."""
-    if not check.get("url") or not answer:
-        return ""
-    if error_of(answer):
-        return "does not answer at {0}: {1}".format(check["url"], answer["error"])
-    if answer["status"] >= 400:
-        return "{0} answers {1}".format(check["url"], answer["status"])
-    if check["kind"] == "body":
-        value = answer.get("body")
-        for key in check["path"]:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value != check["value"]:
-            return "says that {0} is {1}".format(".".join(check["path"]), value)
-    return ""
 
 
 def judge_drift(name: str, component_name: str, label: str, seen: Data) -> Result | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import configparser
 import contextlib
 import hashlib
-import http.client
 import importlib
 import json
 import os
@@ -27,12 +26,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, Callable
 
-from airflow_runtime import metadata, settings
+from airflow_runtime import component_health, metadata, settings
 
 UNITS = Path("/etc/systemd/system")
 # Seconds. Airflow beats every five.
@@ -74,23 +71,9 @@ def known(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def ask_http(check: dict[str, Any]) -> tuple[bool, str]:
-    """Return (well, what it said) of a health endpoint. The API server's is always 200: its body tells."""
-    try:
-        with urllib.request.urlopen(check["url"], timeout=5) as response:
-            body = response.read()
-    except urllib.error.HTTPError as error:
-        return False, f"{check['url']} answers {error.code}"
-    except (OSError, http.client.HTTPException) as error:
-        return False, f"{check['url']}: {error}"
-    if check["kind"] == "status":
-        return True, "answers"
-    try:
-        value = json.loads(body)
-        for key in check["path"]:
-            value = value[key]
-    except (ValueError, KeyError, TypeError):
-        return False, f"{check['url']} answers {body[:200]!r}"
-    return value == check["value"], f"{'.'.join(check['path'])} is {value}"
+    """Return (well, what it said) of a health endpoint."""
+    problem = component_health.answer_problem(check, component_health.answer_of(check["url"], 5))
+    return not problem, problem or "answers"
 
 
 def rows(sql: str, *values: Any) -> list[Any]:
@@ -144,10 +127,9 @@ def ask_job(component: dict[str, Any], data: dict[str, Any], since: float | None
         return False, str(error)
     if job is None:
         return False, f"no heartbeat of host {' or '.join(host_names())}"
-    # The component wrote this time with this host's clock, so only that clock tells its age. A time in the future was
-    # written before the clock was set back.
+    # The component wrote this time with this host's clock, so only that clock tells its age.
     age = time.time() - job[1]
-    return abs(age) <= data["heartbeat_timeout"], f"last heartbeat {age:.0f} s ago"
+    return component_health.beats(age, data["heartbeat_timeout"]), f"last heartbeat {age:.0f} s ago"
 
 
 def ask(component: dict[str, Any], data: dict[str, Any], since: float | None = None) -> tuple[bool, str]:
@@ -356,18 +338,9 @@ def tell(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def status(pid: int | str) -> tuple[str, int]:
-    """Return (state, parent) of a process as the kernel has them; ("", 0) once it is gone."""
-    try:
-        state, parent = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[:2]
-    except OSError:
-        return "", 0
-    return state, int(parent)
-
-
 def children(pid: int) -> list[int]:
     """Return the processes whose parent the process is, with those that have ended and that it has not noticed yet."""
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if status(path.name)[1] == pid]
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if component_health.process(path.name)[1] == pid]
 
 
 def forks(pid: int) -> list[int]:
@@ -394,7 +367,7 @@ def stop_child_first(pid: int) -> None:
         print(f"told its child {child} to stop first. It may log that this process has died", flush=True)
         tell(child, signal.SIGTERM)
     limit = time.monotonic() + CHILD_TIMEOUT
-    while time.monotonic() < limit and any(status(child)[0] not in ("", "X", "Z") for child in told):
+    while time.monotonic() < limit and any(component_health.process(child)[0] not in ("", "X", "Z") for child in told):
         time.sleep(0.05)
 
 
@@ -589,11 +562,6 @@ def tasks() -> None:
     print(json.dumps(found))
 
 
-def frozen(pid: int | str) -> bool:
-    """Return whether a process was stopped by a signal."""
-    return status(pid)[0] in ("t", "T")
-
-
 def health(only: str | None = None) -> int:
     """Print a line per component and return the exit code."""
     data = load()
@@ -606,7 +574,8 @@ def health(only: str | None = None) -> int:
             print(f"--   {component['unit']}: drained, {drain_mark().read_text().strip()}")
             continue
         # A child of it answers for half a minute more.
-        well, said = (False, "its process is stopped (SIGSTOP)") if frozen(state["MainPID"]) else ask(component, data)
+        stopped = component_health.frozen(state["MainPID"])
+        well, said = (False, component_health.FROZEN) if stopped else ask(component, data)
         well = well and state["ActiveState"] == "active"
         print(f"{'ok  ' if well else 'FAIL'} {component['unit']}: {state['ActiveState']} ({state['SubState']}), {said}")
         worst = worst or int(not well)

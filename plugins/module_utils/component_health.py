@@ -1,0 +1,1 @@
+../../roles/airflow_runtime/files/airflow_runtime/component_health.py
