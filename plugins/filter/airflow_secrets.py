@@ -5,7 +5,7 @@ import urllib.parse
 from typing import Any
 
 # The answer of a host that holds no secret: it is new, or was emptied.
-NONE = {"directory": "", "drained": False, "ready": False, "runs": False, "files": {}}
+NONE = {"directory": "", "ready": False, "runs": False, "files": {}}
 
 
 def parse(text):
@@ -15,7 +15,7 @@ def parse(text):
         word, _, rest = line.partition(" ")
         if word == "directory":
             answer["directory"] = rest
-        elif word in ("drained", "ready", "runs"):
+        elif word in ("ready", "runs"):
             answer[word] = True
         elif word == "file":
             name, content, directory = rest.split(" ", 2)
@@ -104,7 +104,6 @@ def decide(answers, kinds, reads=False, copied=()):
         # The address of the database that each host uses, and the role and the password in it where Airflow runs.
         "urls": urls,
         "running": {host: login_of(url) for host, url in urls.items() if hosts[host]["runs"]},
-        "drained": [host for host, answer in hosts.items() if answer["drained"]],
     }
 
 

@@ -41,6 +41,6 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         """Return the paths."""
-        site = self._templar.template((variables or {}).get("airflow_site_id", ""))
+        site = self._templar.template((variables or {}).get("airflow_site_id") or "")
         base = self._templar.template(variables["inventory_dir"]) if site else os.getcwd()
         return [os.path.join(base, "artifacts", term).rstrip("/") for term in terms]

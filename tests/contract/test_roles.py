@@ -1,7 +1,9 @@
 """What every role of this repository has in common."""
 
+import collections
 import importlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -357,3 +359,94 @@ def test_a_task_is_named_after_its_file():
         return [name for name in names if not re.match(re.escape(prefix) + "[A-Z(]", name)]
 
     assert not offenders(judge, TASK_FILES)
+
+
+# Variables of these two are for all roles of their kind.
+SHARED = {"airflow_common", "aws_common"}
+
+
+NESTED = ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
+
+
+def parts(items):
+    """Every play, block and task, without those inside of it."""
+    for item in items:
+        yield {key: value for key, value in item.items() if key not in NESTED}
+        for key in NESTED:
+            yield from parts(item.get(key) or [])
+
+
+def private_names(path):
+    """Private variables that a file of a role or a playbook names, without comments and what is passed on as `vars`."""
+    content = load(path) if path.suffix == ".yml" else None
+    if not isinstance(content, list):
+        return set(re.findall(r"\b__\w+", re.sub(r"(?m)(^|\s)#.*", "", path.read_text(encoding="utf-8"))))
+    texts = [json.dumps({**part, "vars": list((part.get("vars") or {}).values())}) for part in parts(content)]
+    return {name for text in texts for name in re.findall(r"\b__\w+", text)}
+
+
+def owners():
+    """{private variable: roles whose vars, register or set_fact give it}."""
+    found = collections.defaultdict(set)
+    for role in ROLES:
+        names = [name for path in role.glob("vars/**/*.yml") for name in load(path) or {}]
+        for path in role.glob("tasks/**/*.yml"):
+            for task in tasks_of(load(path)):
+                names += [task["register"]] if "register" in task else []
+                names += task.get("ansible.builtin.set_fact") or {}
+        for name in names:
+            found[name].add(role.name)
+    return found
+
+
+def test_a_role_reads_its_own_private_variables_and_the_shared_ones():
+    """Results that other roles read are declared in airflow_common/vars/main/results.yml; everything else is passed at
+    the call.
+    """
+    owner = owners()
+    assert len(owner) > 500
+
+    def judge(role):
+        files = [path for kind in ("yml", "j2") for path in role.glob(f"**/*.{kind}") if "meta" not in path.parts]
+        return {
+            name
+            for path in files
+            for name in private_names(path) if owner[name] and not owner[name] & {role.name, *SHARED}
+        }
+
+    assert not offenders(judge, ROLES)
+    plays = [
+        path for path in ROOT.glob("playbooks/**/*.yml") if "group_vars" not in path.parts and not path.is_symlink()
+    ]
+    assert not offenders(
+        lambda path: {name
+                      for name in private_names(path) if owner[name] and not owner[name] & SHARED}, plays)
+
+
+def test_a_default_stands_in_its_role_only():
+    """Lookup windsock.airflow.setting reads it from there, for a play that does not have the role. default(none) is no
+    value.
+    """
+    owner = {name: role.name for role in ROLES for name in defaults(role)}
+    names = "|".join(sorted(owner))
+
+    def judge(path):
+        text = re.sub(r"(?m)(^|\s)#.*", "", path.read_text(encoding="utf-8"))
+        repeated = re.findall(rf"""\b({names})\s*\|\s*default\((?!none\))|\.get\(["']({names})["'], """, text)
+        return {name for found in repeated for name in found if name and owner[name] not in path.parts}
+
+    files = [path for place in ("roles", "playbooks", "group_vars", "plugins") for path in ROOT.glob(f"{place}/**/*")]
+    assert not offenders(
+        judge,
+        [path for path in files if path.suffix in (".yml", ".j2", ".py") and path.is_file() and path.resolve() == path])
+
+
+def test_a_setting_that_is_looked_up_has_one_owner():
+    names = [name for role in ROLES for name in defaults(role)]
+
+    def judge(path):
+        asked = re.findall(r"windsock\.airflow\.setting', '(\w+)'", path.read_text(encoding="utf-8"))
+        return [name for name in asked if names.count(name) != 1]
+
+    files = [path for place in ("roles", "playbooks", "group_vars") for path in (ROOT / place).rglob("*.yml")]
+    assert not offenders(judge, files)

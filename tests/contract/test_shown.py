@@ -64,7 +64,7 @@ def end_of_removal(found, **variables_of_run):
         **shared_variables(), **variables("roles/airflow_backup/defaults/main.yml"),
         **variables("roles/postgresql/defaults/main.yml"), **plays[0]["vars"], **report["vars"],
         "groups": {"airflow": ["airflow-1"], "airflow_scheduler": ["airflow-1"], "airflow_postgres": ["airflow-1"]}, "hostvars": {"airflow-1": host},
-        "__airflow_database_external": False, "ansible_facts": {"os_family": "Debian"}, "__airflow_secrets_left": COPY, "ansible_check_mode": False,
+        "__airflow_database_external": False, "ansible_facts": {"os_family": "Debian"}, "__airflow_secrets_copy_left": COPY, "ansible_check_mode": False,
         **variables_of_run})
     return templar.template(report["ansible.builtin.debug"]["msg"]) + "\n"
 

@@ -540,7 +540,7 @@ def mounts(free, **values):
     ({"ports": {"8080": [{"inode": "1", "user": "root"}]}}, {}, "by a process of user root"), ({"ports": {"22": [{}]}}, {}, None),
     ({"unknown_times": ["hourly"]}, {}, 'logrotate_schedule (f) is "hourly", a time that systemd on the host does not know'),
     ({"time": time.time() - 4000}, {}, "clock is"),
-    ({"runs_as": {"airflow_user": {"units": ["airflow"], "files": []}}}, {},
+    ({"runs_as": {"User": {"units": ["airflow"], "files": []}}}, {},
      "and the Airflow on this host is installed with airflow"),
 ])
 def test_hosts(found, facts, told):

@@ -14,7 +14,7 @@ def where(**given):
     variables = shared_variables() | {"groups": {"airflow": ["one", "two"]}, "inventory_dir": "/home/ann/site"}
     for name in ("airflow_secrets/defaults/main.yml", "airflow_secrets/vars/main.yml"):
         variables |= DataLoader().load_from_file(str(ROLES / name), trusted_as_template=True)
-    return Templar(loader=DataLoader(), variables=variables | given).template(trust_as_template("{{ __airflow_secrets_first_sign_in }}"))
+    return Templar(loader=DataLoader(), variables=variables | given).template(trust_as_template("{{ __airflow_first_sign_in }}"))
 
 
 @pytest.mark.parametrize(("given", "answer"), [

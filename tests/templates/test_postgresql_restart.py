@@ -35,7 +35,7 @@ FAILS = """
 # is told not to.
 ASKS = """
 - name: service | Ask
-  ansible.builtin.set_fact: {__postgresql_restart_for: "{{ due }}"}
+  ansible.builtin.set_fact: {postgresql_restart_for: "{{ due }}"}
 - name: service | Restart it
   ansible.builtin.include_tasks: operations/restart.yml
   when: due | length > 0 and not postgresql_restart_by_caller | default(false)

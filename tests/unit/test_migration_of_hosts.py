@@ -256,7 +256,7 @@ def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret_that_is_rotat
     elsewhere = host / ("elsewhere" if moved == "airflow_install_dir" else "opt")
     if moved == "airflow_install_dir":
         shutil.copytree(host / "opt", elsewhere, symlinks=True, ignore=lambda *_: ["venv"])
-    facts = "__airflow_config_switches | bool, __airflow_used | basename, __airflow_database_units_fit | bool"
+    facts = "__airflow_config_switches | bool, __airflow_used | basename, 'drained' in __airflow_lines"
     show = [{"ansible.builtin.debug": {"msg": "{{ [FACTS] | to_json }}".replace("FACTS", facts)}}]
     done = hosts_of_test.play(hosts, ["one"], LOOK + show, place)
     assert done.rc == 0 and '[true, "3.3.1", true]' in done.text, done.output

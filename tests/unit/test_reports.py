@@ -37,7 +37,7 @@ def test_a_removal_tells_what_all_hosts_have_lost_and_keep():
         "__airflow_config_removed": {"changed_paths": ["/opt/b", "/opt/A"]},
         "__postgresql_removed": {"changed_paths": ["/opt/b"]},
         "__airflow_user_removed": {"changed": True},
-        "__postgresql_roles_removed": {"changed": False},
+        "postgresql_roles_removed": {"changed": False},
         "__airflow_kept": ["x", "x"],
     }
     two = {

@@ -146,12 +146,12 @@ def check_left(units: list[str]) -> Problems:
 def check_owner(values: Values, site: Site, runs_as: dict[str, dict[str, list[str]]]) -> Problems:
     """Another user, group or home for an Airflow that is installed. Its components could not write to its files.
 
-    runs_as: {variable: {units: [value], files: [owner]}}. If files already belong to the user that the site names, an
+    runs_as: {directive: {units: [value], files: [owner]}}. If files already belong to the user that the site names, an
     earlier run has changed half of the host, and this run is the way back.
     """
     overrides = (values.get("airflow_services_unit_overrides") or {}).values()
     for name, directive in INSTALLED.items():
-        found = runs_as.get(name)
+        found = runs_as.get(directive)
         # A component may have a user of its own.
         if not found or any(directive in (body.get("Service") or {}) for body in overrides):
             continue
