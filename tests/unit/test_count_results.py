@@ -102,7 +102,8 @@ def test_a_stage_without_tests_is_one_check(count):
     assert count("row", "ruff", "1", "3").stdout.split() == ["ruff", "FAILED", "3", "s", "0", "1", "0"]
 
 
-REPORT = """cat > "${PYTEST_ADDOPTS#--junitxml=}" <<'XML'
+REPORT = """case "$*" in *" --cov "*) echo coverage is measured ;; esac
+cat > "${PYTEST_ADDOPTS#--junitxml=}" <<'XML'
 <testsuite><testcase classname="tests.unit.test_backup" name="test_a">RESULT</testcase></testsuite>
 XML
 """
@@ -132,9 +133,25 @@ def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result
                           check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert ("test_a was skipped: later. Make the test run" in done.stdout + done.stderr) is bool(result)
+    logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("artifacts/logs/test-*.log"))
+    assert ("coverage is measured" in logs) is (stage == "--fast")
     lint = 6 if stage == "--fast" else 0
     counted = f"{lint} passed, 2 failed, 0 skipped" if result else f"{lint + 2} passed, 0 failed, 0 skipped"
     assert done.stdout.splitlines()[-1] == counted
+
+
+def test_lines_of_the_two_packages_that_no_test_runs_are_a_failure(tmp_path):
+    shutil.copy(ROOT / ".coveragerc", tmp_path)
+    (tmp_path / ".cache").mkdir()
+    new = ["plugins/module_utils/validation/rules/new.py", "roles/airflow_runtime/files/airflow_runtime/new.py"]
+    for path in [*new, "plugins/modules/other.py"]:
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("A = 1\n", encoding="utf-8")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cov"], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "not reached" in done.stdout
+    assert re.findall(r"^(\S+[.]py) +1 +1 +0%$", done.stdout, re.MULTILINE) == new
 
 
 def test_a_skip_is_allowed_in_its_file_only(count, report):
