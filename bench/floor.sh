@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The floor: the least that can be done to have this Airflow running on this host. Nothing is configured, hardened, compiled
-# or supervised. No installer can be much faster; how near one comes is what the benchmark shows. Runs as root on a bare host.
+# The floor: the least that can be done to have this Airflow running on this host. Nothing is configured, hardened,
+# compiled or supervised. No installer can be much faster; how near one comes is what the benchmark shows. Runs as root
+# on a bare host.
 #
 #   AIRFLOW_VERSION=3.3.2 LOCKS=<directory of locks> UV=<uv> ./floor.sh
 set -euo pipefail

@@ -1,7 +1,7 @@
 """Wait until Airflow on this host says that it is healthy; the same question ends every measurement.
 
-python3 healthy.py MAJOR [SECONDS]: asks 127.0.0.1:8080 and ends with 0 when the database, the scheduler and (Airflow 3) the
-DAG processor are healthy. The body is read and not the status code, which is 200 even for a dead scheduler.
+python3 healthy.py MAJOR [SECONDS]: asks 127.0.0.1:8080 and ends with 0 when the database, the scheduler and (Airflow 3)
+the DAG processor are healthy. The body is read and not the status code, which is 200 even for a dead scheduler.
 """
 
 import json

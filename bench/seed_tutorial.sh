@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The usual tutorial for Airflow on EC2, typed by hand: apt, PostgreSQL, a virtualenv with pip and the official constraints,
-# db init, an administrator, systemd units. Runs on a bare Debian or Ubuntu host as a user with sudo, and ends when
-# Airflow says that it is healthy.
+# The usual tutorial for Airflow on EC2, typed by hand: apt, PostgreSQL, a virtualenv with pip and the official
+# constraints, db init, an administrator, systemd units. Runs on a bare Debian or Ubuntu host as a user with sudo, and
+# ends when Airflow says that it is healthy.
 #
 #   AIRFLOW_VERSION=2.10.2 CONSTRAINTS=<file or URL> ./seed_tutorial.sh
 #
-# It is what people type, so it is not improved: no hashes, a password in a unit's configuration, the example DAGs, nothing tuned.
-# Only what would stop it is repaired, and each such place says "Repaired".
+# It is what people type, so it is not improved: no hashes, a password in a unit's configuration, the example DAGs,
+# nothing tuned. Only what would stop it is repaired, and each such place says "Repaired".
 set -euo pipefail
 here=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=bench/steps.sh

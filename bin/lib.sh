@@ -1,5 +1,6 @@
-# Shared by bin/setup, bin/sandbox, bin/test, bin/host-image, bin/docs and bin/release: messages, long steps, the controller's environment, Docker.
-# Sourced, not run. The caller has set -euo pipefail and $SELF. bin/setup also runs on the bash 3.2 of macOS, so its functions use nothing newer.
+# Shared by bin/setup, bin/sandbox, bin/test, bin/host-image, bin/docs and bin/release: messages, long steps, the
+# controller's environment, Docker. Sourced, not run. The caller has set -euo pipefail and $SELF. bin/setup also runs on
+# the bash 3.2 of macOS, so its functions use nothing newer.
 # shellcheck shell=bash
 
 # With CDPATH, cd may find another directory, and prints what it finds.
@@ -90,7 +91,8 @@ has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 # An upgrade of the system can replace the Python of .venv by one that does not find the packages there, or remove it.
 venv_works() { "$ROOT/.venv/bin/python" -I -c 'import ansible' 2>/dev/null; }
 
-# The controller's environment, made by bin/setup. That installs no packages; this does, as everything else that the hosts in containers need.
+# The controller's environment, made by bin/setup. That installs no packages; this does, as everything else that the
+# hosts in containers need.
 ensure_venv() {
   local python
   if ! venv_works && python=$(find_python) && ! has_venv "$python"; then
@@ -100,7 +102,8 @@ ensure_venv() {
   export PATH=$ROOT/.venv/bin:$PATH VIRTUAL_ENV=$ROOT/.venv ANSIBLE_CONFIG=$ROOT/ansible.cfg
 }
 
-# pip and uv read different variables for the same setting. One that is set counts for both. (pip reads SSL_CERT_FILE since 24.2.)
+# pip and uv read different variables for the same setting. One that is set counts for both. (pip reads SSL_CERT_FILE
+# since 24.2.)
 share_index_settings() {
   [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
   [ -z "${UV_DEFAULT_INDEX:-}" ] || export PIP_INDEX_URL="${PIP_INDEX_URL:-$UV_DEFAULT_INDEX}"
@@ -108,7 +111,8 @@ share_index_settings() {
   [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
 }
 
-# The tools of bin/release, bin/docs and bin/test, beside the controller's environment, so that bin/setup does not wait for them.
+# The tools of bin/release, bin/docs and bin/test, beside the controller's environment, so that bin/setup does not wait
+# for them.
 ensure_tools() {
   local tools=$ROOT/.cache/tools lock=$ROOT/requirements/tools.txt
   ensure_venv

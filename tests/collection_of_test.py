@@ -7,9 +7,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def collection(directory, roles=None):
-    """Make the collection below directory/collections, where a playbook in this directory finds it, and return its path.
+    """Make the collection below directory/collections, where a playbook in this directory finds it, and return its
+    path.
 
-    Plugins and playbooks are copies. Roles are links, unless the test gives its own: roles is the directory that holds them.
+    Plugins and playbooks are copies. Roles are links, unless the test gives its own: roles is the directory that holds
+    them.
     """
     path = directory / "collections/ansible_collections/windsock/airflow"
     path.mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""Lets plugins be imported by their full names, and found by them in templates: this clone is the collection. And the package of the hosts by its name."""
+"""Lets plugins be imported by their full names, and found by them in templates: this clone is the collection. And the
+package of the hosts by its name.
+"""
 
 import json
 import pathlib
@@ -22,8 +24,9 @@ def host_settings(tmp_path, monkeypatch):
 
     (tmp_path / "config/secrets").mkdir(parents=True)
     (tmp_path / "home").mkdir()
-    (tmp_path / "airflow_runtime.json").write_text(json.dumps({"config_dir": str(tmp_path / "config"), "home": str(tmp_path / "home")}),
-                                                   encoding="utf-8")
+    (tmp_path / "airflow_runtime.json").write_text(
+        json.dumps({"config_dir": str(tmp_path / "config"), "home": str(tmp_path / "home")}), encoding="utf-8"
+    )
     monkeypatch.setattr(settings, "FILE", tmp_path / "airflow_runtime.json")
     monkeypatch.delenv("AIRFLOW_CONFIG", raising=False)
     monkeypatch.delenv("AIRFLOW_HOME", raising=False)

@@ -3,11 +3,12 @@
 count_results.py row NAME RC SECONDS [JUNIT]   print the line of one stage. Exit with 1 if the stage failed
 count_results.py header                        print the line above the stages
 count_results.py failures JUNIT...             print the first and the last lines of what each failed test said
-count_results.py total FILE                    add up the lines in FILE and print the last line of bin/test. Exit with 1 if anything failed
+count_results.py total FILE                    add up the lines in FILE and print the last line of bin/test. Exit with 1
+if anything failed
 
-RC is the exit code of the stage's command. JUNIT is the report of pytest, for each stage that runs pytest. Such a stage fails if the report is absent or
-holds no test, and if a test was skipped for a reason that allowed_skips.yml does not list. A stage counts as one check, and so does each of its tests.
-What is wrong is printed on standard error.
+RC is the exit code of the stage's command. JUNIT is the report of pytest, for each stage that runs pytest. Such a stage
+fails if the report is absent or holds no test, and if a test was skipped for a reason that allowed_skips.yml does not
+list. A stage counts as one check, and so does each of its tests. What is wrong is printed on standard error.
 """
 
 import fnmatch
@@ -28,7 +29,8 @@ def allowed_skips():
 
 
 def test_file(case):
-    """Return the path of the file that a test case is in. Where a whole file was skipped, the file is the test's name."""
+    """Return the path of the file that a test case is in. Where a whole file was skipped, the file is the test's name.
+    """
     path = (case.get("classname") or case.get("name")).split("[")[0].replace(".", "/")
     # The directories above the repository may have any name, and a test in a class has the class behind the file.
     match = re.search(r"(?:^|/)(tests/(?:.*/)?test_\w+)", path)
@@ -65,8 +67,9 @@ def read(path, allowed):
             skipped += 1
         else:
             failed += 1
-            complaints.append(f"{test_file(case)}: {case.get('name')} was skipped: {skip.get('message', '') or 'no reason'}. "
-                              f"Make the test run, or list the reason in tests/{ALLOWED.name}.")
+            complaints.append(
+                f"{test_file(case)}: {case.get('name')} was skipped: {skip.get('message', '') or 'no reason'}. "
+                f"Make the test run, or list the reason in tests/{ALLOWED.name}.")
     return passed, failed, skipped, complaints
 
 
@@ -80,17 +83,23 @@ def row(name, rc, seconds, path=None):
 
 
 def failures(path):
-    """Return a text for each failed test of a report: its name, and what was wrong. A report that cannot be read says nothing."""
+    """Return a text for each failed test of a report: its name, and what was wrong. A report that cannot be read says
+    nothing.
+    """
     try:
         cases = list(ElementTree.parse(path).iter("testcase"))
     except (OSError, ElementTree.ParseError):
         return []
-    return ["\n".join([f"{test_file(case)}: {case.get('name')}", *shortly(wrong(case))]) for case in cases if wrong(case) is not None]
+    return [
+        "\n".join([f"{test_file(case)}: {case.get('name')}", *shortly(wrong(case))]) for case in cases
+        if wrong(case) is not None
+    ]
 
 
 def shortly(found):
     """Return the lines in which pytest says what was wrong: of more than 20 the first and the last ten."""
-    lines = [line[:300] for line in (found.text or "").splitlines() if line.startswith("E ")] or [found.get("message", "")[:300]]
+    lines = [line[:300]
+             for line in (found.text or "").splitlines() if line.startswith("E ")] or [found.get("message", "")[:300]]
     return lines if len(lines) <= 20 else [*lines[:10], "E  [...]", *lines[-10:]]
 
 

@@ -1,9 +1,10 @@
-"""Run Ansible's commands and modules as forks of a process that has loaded what all of them load, which is most of their work.
+"""Run Ansible's commands and modules as forks of a process that has loaded what all of them load, which is most of
+their work.
 
 What one fork has compiled, the later ones read from a file.
 
-run(command) runs a command of Ansible as subprocess.run does. interpreter() is a Python for modules: Ansible must pipe them into it
-(ansible_pipelining). A test that kills a command or needs its process id starts the real command.
+run(command) runs a command of Ansible as subprocess.run does. interpreter() is a Python for modules: Ansible must pipe
+them into it (ansible_pipelining). A test that kills a command or needs its process id starts the real command.
 """
 
 import ast
@@ -31,10 +32,11 @@ import traceback
 import zipimport
 
 # What a command of Ansible loads that reads neither the environment nor ansible.cfg.
-LIBRARIES = ("ansible._internal", "ansible._internal._ssh._ssh_agent", "ansible.config.manager", "ansible.module_utils.distro",
-             "ansible.utils.collection_loader", "configparser", "cryptography.hazmat.backends.openssl",
-             "cryptography.hazmat.primitives.asymmetric.rsa", "csv", "difflib", "getpass", "importlib.metadata", "jinja2.nativetypes",
-             "jinja2.sandbox", "multiprocessing.queues", "packaging.specifiers", "pty", "runpy", "syslog", "tarfile", "urllib.request")
+LIBRARIES = ("ansible._internal", "ansible._internal._ssh._ssh_agent", "ansible.config.manager",
+             "ansible.module_utils.distro", "ansible.utils.collection_loader", "configparser",
+             "cryptography.hazmat.backends.openssl", "cryptography.hazmat.primitives.asymmetric.rsa", "csv", "difflib",
+             "getpass", "importlib.metadata", "jinja2.nativetypes", "jinja2.sandbox", "multiprocessing.queues",
+             "packaging.specifiers", "pty", "runpy", "syslog", "tarfile", "urllib.request")
 # It is read by setting it, and tests run commands in threads.
 UMASK = threading.Lock()
 COMMANDS = {"ansible": "adhoc", "ansible-doc": "doc", "ansible-playbook": "playbook"}
@@ -44,7 +46,8 @@ import _socket, os, sys
 
 if sys.argv[1:]:
     os.execv("{python}", ["{python}", *sys.argv[1:]])
-request = repr(dict(module=sys.stdin.read(), environment=dict(os.environ), directory=os.getcwd(), umask=os.umask(0))).encode()
+request = dict(module=sys.stdin.read(), environment=dict(os.environ), directory=os.getcwd(), umask=os.umask(0))
+request = repr(request).encode()
 server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 server.connect("{socket}")
 outputs = b"".join(number.to_bytes(4, sys.byteorder) for number in (1, 2))
@@ -76,13 +79,20 @@ def start(kind):
 
 
 def interpreter():
-    """Return the path of a Python that runs a module that Ansible pipes into it, as a fork. With arguments it is Python itself."""
+    """Return the path of a Python that runs a module that Ansible pipes into it, as a fork. With arguments it is Python
+    itself.
+    """
     return str(start("modules") / "python")
 
 
 def run(command, cwd=None, env=None):
-    """Run a command of Ansible, and its modules, and return what subprocess.run(..., capture_output=True, text=True) returns."""
-    environment = {"ANSIBLE_PIPELINING": "true", "ANSIBLE_PYTHON_INTERPRETER": interpreter(), **(os.environ if env is None else env)}
+    """Run a command of Ansible, and its modules, and return what subprocess.run(..., capture_output=True, text=True)
+    returns.
+    """
+    environment = {
+        "ANSIBLE_PIPELINING": "true", "ANSIBLE_PYTHON_INTERPRETER": interpreter(),
+        **(os.environ if env is None else env)
+    }
     # As Python does when it starts in the C locale.
     if not any(environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         environment["LC_CTYPE"] = "C.UTF-8"
@@ -90,7 +100,8 @@ def run(command, cwd=None, env=None):
         os.umask(umask := os.umask(0))
     request = repr({"command": [str(word) for word in command], "python": interpreter(), "environment": environment,
                     "directory": str(cwd or os.getcwd()), "umask": umask}).encode()
-    with socket.socket(socket.AF_UNIX) as server, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with socket.socket(
+            socket.AF_UNIX) as server, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         server.connect(str(start("commands") / "socket"))
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [output.fileno(), errors.fileno()])
         server.sendall(request)
@@ -151,7 +162,9 @@ class Files:
 
 
 def compile_templates_once(compiled):
-    """Have Jinja take what it has compiled from this mapping. Ansible compiles a template each time that something reads a variable."""
+    """Have Jinja take what it has compiled from this mapping. Ansible compiles a template each time that something
+    reads a variable.
+    """
     import jinja2
     from ansible._internal._templating._jinja_bits import _TemplateCompileContext
 
@@ -162,7 +175,8 @@ def compile_templates_once(compiled):
 
     def compile_once(self, source, *arguments, **named):
         context = _TemplateCompileContext.current(optional=True)
-        key = repr((type(self), source, arguments, named, [getattr(self, name) for name in options], context and context.escape_backslashes))
+        key = repr((type(self), source, arguments, named, [getattr(self, name) for name in options], context
+                    and context.escape_backslashes))
         code = compiled.get(key)
         if code is None:
             code = compiled[key] = compile_template(self, source, *arguments, **named)

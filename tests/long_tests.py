@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Run a long test, which no ordinary run of bin/test contains, and append its result to bench/long.md.
 
-bin/test calls `long_tests.py scenarios PART` for the scenarios that the part needs, then `long_tests.py run PART [--seeds A-B]`. Each seed runs the
-part's scenarios from a bare host. Tests take the part and the seed from tests/molecule/long_run.py.
+bin/test calls `long_tests.py scenarios PART` for the scenarios that the part needs, then `long_tests.py run PART
+[--seeds A-B]`. Each seed runs the part's scenarios from a bare host. Tests take the part and the seed from
+tests/molecule/long_run.py.
 """
 
 import argparse
@@ -35,22 +36,49 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "debian12": Part(("new_user",), "the README's road, from setup to removal, on a fresh Debian 12 server", {"AIRFLOW_TEST_SYSTEM": "debian12"}),
-    "deploys": Part(("deploy_dags", "airflow2"), "twenty deploys under forty tasks, deploys killed in each of seven phases, in the order of the seed"),
-    "diagnosis": Part(("runbooks",), "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),
-    "environment": Part(("environment",), "site.yml twenty times on two hosts, in orders, with limits and from controllers of the seed; a refused stop"),
-    "interrupted": Part(("interrupted",), "site.yml interrupted at twelve tasks, each after a delay from the seed, then run to its end"),
-    "pages": Part(("new_user",), "the commands of the pages on mail, time zones and requirements of DAGs"),
-    "power": Part(("deploy_dags",), "power is lost ten times after a build of the virtualenv and ten times after a DAG release, at moments of the seed"),
-    "proxy": Part(("debian13",), "a reload of nginx that was never made, a certificate that has expired, one of an ACME server"),
-    "removal": Part(("default",), "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),
-    "restarts": Part(("default", "airflow2"), "twenty running tasks outlive a restart of every component, in the order of the seed; stops, starts"),
-    "rotations": Part(("secrets", "airflow2", "alternative"),
-                      "rotations of secrets, killed at each of fifteen steps after a delay from the seed; on Airflow 2; in AWS"),
-    "site": Part(("default",), "site.yml with moved directories, another Fernet key, a locked apt, two controllers, umasks, and before a first deploy"),
-    "stops": Part(("runbooks",), "each operation that stops Airflow, under a running task"),
-    "upgrade": Part(("airflow2",), "a dry run on Airflow 2.11.2, which becomes 3.3.2 under running tasks, after a migration and a backup that failed"),
-    "update": Part(("new_user",), "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
+    "debian12": Part(("new_user", ), "the README's road, from setup to removal, on a fresh Debian 12 server",
+                     {"AIRFLOW_TEST_SYSTEM": "debian12"}),
+    "deploys": Part(
+        ("deploy_dags", "airflow2"),
+        "twenty deploys under forty tasks, deploys killed in each of seven phases, in the order of the seed"),
+    "diagnosis": Part(
+        ("runbooks", ),
+        "all faults, in the order of the seed; a scheduler that hangs five times in a row; a database that is away"),
+    "environment": Part(
+        ("environment", ),
+        "site.yml twenty times on two hosts, in orders, with limits and from controllers of the seed; a refused stop"),
+    "interrupted": Part(("interrupted", ),
+                        "site.yml interrupted at twelve tasks, each after a delay from the seed, then run to its end"),
+    "pages": Part(("new_user", ), "the commands of the pages on mail, time zones and requirements of DAGs"),
+    "power": Part((
+        "deploy_dags",
+    ), "power is lost ten times after a build of the virtualenv and ten times after a DAG release, at moments of the "
+       "seed"
+                  ),
+    "proxy": Part(("debian13", ),
+                  "a reload of nginx that was never made, a certificate that has expired, one of an ACME server"),
+    "removal": Part(
+        ("default", ),
+        "Airflow is removed, installed again beside the database that stayed, and removed with all that it has"),
+    "restarts": Part(
+        ("default", "airflow2"),
+        "twenty running tasks outlive a restart of every component, in the order of the seed; stops, starts"),
+    "rotations": Part(
+        ("secrets", "airflow2", "alternative"),
+        "rotations of secrets, killed at each of fifteen steps after a delay from the seed; on Airflow 2; in AWS"),
+    "site": Part((
+        "default",
+    ), "site.yml with moved directories, another Fernet key, a locked apt, two controllers, umasks, and before a first "
+       "deploy"
+                 ),
+    "stops": Part(("runbooks", ), "each operation that stops Airflow, under a running task"),
+    "upgrade": Part((
+        "airflow2",
+    ), "a dry run on Airflow 2.11.2, which becomes 3.3.2 under running tasks, after a migration and a backup that "
+       "failed"
+                    ),
+    "update": Part(("new_user", ),
+                   "a site that commit 588c70d installed is moved, updated to this commit, and removed"),
 }
 
 
@@ -68,10 +96,16 @@ def seeds(text):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="bin/test --long", usage="bin/test --long PART [--seeds A-B]", epilog=listing(),
+    parser = argparse.ArgumentParser(prog="bin/test --long",
+                                     usage="bin/test --long PART [--seeds A-B]",
+                                     epilog=listing(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", metavar="PART")
-    parser.add_argument("--seeds", type=seeds, default=seeds("1"), metavar="A-B", help="each of them is a run from a bare host (default: 1)")
+    parser.add_argument("--seeds",
+                        type=seeds,
+                        default=seeds("1"),
+                        metavar="A-B",
+                        help="each of them is a run from a bare host (default: 1)")
     given = parser.parse_args(arguments)
     if given.part not in PARTS:
         what = "no part is named" if given.part is None else f"there is no part {given.part!r}"
@@ -87,7 +121,9 @@ def span(numbers):
 def tree():
     """The commit, and whether files differ from it. The table itself does not count: each call changes it."""
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
-    changed = subprocess.check_output(["git", "status", "--porcelain", "--", ".", ":!bench/long.md"], cwd=ROOT, text=True).splitlines()
+    changed = subprocess.check_output(["git", "status", "--porcelain", "--", ".", ":!bench/long.md"],
+                                      cwd=ROOT,
+                                      text=True).splitlines()
     return f"{commit} with {len(changed)} changed files" if changed else commit
 
 
@@ -100,8 +136,13 @@ def molecule(scenario, name, seed, log, end):
     environment = {**os.environ, "AIRFLOW_TEST_LONG": name, "AIRFLOW_TEST_SEED": str(seed), **PARTS[name].environment,
                    "PYTEST_ADDOPTS": f"--junitxml={log.with_suffix('.xml')}"}
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(["molecule", "test", "-s", scenario], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(["molecule", "test", "-s", scenario],
+                                   cwd=ROOT,
+                                   env=environment,
+                                   stdin=subprocess.DEVNULL,
+                                   stdout=file,
+                                   stderr=subprocess.STDOUT,
+                                   start_new_session=True)
         try:
             return process.wait(max(0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -109,8 +150,13 @@ def molecule(scenario, name, seed, log, end):
         finally:
             if process.poll() is None:
                 stop(process)
-                subprocess.run(["molecule", "destroy", "-s", scenario], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                               timeout=REMOVAL * 60, check=False)
+                subprocess.run(["molecule", "destroy", "-s", scenario],
+                               cwd=ROOT,
+                               stdin=subprocess.DEVNULL,
+                               stdout=file,
+                               stderr=subprocess.STDOUT,
+                               timeout=REMOVAL * 60,
+                               check=False)
 
 
 def stop(process, wait=20):
@@ -132,14 +178,19 @@ def stop(process, wait=20):
 def descendants(process):
     """Groups of the processes below this one."""
     found = set()
-    for line in subprocess.run(["ps", "-o", "pid=,pgid=", "--ppid", str(process)], capture_output=True, text=True, check=False).stdout.splitlines():
+    for line in subprocess.run(["ps", "-o", "pid=,pgid=", "--ppid", str(process)],
+                               capture_output=True,
+                               text=True,
+                               check=False).stdout.splitlines():
         pid, group = map(int, line.split())
         found |= {group, *descendants(pid)}
     return found
 
 
 def run(name, wanted, minutes=LIMIT):
-    """Run the part once for each seed, as far as the time allows. Return the row for the table, and whether all went well."""
+    """Run the part once for each seed, as far as the time allows. Return the row for the table, and whether all went
+    well.
+    """
     commit, begun = tree(), time.monotonic()
     end, longest = begun + (minutes - REMOVAL) * 60, 0
     total, failed, done = [0, 0, 0], [], []
@@ -153,10 +204,14 @@ def run(name, wanted, minutes=LIMIT):
             for scenario in PARTS[name].scenarios:
                 log = LOG_DIR / f"long-{name}-{scenario}-{seed}.log"
                 log.with_suffix(".xml").unlink(missing_ok=True)
-                print(f"=== {name}, seed {seed}, scenario {scenario}: begins; its log is {log.relative_to(ROOT)}", flush=True)
+                print(f"=== {name}, seed {seed}, scenario {scenario}: begins; its log is {log.relative_to(ROOT)}",
+                      flush=True)
                 code = molecule(scenario, name, seed, log, end)
                 total = [sum(pair) for pair in zip(total, read(log.with_suffix(".xml"), allowed_skips())[:3])]
-                print(f"=== {name}, seed {seed}, scenario {scenario}: {'ok' if code == 0 else 'FAILED'} after {time.monotonic() - started:.0f} s", flush=True)
+                print(
+                    f"=== {name}, seed {seed}, scenario {scenario}: {'ok' if code == 0 else 'FAILED'} after "
+                    f"{time.monotonic() - started:.0f} s",
+                    flush=True)
                 if code:
                     failed.append(f"{seed} ({scenario})")
             done.append(seed)
@@ -172,7 +227,8 @@ def run(name, wanted, minutes=LIMIT):
     result.append(f"tests: {passed} passed, {bad} failed, {skipped} skipped")
     took = (time.monotonic() - begun) / 60
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
-    return f"| {date} | {commit} | {name} | {span(done)} | {took:.0f} | {'; '.join(result)} |", not failed and not reason
+    row = f"| {date} | {commit} | {name} | {span(done)} | {took:.0f} | {'; '.join(result)} |"
+    return row, not failed and not reason
 
 
 def main(arguments):

@@ -169,8 +169,14 @@ class ActionModule(ActionBase):
         task = self._task.copy()
         task.args = {"argv": ["/usr/bin/python3", "-", json.dumps(words)], "stdin": PROGRAM.read_text(encoding="utf-8")}
         probe = self._shared_loader_obj.action_loader.get(
-            "windsock.airflow.probe", task=task, connection=self._connection, play_context=self._play_context, loader=self._loader,
-            templar=self._templar, shared_loader_obj=self._shared_loader_obj)
+            "windsock.airflow.probe",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
         answer = probe.run(task_vars=task_vars)
         try:
             return json.loads(answer["stdout"])

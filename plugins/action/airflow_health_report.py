@@ -1,4 +1,5 @@
-"""Judges what module airflow_health saw on all hosts of the play, shows it on one screen, and leaves a page and JSON on the controller.
+"""Judges what module airflow_health saw on all hosts of the play, shows it on one screen, and leaves a page and JSON on
+the controller.
 
 What is judged is in module_utils/diagnosis; here is how it looks.
 """
@@ -37,13 +38,16 @@ def report(results, hosts, now):
         return {**result._asdict(), "mend": command(result.mend), "argv": list(result.mend)}
 
     return {
-        "status": diagnosis.verdict(results), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)), "hosts": sorted(hosts),
-        "results": [told(result) for result in results], "causes": [told(result) for result in roots],
+        "status": diagnosis.verdict(results),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        "hosts": sorted(hosts),
+        "results": [told(result) for result in results],
+        "causes": [told(result) for result in roots],
         "consequences": [told(result) for result in consequences],
     }
 
 
-# ---- the screen --------------------------------------------------------------------------------------------------------------------
+# ---- the screen ------------------------------------------------------------------------------------------------------
 
 
 def cut(text, width):
@@ -82,7 +86,9 @@ def paint(status, text=None):
 
 
 def health_lines(shown, name, colour=paint):
-    """One screen: each check a line; where that is too long, what is OK is summed up, and what is WARN is cut at the end."""
+    """One screen: each check a line; where that is too long, what is OK is summed up, and what is WARN is cut at the
+    end.
+    """
     rows = list(rows_of(shown["results"]))
     tail = closing_lines(shown)
     room = HEIGHT - len(tail) - 3
@@ -95,7 +101,9 @@ def health_lines(shown, name, colour=paint):
     for section, results in rows:
         body.append(section)
         for result in results:
-            fixed = "  {0:8}  {1:{2}}{3:{4}}".format("", cut(result["host"], hosts - 2) if hosts else "", hosts, cut(result["what"], things - 2), things)
+            fixed = "  {0:8}  {1:{2}}{3:{4}}".format("",
+                                                     cut(result["host"], hosts - 2) if hosts else "", hosts,
+                                                     cut(result["what"], things - 2), things)
             line = fixed + cut(result["text"], WIDTH - len(fixed))
             body.append("  " + colour(result["status"], "{0:8}".format(result["status"])) + line[10:])
     if len(body) > room:
@@ -122,7 +130,9 @@ def diagnosis_lines(shown, name, colour=paint):
         return [*lines, "No cause found: all that was looked at is well."]
     for number, cause in enumerate(shown["causes"], 1):
         place = "{0}, ".format(cause["host"]) if cause["host"] else ""
-        lines += textwrap.wrap("{0}{1}: {2}".format(place, cause["what"], cause["text"]), WIDTH, subsequent_indent=" " * 14,
+        lines += textwrap.wrap("{0}{1}: {2}".format(place, cause["what"], cause["text"]),
+                               WIDTH,
+                               subsequent_indent=" " * 14,
                                initial_indent="{0:>2}. {1:8}  ".format(number, cause["status"]))
         for evidence in cause["evidence"]:
             lines += textwrap.wrap(evidence, WIDTH, initial_indent=" " * 14, subsequent_indent=" " * 16)
@@ -130,31 +140,43 @@ def diagnosis_lines(shown, name, colour=paint):
             # Not wrapped, to be copied as it is.
             lines.append("    Mend it:  " + cause["mend"])
         if cause["advice"]:
-            lines += textwrap.wrap(cause["advice"], WIDTH, initial_indent="    {0:8}  ".format("And:" if cause["mend"] else "Do this:"),
+            lines += textwrap.wrap(cause["advice"],
+                                   WIDTH,
+                                   initial_indent="    {0:8}  ".format("And:" if cause["mend"] else "Do this:"),
                                    subsequent_indent=" " * 14)
         lines.append("")
     if shown["consequences"]:
         lines.append("These follow from it:")
-        lines += [cut("  {0:8}  {1}{2}: {3}".format(one["status"], one["host"] and one["host"] + ", ", one["what"], one["text"]), WIDTH)
-                  for one in shown["consequences"]]
+        lines += [
+            cut(
+                "  {0:8}  {1}{2}: {3}".format(one["status"], one["host"] and one["host"] + ", ", one["what"],
+                                              one["text"]), WIDTH) for one in shown["consequences"]
+        ]
         lines.append("")
     lines.append("Then:  " + command(["playbooks/runbooks/check_health.yml"]))
     for status in COLOURS:
-        lines = [line.replace(" {0:8}  ".format(status), " " + colour(status, "{0:8}".format(status)) + "  ", 1) for line in lines]
+        lines = [
+            line.replace(" {0:8}  ".format(status), " " + colour(status, "{0:8}".format(status)) + "  ", 1)
+            for line in lines
+        ]
     return lines
 
 
-# ---- the page ----------------------------------------------------------------------------------------------------------------------
+# ---- the page --------------------------------------------------------------------------------------------------------
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport"
+  content="width=device-width"><title>{title}</title><style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.4rem; }} h2 {{ font-size: 1rem; margin: 1.6rem 0 .3rem; text-transform: capitalize; }}
-table {{ border-collapse: collapse; width: 100%; }} td {{ padding: .2rem .8rem .2rem 0; vertical-align: top; border-top: 1px solid #8884; }}
+table {{ border-collapse: collapse; width: 100%; }} td {{ padding: .2rem .8rem .2rem 0; vertical-align: top; border-top:
+  1px solid #8884; }}
 td:first-child {{ width: 6rem; }} td:nth-child(2) {{ width: 11rem; }} td:nth-child(3) {{ width: 12rem; }}
-.OK, .WARN, .CRITICAL {{ font-weight: 600; }} .OK {{ color: #1a7f37; }} .WARN {{ color: #9a6700; }} .CRITICAL {{ color: #cf222e; }}
-ol li {{ margin-bottom: .8rem; }} ul {{ margin: .2rem 0; }} code {{ background: #8882; padding: .1rem .3rem; overflow-wrap: anywhere; }}
+.OK, .WARN, .CRITICAL {{ font-weight: 600; }} .OK {{ color: #1a7f37; }} .WARN {{ color: #9a6700; }} .CRITICAL {{ color:
+  #cf222e; }}
+ol li {{ margin-bottom: .8rem; }} ul {{ margin: .2rem 0; }} code {{ background: #8882; padding: .1rem .3rem;
+  overflow-wrap: anywhere; }}
 </style></head><body><h1>{title}</h1>{causes}{tables}</body></html>
 """
 
@@ -165,17 +187,24 @@ def page(shown, name):
         return html.escape(str(value))
 
     causes = "".join(
-        '<li><span class="{status}">{status}</span> {place}<b>{what}</b>: {text}<ul>{evidence}</ul>{mend}{advice}</li>'.format(
-            status=cause["status"], place=text(cause["host"] and cause["host"] + ", "), what=text(cause["what"]), text=text(cause["text"]),
-            evidence="".join("<li>{0}</li>".format(text(line)) for line in cause["evidence"]),
-            mend="<code>{0}</code> ".format(text(cause["mend"])) if cause["mend"] else "", advice=text(cause["advice"])) for cause in shown["causes"])
-    tables = "".join("<h2>{0}</h2><table>{1}</table>".format(text(section), "".join(
-        '<tr><td class="{0}">{0}</td><td>{1}</td><td>{2}</td><td>{3}</td></tr>'.format(*(text(result[key]) for key in ("status", "host", "what", "text")))
-        for result in results)) for section, results in rows_of(shown["results"]))
-    return PAGE.format(title=text(headline(shown, name)), causes="<ol>{0}</ol>".format(causes) if causes else "", tables=tables)
+        '<li><span class="{status}">{status}</span> {place}<b>{what}</b>: {text}<ul>{evidence}</ul>{mend}{advice}</li>'.
+        format(status=cause["status"],
+               place=text(cause["host"] and cause["host"] + ", "),
+               what=text(cause["what"]),
+               text=text(cause["text"]),
+               evidence="".join("<li>{0}</li>".format(text(line)) for line in cause["evidence"]),
+               mend="<code>{0}</code> ".format(text(cause["mend"])) if cause["mend"] else "",
+               advice=text(cause["advice"])) for cause in shown["causes"])
+    tables = "".join("<h2>{0}</h2><table>{1}</table>".format(
+        text(section), "".join('<tr><td class="{0}">{0}</td><td>{1}</td><td>{2}</td><td>{3}</td></tr>'.format(
+            *(text(result[key]) for key in ("status", "host", "what", "text"))) for result in results))
+                     for section, results in rows_of(shown["results"]))
+    return PAGE.format(title=text(headline(shown, name)),
+                       causes="<ol>{0}</ol>".format(causes) if causes else "",
+                       tables=tables)
 
 
-# ---- Ansible -----------------------------------------------------------------------------------------------------------------------
+# ---- Ansible ---------------------------------------------------------------------------------------------------------
 
 
 def observations(hostvars, names):
@@ -206,10 +235,14 @@ class ActionModule(ActionBase):
         names = task_vars["ansible_play_hosts_all"]
         hosts = observations(task_vars["hostvars"], names)
         now = time.time()
-        results = diagnosis.examine(hosts, arguments["expected"], now, arguments.get("dag_id", ""), arguments.get("task_id", ""))
+        results = diagnosis.examine(hosts, arguments["expected"], now, arguments.get("dag_id", ""),
+                                    arguments.get("task_id", ""))
         shown = report(results, hosts, now)
-        name = "Airflow of {0}".format(os.path.basename(os.path.dirname(os.path.abspath(task_vars.get("inventory_file") or ""))) or "this inventory")
-        self.leave(arguments["directory"], {"health.json": json.dumps(shown, indent=1) + "\n", "health.html": page(shown, name)})
+        name = "Airflow of {0}".format(
+            os.path.basename(os.path.dirname(os.path.abspath(task_vars.get("inventory_file") or "")))
+            or "this inventory")
+        self.leave(arguments["directory"],
+                   {"health.json": json.dumps(shown, indent=1) + "\n", "health.html": page(shown, name)})
         if arguments["format"] == "json":
             lines = [json.dumps(shown, indent=1)]
         else:
@@ -224,7 +257,9 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def leave(directory, files):
-        """Write what a browser and a program read; readable by its owner alone, as it names hosts and what is wrong with them."""
+        """Write what a browser and a program read; readable by its owner alone, as it names hosts and what is wrong
+        with them.
+        """
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name, content in files.items():
             path = os.path.join(directory, name)

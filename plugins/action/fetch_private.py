@@ -1,4 +1,5 @@
-"""ansible.builtin.fetch for files that only the user of the controller may read: files get mode 0600, new directories 0700.
+"""ansible.builtin.fetch for files that only the user of the controller may read: files get mode 0600, new directories
+0700.
 
 The builtin fetch has no mode, and a change of the mode afterwards would leave the file open to others while it arrives.
 """

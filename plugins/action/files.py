@@ -17,8 +17,12 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Run the module with contents in place of templates."""
         result = super().run(tmp, task_vars)
-        files = [self.with_content(item, task_vars) if isinstance(item, dict) else item for item in self._task.args.get("files") or []]
-        result.update(self._execute_module("windsock.airflow.files", {**self._task.args, "files": files}, task_vars=task_vars))
+        files = [
+            self.with_content(item, task_vars) if isinstance(item, dict) else item
+            for item in self._task.args.get("files") or []
+        ]
+        result.update(
+            self._execute_module("windsock.airflow.files", {**self._task.args, "files": files}, task_vars=task_vars))
         return result
 
     def with_content(self, item, task_vars):
@@ -31,7 +35,9 @@ class ActionModule(ActionBase):
         return {**rest, "content": self.render(item["template"], item.get("template_vars") or {}, task_vars)}
 
     def render(self, name, more, task_vars):
-        """Return what a template of the role gives. The lookup of that name does the same, but copies all variables first, each time."""
+        """Return what a template of the role gives. The lookup of that name does the same, but copies all variables
+        first, each time.
+        """
         try:
             path = self._find_needle("templates", name)
         except AnsibleError as error:
@@ -44,5 +50,7 @@ class ActionModule(ActionBase):
         ]
         variables = {"ansible_managed": "Ansible managed", **task_vars, **more}
         templar = self._templar.copy_with_new_env(searchpath=places, available_variables=variables)
-        text = templar.template(trust_as_template(self._loader.get_text_file_contents(path)), escape_backslashes=False, overrides={"trim_blocks": True})
+        text = templar.template(trust_as_template(self._loader.get_text_file_contents(path)),
+                                escape_backslashes=False,
+                                overrides={"trim_blocks": True})
         return text or ""

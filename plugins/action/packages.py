@@ -1,4 +1,5 @@
-"""Installs the distribution's packages with ansible.builtin.apt or ansible.builtin.dnf, also on a host that lost power while it did.
+"""Installs the distribution's packages with ansible.builtin.apt or ansible.builtin.dnf, also on a host that lost power
+while it did.
 
 What plugins/modules/packages.py documents.
 """
@@ -16,19 +17,22 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.windsock.airflow.plugins.module_utils import carried, package_locks
 
-# A host that lost power during an install needs it before apt does anything else; otherwise it does nothing. Configuration that was changed is kept.
+# A host that lost power during an install needs it before apt does anything else; otherwise it does nothing.
+# Configuration that was changed is kept.
 FINISH = ["env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"]
 # Seconds between two looks, and between two lines that say what is waited for.
 LOOK, SAY = 5, 30
 # Seconds to wait where nobody says otherwise: the default of airflow_package_lock_timeout.
 LIMIT = 900
-# Ubuntu's servers have needrestart. After an install it restarts each service whose libraries have changed: PostgreSQL under running tasks, and the
-# components. With this variable its hook ends at once.
+# Ubuntu's servers have needrestart. After an install it restarts each service whose libraries have changed: PostgreSQL
+# under running tasks, and the components. With this variable its hook ends at once.
 ENVIRONMENT = {"NEEDRESTART_SUSPEND": "1"}
 # What apt says when another process took the lock after the last look.
-TAKEN = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Unable to lock directory", "Failed to lock apt", "is another process using it")
+TAKEN = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Unable to lock directory",
+         "Failed to lock apt", "is another process using it")
 # What apt says when a mirror does not answer.
-NO_MIRROR = ("Failed to fetch", "Temporary failure resolving", "Could not resolve", "Failed to update apt cache", "Could not connect", "connection timed out")
+NO_MIRROR = ("Failed to fetch", "Temporary failure resolving", "Could not resolve", "Failed to update apt cache",
+             "Could not connect", "connection timed out")
 
 
 class ActionModule(ActionBase):
@@ -50,10 +54,18 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return {**result, "skipped": True, "msg": "A dry run fetches no package lists, and a bare host has none."}
         self._task.environment = [*(self._task.environment or []), ENVIRONMENT]
-        self.limit, self.host, self.begin = self.limit_of(args["lock_timeout"], task_vars), task_vars.get("inventory_hostname", ""), time.monotonic()
+        self.limit, self.host, self.begin = (
+            self.limit_of(args["lock_timeout"], task_vars),
+            task_vars.get("inventory_hostname", ""),
+            time.monotonic(),
+        )
         if args["manager"] == "dnf":
             with self.shown("dnf", args):
-                return {**result, **self.module("dnf", {"name": args["name"], "state": "present", "lock_timeout": self.limit}, task_vars)}
+                return {
+                    **result,
+                    **self.module("dnf", {"name": args["name"], "state": "present",
+                                          "lock_timeout": self.limit}, task_vars)
+                }
         return {**result, **self.with_apt(args, task_vars)}
 
     def limit_of(self, given, task_vars):
@@ -72,8 +84,10 @@ class ActionModule(ActionBase):
         done = finished if finished.get("failed") else {**self.apt(args, 0, task_vars), "changed": True}
         if done.get("failed") and any(words in str(done.get("msg", "")) for words in NO_MIRROR):
             done["msg"] = (
-                f"{done['msg']}\n{self.host} cannot read a mirror of its distribution. Its addresses are in /etc/apt/sources.list and "
-                "/etc/apt/sources.list.d/ of the host (a proxy: /etc/apt/apt.conf.d/). Correct them, try `apt-get update` there, then run this again."
+                f"{done['msg']}\n{self.host} cannot read a mirror of its distribution. Its addresses are in "
+                "/etc/apt/sources.list and "
+                "/etc/apt/sources.list.d/ of the host (a proxy: /etc/apt/apt.conf.d/). Correct them, try `apt-get "
+                "update` there, then run this again."
             )
         return done
 
@@ -83,7 +97,10 @@ class ActionModule(ActionBase):
             # An older version than the installed one may be wanted, and a configuration file that was changed is kept.
             wanted = {"deb": args["deb"], "allow_downgrade": True, "dpkg_options": "force-confold"}
         else:
-            wanted = {"name": args["name"], "state": "present", "update_cache": True, "cache_valid_time": cache_valid_time, "install_recommends": False}
+            wanted = {
+                "name": args["name"], "state": "present", "update_cache": True, "cache_valid_time": cache_valid_time,
+                "install_recommends": False
+            }
 
         def install():
             with self.shown("apt", args):
@@ -93,13 +110,18 @@ class ActionModule(ActionBase):
 
     @contextlib.contextmanager
     def shown(self, manager, args):
-        """Show a line every half a minute while the package manager is at work: its module says nothing before it ends."""
-        ended, what = threading.Event(), textwrap.shorten(", ".join(args["name"] or [args["deb"]]), 60, placeholder=" ...")
+        """Show a line every half a minute while the package manager is at work: its module says nothing before it ends.
+        """
+        ended, what = (
+            threading.Event(),
+            textwrap.shorten(", ".join(args["name"] or [args["deb"]]), 60, placeholder=" ..."),
+        )
 
         def show():
             seconds = SAY
             while not ended.wait(SAY):
-                Display().display(f"  {self.host}: {manager} is at work on {what} ({seconds:g} s). A slow mirror takes minutes.")
+                Display().display(
+                    f"  {self.host}: {manager} is at work on {what} ({seconds:g} s). A slow mirror takes minutes.")
                 seconds += SAY
 
         thread = threading.Thread(target=show, daemon=True)
@@ -137,16 +159,21 @@ class ActionModule(ActionBase):
             holders = json.loads(asked["stdout"])
             if not holders:
                 return {}
-            who = ", ".join(f"{name} (pid {pid}, {os.path.basename(path)} of {os.path.dirname(path)})" for pid, path, name in holders)
+            who = ", ".join(f"{name} (pid {pid}, {os.path.basename(path)} of {os.path.dirname(path)})"
+                            for pid, path, name in holders)
             waited = self.waited()
             if waited >= self.limit:
-                return {"failed": True, "holders": holders, "msg": (
-                    f"{self.host}: apt is in use by {who}, and has not become free in {waited} s (airflow_package_lock_timeout). "
-                    f"Nothing was installed. A new host upgrades itself in its first minutes: run this again once it is done "
-                    f"(on the host: ps -p {holders[0][0]}), or set airflow_package_lock_timeout to more seconds."
-                )}
+                return {
+                    "failed": True, "holders": holders, "msg": (
+                        f"{self.host}: apt is in use by {who}, and has not become free in {waited} s "
+                        "(airflow_package_lock_timeout). "
+                        "Nothing was installed. A new host upgrades itself in its first minutes: run this again once "
+                        "it is done "
+                        f"(on the host: ps -p {holders[0][0]}), or set airflow_package_lock_timeout to more seconds.")
+                }
             if said is None or waited - said >= SAY:
-                Display().display(f"  {self.host}: waits for apt, which is in use by {who}: {waited} s of at most {self.limit} s")
+                Display().display(
+                    f"  {self.host}: waits for apt, which is in use by {who}: {waited} s of at most {self.limit} s")
                 said = waited
             time.sleep(LOOK)
 

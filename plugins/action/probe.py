@@ -1,7 +1,9 @@
-"""Asks a host something, with a program or script that only reads: the answer of ansible.builtin.command in half of its time.
+"""Asks a host something, with a program or script that only reads: the answer of ansible.builtin.command in half of its
+time.
 
-A module is Python that is sent, unpacked and compiled on the host for each task. A shell that has the script on its standard input is there at once.
-What plugins/modules/probe.py documents is run here; where a connection has no pipelining, ansible.builtin.command runs it after all.
+A module is Python that is sent, unpacked and compiled on the host for each task. A shell that has the script on its
+standard input is there at once. What plugins/modules/probe.py documents is run here; where a connection has no
+pipelining, ansible.builtin.command runs it after all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-# The exit code for "not yet" (EX_TEMPFAIL of sysexits.h), and the seconds between two lines that say what is waited for.
+# The exit code for "not yet" (EX_TEMPFAIL of sysexits.h), and the seconds between two lines that say what is waited
+# for.
 NOT_YET, SAY = 75, 30
 
 
@@ -35,7 +38,8 @@ class ActionModule(ActionBase):
             args["argv"] = ["sh", "-c", 'test -e "$0" || exit 0; exec "$@"', args["removes"], *args["argv"]]
         begin = said = time.monotonic()
         while True:
-            answer = self.directly(args) if self._connection.is_pipelining_enabled() else self.by_module(args, task_vars)
+            answer = self.directly(args) if self._connection.is_pipelining_enabled() else self.by_module(
+                args, task_vars)
             now = time.monotonic()
             if answer.get("rc") != NOT_YET or now - begin >= args["wait"]:
                 result.update(answer, changed=False)
@@ -43,7 +47,10 @@ class ActionModule(ActionBase):
             if now - said >= SAY:
                 said = now
                 state = (answer["stdout_lines"] or ["not yet"])[-1]
-                Display().display(f"  {(task_vars or {}).get('inventory_hostname', '')}: {state} ({now - begin:.0f} s of at most {args['wait']} s)")
+                Display().display(
+                    f"  {(task_vars or {}).get('inventory_hostname', '')}: {state} ({now - begin:.0f} s of at most "
+                    f"{args['wait']} s)"
+                )
         if result.get("rc"):
             result.update(failed=True, msg="non-zero return code")
         return result

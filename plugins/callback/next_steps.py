@@ -1,7 +1,7 @@
 """Tells the user of site.yml what comes next, after the recap of a run that changed something.
 
-Ansible loads it for playbooks beside this directory, whatever ansible.cfg says. It gives the last play of site.yml the variable
-__airflow_run_changed, and shows what that play has collected in __airflow_next_steps.
+Ansible loads it for playbooks beside this directory, whatever ansible.cfg says. It gives the last play of site.yml the
+variable __airflow_run_changed, and shows what that play has collected in __airflow_next_steps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ HEIGHT, WIDTH = 24, 100
 
 
 def fold(words, indent, width=WIDTH):
-    """Return a command in lines that fit, to be copied as they are. A word is never cut, and an option stays with its value."""
+    """Return a command in lines that fit, to be copied as they are. A word is never cut, and an option stays with its
+    value.
+    """
     lines, line = [], ""
     pieces: list[str] = []
     for word in words:
@@ -48,7 +50,11 @@ def fold(words, indent, width=WIDTH):
 
 def row(label, text):
     """Return a sentence behind its label, in lines that fit."""
-    return textwrap.wrap(text, WIDTH, initial_indent="  {0:10}".format(label), subsequent_indent=" " * 12, break_on_hyphens=False)
+    return textwrap.wrap(text,
+                         WIDTH,
+                         initial_indent="  {0:10}".format(label),
+                         subsequent_indent=" " * 12,
+                         break_on_hyphens=False)
 
 
 def do(label, words, width):
@@ -62,7 +68,10 @@ def reach(steps, width):
     if not steps["tunnel"]:
         return row("UI", steps["url"])
     own = urlsplit(steps["url"]).hostname in ("localhost", "127.0.0.1", "::1")
-    said = "{0}, once this command has forwarded the port:" if own else "{0}. If a browser does not reach it, forward the port:"
+    said = (
+        "{0}, once this command has forwarded the port:"
+            if own else "{0}. If a browser does not reach it, forward the port:"
+    )
     return [*row("UI", said.format(steps["url"])),
             *fold(typed_command.command("playbooks/runbooks/open_ui.yml", "-e", "airflow_open=true"), " " * 12, width)]
 
@@ -89,13 +98,17 @@ def sign_in(steps, width):
 
 def keep(steps):
     """Return what has to be kept in a second place."""
-    return row("Keep", "a copy of {0}: nobody can open a backup without it".format(steps["backup_key"])) if steps.get("backup_key") else []
+    return row("Keep", "a copy of {0}: nobody can open a backup without it".format(
+        steps["backup_key"])) if steps.get("backup_key") else []
 
 
 def dags(steps, width):
     """Return the first run of a DAG, and what is declared and not deployed."""
     deploy = typed_command.command("playbooks/deploy_dags.yml")
-    lines = do("Run a DAG", typed_command.command("playbooks/run_dag.yml", "-e", "airflow_dag_id=" + (steps["example"] or "<its name>")), width)
+    lines = do(
+        "Run a DAG",
+        typed_command.command("playbooks/run_dag.yml", "-e", "airflow_dag_id=" + (steps["example"] or "<its name>")),
+        width)
     if steps["example"]:
         lines += row("Your DAGs", "The DAGs in place are examples. Set airflow_dags_source to yours, then:")
     elif steps["pending"]:

@@ -17,8 +17,9 @@ options:
     default: airflow
   environment:
     description: >-
-      Environment of the work. C(AIRFLOW_CONFIG) names the file beside which the directory of secrets lies, with the address of
-      the database and the Fernet keys. A file C(environment) beside it, where there is one, is read as well, by a shell, and wins.
+      Environment of the work. C(AIRFLOW_CONFIG) names the file beside which the directory of secrets lies, with the
+      address of the database and the Fernet keys. A file C(environment) beside it, where there is one, is read as well,
+      by a shell, and wins.
     type: dict
     default: {AIRFLOW_HOME: /var/lib/airflow, AIRFLOW_CONFIG: /etc/airflow/airflow.cfg}
 attributes:
@@ -31,7 +32,8 @@ attributes:
 notes:
   - Runs as root, or as O(user).
   - Needs a metadata database in PostgreSQL. Users and roles are kept there by the FAB auth manager only.
-  - Each use starts one process of O(python). For many objects, M(windsock.airflow.airflow_state) takes them all at once.
+  - Each use starts one process of O(python). For many objects, M(windsock.airflow.airflow_state) takes them all at
+    once.
 author:
   - The Windsock contributors
 """

@@ -4,7 +4,8 @@
 def placements(answers):
     """Return {silent: hosts that did not answer, places: [{host, id, root, text}] of each release in place}.
 
-    answers: results of the loop of tasks/steps/initial_release.yml. A host prints the id of its release and where its releases are.
+    answers: results of the loop of tasks/steps/initial_release.yml. A host prints the id of its release and where its
+    releases are.
     """
     places, silent = [], []
     for answer in answers:

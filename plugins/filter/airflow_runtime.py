@@ -31,7 +31,8 @@ def package():
 def version(files):
     """Return the hash of the files, as the question of role airflow_runtime makes it on a host."""
     paths = sorted(files, key=lambda path: (path.count("/"), path.encode()))
-    return hashlib.sha256("".join(f"{hashlib.sha256(files[path].encode()).hexdigest()}  {path}\n" for path in paths).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join(f"{hashlib.sha256(files[path].encode()).hexdigest()}  {path}\n"
+                                  for path in paths).encode()).hexdigest()[:12]
 
 
 def runtime_files(link, answer):
@@ -81,7 +82,10 @@ def runtime_program(name, link, given=""):
     # Where the settings are two directories above, as for the version on the host.
     home = f"{link}.d/{version(files)}"
     paths = {one: f"airflow_runtime/{one}.py" for one in needed(name, files)}
-    modules = {f"airflow_runtime.{one}".removesuffix(".__init__"): [f"{home}/{path}", files[path]] for one, path in paths.items()}
+    modules = {
+        f"airflow_runtime.{one}".removesuffix(".__init__"): [f"{home}/{path}", files[path]]
+        for one, path in paths.items()
+    }
     return carried.program(modules, f"airflow_runtime.{name}", given)
 
 

@@ -61,9 +61,9 @@ def decide(answers, kinds, reads=False, copied=()):
             if len(set(values.values())) > 1:
                 places = " than in ".join(f"{place}/secrets" for place in values)
                 problems.append(
-                    f"{host} has another {name} in {places}. Airflow uses the first directory, and airflow_config_dir is"
-                    f" the second. Move {name} away from the one that is wrong"
-                )
+                    f"{host} has another {name} in {places}. Airflow uses the first directory, and airflow_config_dir "
+                    "is"
+                    f" the second. Move {name} away from the one that is wrong")
             for value in values.values():
                 before = answer["files"].get(f"{name}.before", {})
                 held[host] = (value, next(iter(before.values()), None))
@@ -108,7 +108,9 @@ def decide(answers, kinds, reads=False, copied=()):
 
 
 def held(answer):
-    """Return {file: marks of its keys} of what tasks/steps/query_held.yml printed, or None of a host that has not answered."""
+    """Return {file: marks of its keys} of what tasks/steps/query_held.yml printed, or None of a host that has not
+    answered.
+    """
     lines = (answer.get("stdout") or "").splitlines() if answer and answer.get("rc") == 0 else []
     return {name: marks for name, *marks in map(str.split, lines[1:])} if lines[:1] == ["asked"] else None
 
@@ -116,8 +118,8 @@ def held(answer):
 def left(hosts, rotated, files):
     """Return which hosts may start what was drained for a rotation that has failed, and the state as a text.
 
-    hosts: variables of each host, with its answers to tasks/steps/query_held.yml before and after. rotated: the secret. files: those
-    that are made from it.
+    hosts: variables of each host, with its answers to tasks/steps/query_held.yml before and after. rotated: the secret.
+    files: those that are made from it.
     """
     before = {host["inventory_hostname"]: held(host.get("__airflow_secrets_held_before")) or {} for host in hosts}
     now = {host["inventory_hostname"]: held(host.get("__airflow_secrets_held")) for host in hosts}
@@ -142,11 +144,14 @@ def left(hosts, rotated, files):
         # A host encrypts with its first Fernet key. Of the other secrets, all hosts must have the same one.
         return set(mine[:1]) <= set(other) if rotated == "fernet_key" else mine == other
 
-    pairs = [(mine.get(name, []), other.get(name, [])) for mine in there.values() for other in there.values() for name in files]
+    pairs = [(mine.get(name, []), other.get(name, [])) for mine in there.values() for other in there.values()
+             for name in files]
     agree = all(fits(mine, other) for mine, other in pairs)
     if agree and not (silent and any(new.values())):
         return {"start": sorted(there), "state": " ".join(said)}
-    why = "could not read what the others encrypt" if rotated == "fernet_key" else "would refuse the tasks of the others"
+    why = (
+        "could not read what the others encrypt" if rotated == "fernet_key" else "would refuse the tasks of the others"
+    )
     said.append(f"A host with another {rotated} {why}, so what was drained stays stopped on all hosts.")
     return {"start": [], "state": " ".join(said)}
 

@@ -40,8 +40,8 @@ def reason(result, task):
 def moved(answers, wanted, known, groups):
     """Return {host: its units that the inventory gives to others}.
 
-    answers: results of the loop of tasks/steps/check_moved.yml, whose hosts print the units that they have. wanted, known:
-    components that this configuration has, and all components.
+    answers: results of the loop of tasks/steps/check_moved.yml, whose hosts print the units that they have. wanted,
+    known: components that this configuration has, and all components.
     """
     ours, found = {component["unit"] for component in known.values()}, {}
     for answer in answers:

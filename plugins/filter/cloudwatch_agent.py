@@ -34,7 +34,8 @@ def merge(base, over):
 def logs(settings):
     """Return the collected logs: one log group for each component."""
     common = [
-        (name, {"log_group_name": "%s/%s" % (settings["log_group_prefix"], name), "log_stream_name": settings["log_stream"]})
+        (name,
+         {"log_group_name": "%s/%s" % (settings["log_group_prefix"], name), "log_stream_name": settings["log_stream"]})
         for name in settings["components"]
     ]
     if settings["log_source"] == "journald":
@@ -57,7 +58,8 @@ def metrics(settings):
     """Return the collected metrics: of the host, and what is sent to the StatsD address."""
     resources = {"disk": settings["disk_paths"], "net": settings["net_interfaces"]}
     collected = {
-        name: merge(MEASUREMENTS[name], {"resources": resources.get(name), "metrics_collection_interval": settings["metrics_interval"]})
+        name: merge(MEASUREMENTS[name],
+                    {"resources": resources.get(name), "metrics_collection_interval": settings["metrics_interval"]})
         for name in settings["host_metrics"]
     }
     if settings["processes"]:

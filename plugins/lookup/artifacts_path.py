@@ -12,7 +12,8 @@ short_description: The path of a report or of evidence on the controller
 version_added: 1.0.0
 author: The Windsock contributors
 description:
-  - Returns a path below C(artifacts/) of the site, if the inventory has an C(airflow_site_id), else below C(artifacts/) of the directory in which the command
+  - Returns a path below C(artifacts/) of the site, if the inventory has an C(airflow_site_id), else below C(artifacts/)
+    of the directory in which the command
     was started. Makes no directory.
 options:
   _terms:

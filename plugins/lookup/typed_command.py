@@ -9,9 +9,11 @@ DOCUMENTATION = r"""
 name: typed_command
 short_description: The command of another playbook, as the user would type it
 description:
-  - Returns C(ansible-playbook), the options of this run that say which hosts there are and how they are reached, a playbook of this repository, and more
+  - Returns C(ansible-playbook), the options of this run that say which hosts there are and how they are reached, a
+    playbook of this repository, and more
     arguments.
-  - Extra variables are repeated too. Secrets, the word of a confirmation and, for another playbook, the parameters of this
+  - Extra variables are repeated too. Secrets, the word of a confirmation and, for another playbook, the parameters of
+    this
     run's playbook are left out.
 options:
   _terms:

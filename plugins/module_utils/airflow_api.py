@@ -43,7 +43,8 @@ class Api:
         """Return the answer to a request as it is. Without a method it is GET, or POST for a request with a body."""
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, {**self.headers, **headers}, method=method), timeout=30) as response:
+            with urllib.request.urlopen(urllib.request.Request(url, data, {**self.headers, **headers}, method=method),
+                                        timeout=30) as response:
                 answer: bytes = response.read()
                 return answer
         except urllib.error.HTTPError as error:
@@ -85,7 +86,7 @@ def unreachable(args: dict[str, Any], error: Exception) -> str:
     """Return the message about an API server that could not be asked."""
     if isinstance(error, Refused):
         return (
-            f"{error} to {args['user']}. Put this user's password into secrets/admin_password of airflow_config_dir on this host,"
-            " or set airflow_admin_user and airflow_admin_password."
-        )
+            f"{error} to {args['user']}. Put this user's password into secrets/admin_password of airflow_config_dir on "
+            "this host,"
+            " or set airflow_admin_user and airflow_admin_password.")
     return f"The API server at {args['url']} does not answer: {error}. Run playbooks/verify.yml to see what is wrong."

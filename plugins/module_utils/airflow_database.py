@@ -1,11 +1,12 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""The part that runs in the host's virtualenv, as the components' user: it reads the declared objects, plans, and writes what differs.
+"""The part that runs in the host's virtualenv, as the components' user: it reads the declared objects, plans, and
+writes what differs.
 
-It gets a request as JSON on standard input, to change something or to tell what is there, and answers with JSON on standard output. Reading
-needs the database and the Fernet keys only, a tenth of a second; Airflow itself, which takes one or two seconds to import, is loaded where
-something has to be written. All is written in one transaction.
+It gets a request as JSON on standard input, to change something or to tell what is there, and answers with JSON on
+standard output. Reading needs the database and the Fernet keys only, a tenth of a second; Airflow itself, which takes
+one or two seconds to import, is loaded where something has to be written. All is written in one transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Refused(Exception):
     """What was declared can't be; the argument is a list of reasons."""
 
 
-# ---- read --------------------------------------------------------------------------------------------------------------------------
+# ---- read ------------------------------------------------------------------------------------------------------------
 
 
 def secret(name: str) -> str:
@@ -78,16 +79,25 @@ class Reader:
 
     def connections(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         found = self.rows(
-            "SELECT conn_id, conn_type, description, host, login, schema, port, password, is_encrypted, extra, is_extra_encrypted "
+            "SELECT conn_id, conn_type, description, host, login, schema, port, password, is_encrypted, extra, "
+            "is_extra_encrypted "
             "FROM connection WHERE conn_id = ANY(%s)", names)
-        for name, conn_type, description, host, login, schema, port, password, encrypted, extra, extra_encrypted in found:
+        for row in found:
+            name, conn_type, description, host, login, schema, port, password, encrypted, extra, extra_encrypted = row
             yield name, {
-                "conn_type": conn_type or None, "description": description or None, "host": host or None, "login": login or None, "schema": schema or None,
-                "port": port or None, "password": self.decrypted(password, encrypted) or None, "extra": self.decrypted(extra, extra_encrypted) or None,
+                "conn_type": conn_type or None,
+                "description": description or None,
+                "host": host or None,
+                "login": login or None,
+                "schema": schema or None,
+                "port": port or None,
+                "password": self.decrypted(password, encrypted) or None,
+                "extra": self.decrypted(extra, extra_encrypted) or None,
             }
 
     def variables(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
-        for name, value, description, encrypted in self.rows("SELECT key, val, description, is_encrypted FROM variable WHERE key = ANY(%s)", names):
+        for name, value, description, encrypted in self.rows(
+                "SELECT key, val, description, is_encrypted FROM variable WHERE key = ANY(%s)", names):
             yield name, {"value": self.decrypted(value, encrypted), "description": description or None}
 
     def pools(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
@@ -98,7 +108,8 @@ class Reader:
     def roles(self, names: list[str], declared: Fields) -> Iterable[tuple[str, Fields]]:
         found = self.rows(
             "SELECT r.name, p.name, v.name FROM ab_role r LEFT JOIN ab_permission_view_role pvr ON pvr.role_id = r.id "
-            "LEFT JOIN ab_permission_view pv ON pv.id = pvr.permission_view_id LEFT JOIN ab_permission p ON p.id = pv.permission_id "
+            "LEFT JOIN ab_permission_view pv ON pv.id = pvr.permission_view_id LEFT JOIN ab_permission p ON p.id = "
+            "pv.permission_id "
             "LEFT JOIN ab_view_menu v ON v.id = pv.view_menu_id WHERE r.name = ANY(%s)", names)
         roles: dict[str, Fields] = {name: {"permissions": []} for name, _action, _resource in found}
         for name, action, resource in found:
@@ -112,8 +123,11 @@ class Reader:
         from werkzeug.security import check_password_hash
 
         found = self.rows(
-            "SELECT u.username, u.email, u.first_name, u.last_name, u.active, u.password, array_remove(array_agg(r.name), NULL) FROM ab_user u "
-            "LEFT JOIN ab_user_role ur ON ur.user_id = u.id LEFT JOIN ab_role r ON r.id = ur.role_id WHERE u.username = ANY(%s) GROUP BY u.id", names)
+            "SELECT u.username, u.email, u.first_name, u.last_name, u.active, u.password, "
+            "array_remove(array_agg(r.name), NULL) FROM ab_user u "
+            "LEFT JOIN ab_user_role ur ON ur.user_id = u.id LEFT JOIN ab_role r ON r.id = ur.role_id WHERE u.username "
+            "= ANY(%s) GROUP BY u.id",
+            names)
 
         def is_declared(row: Any) -> str:
             password = declared.get(row[0], {}).get("password")
@@ -121,53 +135,77 @@ class Reader:
 
         for (name, email, first, last, active, _hash, roles), password in zip(found, in_parallel(is_declared, found)):
             yield name, {
-                "email": email, "first_name": first, "last_name": last, "active": bool(active), "roles": sorted(roles), "password": password,
+                "email": email,
+                "first_name": first,
+                "last_name": last,
+                "active": bool(active),
+                "roles": sorted(roles),
+                "password": password,
             }
 
     def dag_state(self, names: list[str], _declared: Fields) -> Iterator[tuple[str, Fields]]:
         # A DAG whose file is gone stays in the table: is_active in Airflow 2, is_stale in 3.
-        for name, paused, row in self.rows("SELECT dag_id, is_paused, to_jsonb(dag) FROM dag WHERE dag_id = ANY(%s)", names):
+        for name, paused, row in self.rows("SELECT dag_id, is_paused, to_jsonb(dag) FROM dag WHERE dag_id = ANY(%s)",
+                                           names):
             if row.get("is_active", not row.get("is_stale")):
                 yield name, {"paused": bool(paused)}
 
     def dags(self) -> Iterator[Fields]:
-        """Return what pausing has to know of each DAG that Airflow reads: its id, whether it is paused, its tags, and how many of its tasks run."""
+        """Return what pausing has to know of each DAG that Airflow reads: its id, whether it is paused, its tags, and
+        how many of its tasks run.
+        """
         for name, paused, row, tags, running in self.rows(
-                "SELECT d.dag_id, d.is_paused, to_jsonb(d), (SELECT coalesce(array_agg(t.name), '{}') FROM dag_tag t WHERE t.dag_id = d.dag_id), "
-                "(SELECT count(*) FROM task_instance i WHERE i.dag_id = d.dag_id AND i.state IN ('queued', 'running', 'restarting')) "
+                "SELECT d.dag_id, d.is_paused, to_jsonb(d), (SELECT coalesce(array_agg(t.name), '{}') FROM dag_tag t "
+                "WHERE t.dag_id = d.dag_id), "
+                "(SELECT count(*) FROM task_instance i WHERE i.dag_id = d.dag_id AND i.state IN ('queued', 'running', "
+                "'restarting')) "
                 "FROM dag d ORDER BY d.dag_id"):
             if row.get("is_active", not row.get("is_stale")):
                 yield {"dag_id": name, "paused": bool(paused), "tags": tags, "running": running}
 
     def waiting(self) -> Iterator[Fields]:
-        """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in seconds."""
-        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2. Hosts write these times with their
-        # own clocks, so a host's clock tells their age: the database's may be ahead.
+        """Return the tasks that are scheduled, queued or running, with what decides whether they are stuck; ages in
+        seconds.
+        """
+        # The heartbeat is the task's own in Airflow 3, and that of its job in Airflow 2. Hosts write these times with
+        # their own clocks, so a host's clock tells their age: the database's may be ahead.
         now = datetime.now(timezone.utc)
         for row, paused, slots, used, job_age, scheduler_age in self.rows(
-                "SELECT to_jsonb(i) - 'executor_config' - 'rendered_map_index', d.is_paused, p.slots, (SELECT coalesce(sum(o.pool_slots), 0) "
+                "SELECT to_jsonb(i) - 'executor_config' - 'rendered_map_index', d.is_paused, p.slots, (SELECT "
+                "coalesce(sum(o.pool_slots), 0) "
                 "FROM task_instance o WHERE o.pool = i.pool AND o.state IN ('queued', 'running', 'restarting')), "
-                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> 'job_id'), "
+                "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id::text = to_jsonb(i) ->> "
+                "'job_id'), "
                 "(SELECT extract(epoch FROM %s - j.latest_heartbeat) FROM job j WHERE j.id = i.queued_by_job_id) "
                 "FROM task_instance i LEFT JOIN dag d ON d.dag_id = i.dag_id LEFT JOIN slot_pool p ON p.pool = i.pool "
-                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, i.task_id", now, now):
+                "WHERE i.state IN ('scheduled', 'queued', 'running', 'restarting') ORDER BY i.dag_id, i.run_id, "
+                "i.task_id",
+                now, now):
             def age(*names: str, row: Fields = row) -> float | None:
                 since = [datetime.fromisoformat(row[name]) for name in names if row.get(name)]
                 return (now - since[0]).total_seconds() if since else None
 
             beat = age("last_heartbeat_at")
             yield {
-                **{name: row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number", "state", "pool", "hostname")},
-                "paused": paused, "slots": slots, "used": int(used),
-                "age": age({"scheduled": "scheduled_dttm", "queued": "queued_dttm"}.get(row["state"], "start_date"), "updated_at"),
+                **{
+                    name: row[name]
+                    for name in ("dag_id", "run_id", "task_id", "map_index", "try_number", "state", "pool", "hostname")
+                },
+                "paused": paused,
+                "slots": slots,
+                "used": int(used),
+                "age": age({"scheduled": "scheduled_dttm", "queued": "queued_dttm"}.get(row["state"], "start_date"),
+                           "updated_at"),
                 "silent": float(job_age) if beat is None and job_age is not None else beat,
                 "queued_by_silent": None if scheduler_age is None else float(scheduler_age),
             }
 
     def scheduler_silent(self) -> float | None:
         """Return the seconds since a scheduler has beaten."""
-        ((age,),) = self.rows("SELECT extract(epoch FROM %s - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state = 'running'",
-                              datetime.now(timezone.utc))
+        ((age, ), ) = self.rows(
+            "SELECT extract(epoch FROM %s - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob' AND state "
+            "= 'running'",
+            datetime.now(timezone.utc))
         return None if age is None else float(age)
 
     def made(self) -> dict[str, Any]:
@@ -206,14 +244,17 @@ def of_a_dag(resource: str) -> bool:
     return resource.startswith(("DAG:", "DAG Run:"))
 
 
-# ---- refuse ------------------------------------------------------------------------------------------------------------------------
+# ---- refuse ----------------------------------------------------------------------------------------------------------
 
 
 def refusals(reader: Reader, changes: list[Change], types: list[str], role_names: list[str]) -> Iterator[str]:
     """What can only be judged with the database and Airflow at hand."""
     written = [item for item in changes if item["action"] != "delete"]
 
-    new_types = {item["name"]: item["after"]["conn_type"] for item in written if item["kind"] == "connections" and "conn_type" in item["after"]}
+    new_types = {
+        item["name"]: item["after"]["conn_type"]
+        for item in written if item["kind"] == "connections" and "conn_type" in item["after"]
+    }
     if new_types:
         from airflow.providers_manager import ProvidersManager
 
@@ -221,8 +262,10 @@ def refusals(reader: Reader, changes: list[Change], types: list[str], role_names
         for name, conn_type in sorted(new_types.items()):
             if conn_type not in known:
                 yield (
-                    "airflow_connections.{0}.conn_type is {1}, which no installed provider knows. Valid are {2}.{3} Install its provider "
-                    "(airflow_extra_packages), or name the type in airflow_connection_types where only your DAGs read the connection."
+                    "airflow_connections.{0}.conn_type is {1}, which no installed provider knows. Valid are {2}.{3} "
+                    "Install its provider "
+                    "(airflow_extra_packages), or name the type in airflow_connection_types where only your DAGs read "
+                    "the connection."
                 ).format(name, conn_type, ", ".join(known), did_you_mean(conn_type, known))
 
     users = [item for item in written if item["kind"] == "users"]
@@ -239,7 +282,8 @@ def refusals(reader: Reader, changes: list[Change], types: list[str], role_names
                     yield "{0}.roles has {1}, which is no role. Valid are {2}.{3}".format(
                         path, role, ", ".join(sorted(roles)), did_you_mean(role, roles))
             email = item["after"].get("email", "").lower()
-            other = next((name for name in (taken.get(email), mine.get(email)) if name not in (None, item["name"])), None)
+            other = next((name for name in (taken.get(email), mine.get(email)) if name not in (None, item["name"])),
+                         None)
             if other:
                 yield "{0}.email is that of user {1}; each user needs an address of their own.".format(path, other)
             if item["action"] == "create" and not item["after"].get("password"):
@@ -254,9 +298,11 @@ def refusals(reader: Reader, changes: list[Change], types: list[str], role_names
                 action, resource = text.split(" on ", 1)
                 path = "airflow_roles.{0}.permissions".format(item["name"])
                 if resource not in resources and not of_a_dag(resource):
-                    yield "{0} has {1}, which is no resource of this Airflow.{2}".format(path, resource, did_you_mean(resource, resources))
+                    yield "{0} has {1}, which is no resource of this Airflow.{2}".format(
+                        path, resource, did_you_mean(resource, resources))
                 if action not in actions:
-                    yield "{0}.{1} has {2}, which is no action. Valid are {3}.".format(path, resource, action, ", ".join(sorted(actions)))
+                    yield "{0}.{1} has {2}, which is no action. Valid are {3}.".format(
+                        path, resource, action, ", ".join(sorted(actions)))
 
 
 def absent_dags(reader: Reader, declared: Objects) -> list[str]:
@@ -275,13 +321,16 @@ def wait_for_dags(reader: Reader, declared: Objects, timeout: int) -> None:
         if time.monotonic() > end:
             known = [name for (name,) in reader.rows("SELECT dag_id FROM dag")]
             raise Refused([
-                "airflow_dag_state.{0}: Airflow knows no DAG of this name after {1} s.{2} A file that can't be imported brings none: "
-                "airflow dags list-import-errors".format(name, timeout, did_you_mean(name, known)) for name in absent])
+                "airflow_dag_state.{0}: Airflow knows no DAG of this name after {1} s.{2} A file that can't be "
+                "imported brings none: "
+                "airflow dags list-import-errors".format(name, timeout, did_you_mean(name, known)) for name in absent
+            ])
         time.sleep(1)
 
 
 def without_uris(connections: dict[str, Fields]) -> tuple[dict[str, Fields], list[str]]:
-    """Connections declared by URI get the fields that this Airflow reads from it; return them and what it can't read."""
+    """Connections declared by URI get the fields that this Airflow reads from it; return them and what it can't read.
+    """
     if not any(fields.get("uri") and objects.present(fields) for fields in connections.values()):
         return connections, []
     from airflow.models.connection import Connection
@@ -293,20 +342,30 @@ def without_uris(connections: dict[str, Fields]) -> tuple[dict[str, Fields], lis
                 made = Connection(uri=fields["uri"])
             except Exception as error:
                 # Airflow 2 repeats the URI in its message.
-                wrong.append("airflow_connections.{0}.uri: Airflow can't read it ({1}).".format(name, type(error).__name__))
+                wrong.append("airflow_connections.{0}.uri: Airflow can't read it ({1}).".format(
+                    name,
+                    type(error).__name__))
                 continue
-            fields = {field: getattr(made, field) for field in ("conn_type", "host", "login", "password", "schema", "port", "extra")}
-            wrong += ["airflow_connections.{0}.uri: its part{1}".format(name, text) for text in objects.length_problems("connections", fields)]
+            fields = {
+                field: getattr(made, field)
+                for field in ("conn_type", "host", "login", "password", "schema", "port", "extra")
+            }
+            wrong += [
+                "airflow_connections.{0}.uri: its part{1}".format(name, text)
+                for text in objects.length_problems("connections", fields)
+            ]
             fields["description"] = connections[name].get("description")
         found[name] = fields
     return found, wrong
 
 
-# ---- write -------------------------------------------------------------------------------------------------------------------------
+# ---- write -----------------------------------------------------------------------------------------------------------
 
 
 def write(changes: list[Change], record: Any, hashes: Any) -> None:
-    """One transaction, with Airflow's own tables and encryption. hashes is the future of what hashed_passwords() returns."""
+    """One transaction, with Airflow's own tables and encryption. hashes is the future of what hashed_passwords()
+    returns.
+    """
     from airflow.models.variable import Variable
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
@@ -318,7 +377,9 @@ def write(changes: list[Change], record: Any, hashes: Any) -> None:
         if record is not None:
             # Names are no secret, and in clear they outlive every Fernet key.
             put(session, Variable, "key", {"name": objects.RECORD, "action": "update"}, {
-                "val": json.dumps(record), "is_encrypted": False, "description": "Names of the objects that Ansible made here, so that it removes no others.",
+                "val": json.dumps(record),
+                "is_encrypted": False,
+                "description": "Names of the objects that Ansible made here, so that it removes no others.",
             })
 
 
@@ -333,7 +394,9 @@ def put(session: Any, model: Any, key: str, item: Change, values: Fields) -> Non
 
 
 def encrypted(value: str | None) -> tuple[str | None, bool]:
-    """What Airflow stores for a secret, and whether that is encrypted. Not by its Connection, which makes its log filter anew for each secret."""
+    """What Airflow stores for a secret, and whether that is encrypted. Not by its Connection, which makes its log
+    filter anew for each secret.
+    """
     from airflow.models.crypto import get_fernet
 
     fernet = get_fernet()
@@ -386,9 +449,15 @@ def write_role(session: Any, item: Change) -> None:
         return found
 
     wanted = [text.split(" on ", 1) for text in item["after"]["permissions"]]
-    left_alone = [p for p in role.permissions if of_a_dag(p.resource.name) and p.resource.name not in {resource for _action, resource in wanted}]
+    left_alone = [
+        p
+        for p in role.permissions
+        if of_a_dag(p.resource.name) and p.resource.name not in {resource for _action, resource in wanted}
+    ]
     role.permissions = left_alone + [
-        one(Permission, action_id=one(Action, name=action).id, resource_id=one(Resource, name=resource).id) for action, resource in wanted]
+        one(Permission, action_id=one(Action, name=action).id, resource_id=one(Resource, name=resource).id)
+        for action, resource in wanted
+    ]
     session.flush()
 
 
@@ -413,15 +482,20 @@ def write_user(hashes: Any, session: Any, item: Change) -> None:
 def write_dag_state(session: Any, item: Change) -> None:
     from airflow.models.dag import DagModel
 
-    session.execute(DagModel.__table__.update().where(DagModel.__table__.c.dag_id == item["name"]).values(is_paused=item["after"]["paused"]))
+    session.execute(DagModel.__table__.update().where(DagModel.__table__.c.dag_id == item["name"]).values(
+        is_paused=item["after"]["paused"]))
 
 
 WRITERS = {
-    "connections": write_connection, "variables": write_variable, "pools": write_pool, "roles": write_role, "dag_state": write_dag_state,
+    "connections": write_connection,
+    "variables": write_variable,
+    "pools": write_pool,
+    "roles": write_role,
+    "dag_state": write_dag_state,
 }
 
 
-# ---- all of it ---------------------------------------------------------------------------------------------------------------------
+# ---- all of it -------------------------------------------------------------------------------------------------------
 
 
 def apply(reader: Reader, request: dict[str, Any]) -> list[Change]:
@@ -434,8 +508,10 @@ def apply(reader: Reader, request: dict[str, Any]) -> list[Change]:
         raise Refused(["The metadata database has no schema yet. Run playbooks/airflow.yml first."])
     kept_elsewhere = [] if reader.has("ab_user") else [kind for kind in ("users", "roles") if declared.get(kind)]
     if kept_elsewhere:
-        raise Refused(["airflow_{0}: [core] auth_manager keeps no users in the database. Only the FAB auth manager does.".format(kind)
-                       for kind in kept_elsewhere])
+        raise Refused([
+            "airflow_{0}: [core] auth_manager keeps no users in the database. Only the FAB auth manager does.".format(
+                kind) for kind in kept_elsewhere
+        ])
 
     if not check:
         reader.lock()
@@ -444,7 +520,8 @@ def apply(reader: Reader, request: dict[str, Any]) -> list[Change]:
     with ThreadPoolExecutor() as threads:
         # Airflow is loaded while passwords are compared and hashed: seconds of one core, beside those of another.
         reading = threads.submit(reader.read, declared, made)
-        hashes = None if check else threads.submit(lambda: hashed_passwords(declared.get("users", {}), reading.result()))
+        hashes = None if check else threads.submit(
+            lambda: hashed_passwords(declared.get("users", {}), reading.result()))
         declared["connections"], unreadable = without_uris(declared.get("connections", {}))
         current = reading.result()
         changes = objects.plan(declared, current, made, request["purge"])
@@ -458,7 +535,8 @@ def apply(reader: Reader, request: dict[str, Any]) -> list[Change]:
 
 
 def only_import_airflow() -> None:
-    """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has nothing to log, secrets least.
+    """Airflow as a library does not prepare for running tasks, which takes it two seconds, nor for logging: here it has
+    nothing to log, secrets least.
 
     Airflow 2 reads no URI without its logging.
     """
@@ -472,7 +550,8 @@ def only_import_airflow() -> None:
 
 
 def main() -> None:
-    # This process lives for a second or two. Looking for garbage while Airflow is loaded, and in all of it when Python ends, would be a quarter of that.
+    # This process lives for a second or two. Looking for garbage while Airflow is loaded, and in all of it when Python
+    # ends, would be a quarter of that.
     gc.disable()
     # Airflow logs to standard output, which is for the answer alone.
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -494,7 +573,10 @@ def main() -> None:
         # SQLAlchemy's text holds the parameters of the statement, so only the driver's first line is told.
         text = str(getattr(error, "orig", None) or error).splitlines() or [""]
         where = traceback.extract_tb(error.__traceback__)[-1]
-        answer = {"error": "{0}: {1} ({2}, line {3})".format(type(error).__name__, text[0], os.path.basename(where.filename), where.lineno)}
+        answer = {
+            "error": "{0}: {1} ({2}, line {3})".format(
+                type(error).__name__, text[0], os.path.basename(where.filename), where.lineno)
+        }
     json.dump(answer, answer_to)
     answer_to.close()
     gc.freeze()

@@ -1,7 +1,7 @@
 """The lock of an environment: a file that names its holder.
 
-Action airflow_environment_lock runs this program on a host, so it imports nothing from Ansible. The file lies below /run:
-a bare host has that directory, a full disk does not fill it, and a reboot empties it.
+Action airflow_environment_lock runs this program on a host, so it imports nothing from Ansible. The file lies below
+/run: a bare host has that directory, a full disk does not fill it, and a reboot empties it.
 """
 
 from __future__ import annotations

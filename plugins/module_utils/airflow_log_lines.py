@@ -10,10 +10,13 @@ import re
 from typing import Any
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 50, "fatal": 50}
-# Airflow 3: "2026-01-31T12:00:00Z [error    ] ..."; Airflow 2: "[2026-01-31T12:00:00] {file.py:1} ERROR - ..."; gunicorn: "[2026-...] [1] [ERROR] ...".
+# Airflow 3: "2026-01-31T12:00:00Z [error    ] ..."; Airflow 2: "[2026-01-31T12:00:00] {file.py:1} ERROR - ...";
+# gunicorn: "[2026-...] [1] [ERROR] ...".
 WITH_LEVEL = re.compile(r"^(?:\S+ \[(\w+) *\]|\[[^\]]+\] \{[^}]+\} (\w+) - |\[[^\]]+\] \[\d+\] \[(\w+)\])")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-SHOWN_APART = {"timestamp", "level", "event", "logger", "error_detail", "exception", "stack", "filename", "lineno", "loc", "chan"}
+SHOWN_APART = {
+    "timestamp", "level", "event", "logger", "error_detail", "exception", "stack", "filename", "lineno", "loc", "chan"
+}
 SAYS_NOTHING = {"dag_id", "task_id", "run_id", "try_number", "map_index", "ti_id"}
 
 
@@ -22,7 +25,10 @@ def traceback(details: list[dict[str, Any]]) -> list[str]:
     lines = []
     for detail in details:
         lines.append("Traceback (most recent call last):")
-        lines += [f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}' for frame in detail.get("frames") or []]
+        lines += [
+            f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+            for frame in detail.get("frames") or []
+        ]
         lines += f"{detail.get('exc_type')}: {detail.get('exc_value')}".splitlines()
     return lines
 
@@ -44,7 +50,8 @@ def entry(line: Any) -> tuple[int | None, list[str]]:
         line = found
     level = str(line.get("level") or "info").lower()
     more = "".join(
-        f" {key}={value}" for key, value in line.items() if key not in SHOWN_APART | SAYS_NOTHING and not isinstance(value, (dict, list)) and value is not None)
+        f" {key}={value}" for key, value in line.items()
+        if key not in SHOWN_APART | SAYS_NOTHING and not isinstance(value, (dict, list)) and value is not None)
     first, *rest = str(line.get("event", "")).splitlines() or [""]
     text = f"{str(line.get('timestamp') or '')[:23]} {level.upper():8}{first}{more}".strip()
     shown = [text, *rest, *traceback(line.get("error_detail") or [])]

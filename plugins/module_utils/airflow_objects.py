@@ -1,10 +1,11 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Airflow's objects as plain data: what is wrong with a declaration, how it differs from what is there, and how to tell that without secrets.
+"""Airflow's objects as plain data: what is wrong with a declaration, how it differs from what is there, and how to tell
+that without secrets.
 
-Declared is {kind: {name: fields}}. Nothing here needs Airflow or Ansible, so that the controller, the modules and the host's virtualenv
-can all use it. Messages never hold the value of a secret.
+Declared is {kind: {name: fields}}. Nothing here needs Airflow or Ansible, so that the controller, the modules and the
+host's virtualenv can all use it. Messages never hold the value of a secret.
 """
 
 from __future__ import annotations
@@ -25,22 +26,41 @@ Change = dict[str, Any]
 
 # In the order in which they are made; removed in the opposite one. The inventory's variable is airflow_<kind>.
 KINDS = ("roles", "users", "pools", "connections", "variables", "dag_state")
-SINGULAR = {"roles": "role", "users": "user", "pools": "pool", "connections": "connection", "variables": "variable", "dag_state": "DAG"}
+SINGULAR = {
+    "roles": "role", "users": "user", "pools": "pool", "connections": "connection", "variables": "variable",
+    "dag_state": "DAG"
+}
 
 FIELDS = {
     "roles": {"permissions": "permissions"},
     "users": {
-        "email": "text", "first_name": "text", "last_name": "text", "roles": "names", "active": "truth", "password": "secret", "update_password": "text",
+        "email": "text",
+        "first_name": "text",
+        "last_name": "text",
+        "roles": "names",
+        "active": "truth",
+        "password": "secret",
+        "update_password": "text",
     },
     "pools": {"slots": "number", "description": "text", "include_deferred": "truth"},
     "connections": {
-        "uri": "secret", "conn_type": "text", "description": "text", "host": "text", "login": "text", "password": "secret", "schema": "text",
-        "port": "number", "extra": "object",
+        "uri": "secret",
+        "conn_type": "text",
+        "description": "text",
+        "host": "text",
+        "login": "text",
+        "password": "secret",
+        "schema": "text",
+        "port": "number",
+        "extra": "object",
     },
     "variables": {"value": "value", "json": "truth", "description": "text"},
     "dag_state": {"paused": "truth"},
 }
-REQUIRED = {"roles": ("permissions",), "users": ("email", "roles"), "pools": ("slots",), "variables": ("value",), "dag_state": ("paused",)}
+REQUIRED = {
+    "roles": ("permissions", ), "users": ("email", "roles"), "pools": ("slots", ), "variables": ("value", ),
+    "dag_state": ("paused", )
+}
 
 # Names that Airflow itself takes, as far as a name is limited at all.
 NAMES = {
@@ -60,8 +80,8 @@ LARGEST = 2**31 - 1
 # Airflow writes their permissions anew at each start.
 BUILT_IN_ROLES = ("Admin", "Viewer", "User", "Op")
 DEFAULT_POOL = "default_pool"
-# The variable that remembers what was made here: in the database, so that it is written in one transaction with the objects,
-# and moves with them to another host.
+# The variable that remembers what was made here: in the database, so that it is written in one transaction with the
+# objects, and moves with them to another host.
 RECORD = "airflow_state_made"
 
 # What Airflow itself takes for a secret by its name (DEFAULT_SENSITIVE_FIELDS of 3.3; 2 has fewer).
@@ -74,11 +94,13 @@ ANOTHER = " (another)"
 UNKNOWN = "\0unknown"
 
 
-# ---- what is wrong -----------------------------------------------------------------------------------------------------------------
+# ---- what is wrong ---------------------------------------------------------------------------------------------------
 
 
 def check(declared: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return what is sound of a declaration, and all that is wrong with the rest, as far as that can be known without Airflow."""
+    """Return what is sound of a declaration, and all that is wrong with the rest, as far as that can be known without
+    Airflow.
+    """
     sound: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     for kind, objects in declared.items():
@@ -111,7 +133,9 @@ def object_problems(kind: str, name: str, fields: Any) -> Iterator[str]:
         if field not in known:
             yield "{0} has {1}; valid are {2}.{3}".format(path, field, ", ".join(known), did_you_mean(field, known))
     if states and fields.get("state", "present") not in states:
-        yield "{0}.state is {1}; valid are {2}.".format(path, json.dumps(fields["state"], default=str), " and ".join(states))
+        yield "{0}.state is {1}; valid are {2}.".format(
+            path, json.dumps(fields["state"], default=str), " and ".join(states)
+        )
     if fields.get("state") == "absent":
         if kind == "pools" and name == DEFAULT_POOL:
             yield "{0}: Airflow needs this pool. Give it slots in place of state: absent.".format(path)
@@ -145,14 +169,15 @@ def type_problem(wanted: str, value: Any) -> str | None:
         return "is {0}, where true or false belongs.".format(type_name(value))
     elif wanted == "names" and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
         return "is {0}, where a list of names belongs.".format(type_name(value))
-    elif wanted == "permissions" and not (
-        isinstance(value, dict) and all(isinstance(item, list) and all(isinstance(action, str) for action in item) for item in value.values())
-    ):
+    elif wanted == "permissions" and not (isinstance(value, dict) and all(
+            isinstance(item, list) and all(isinstance(action, str) for action in item) for item in value.values())):
         return "must be a dictionary, resource to list of actions, such as {DAGs: [can_read, can_edit]}."
-    elif wanted == "object" and not (isinstance(value, dict) or isinstance(value, str) and isinstance(parsed(value), dict) or value == ""):
+    elif wanted == "object" and not (isinstance(value, dict)
+                                     or isinstance(value, str) and isinstance(parsed(value), dict) or value == ""):
         return "must be a dictionary, or a string that holds one in JSON."
     elif wanted == "value" and not isinstance(value, (str, int, float, list, dict)):
-        return "is {0}, where a string, a number, true or false, a list or a dictionary belongs.".format(type_name(value))
+        return "is {0}, where a string, a number, true or false, a list or a dictionary belongs.".format(
+            type_name(value))
     return None
 
 
@@ -165,7 +190,10 @@ def length_problems(kind: str, fields: Fields) -> Iterator[str]:
 
 def connection_problems(_name: str, fields: Fields) -> Iterator[str]:
     if fields.get("uri"):
-        others = [field for field in FIELDS["connections"] if field not in ("uri", "description") and fields.get(field) not in (None, "", {})]
+        others = [
+            field for field in FIELDS["connections"]
+            if field not in ("uri", "description") and fields.get(field) not in (None, "", {})
+        ]
         if others:
             yield " has uri and {0}; a URI holds all of that. Keep one of the two.".format(", ".join(others))
         problem = uri_problem(fields["uri"])
@@ -185,13 +213,19 @@ def uri_problem(uri: str) -> str | None:
     if uri.count("://") > 2:
         return "has :// more than twice. " + valid
     if re.search(r"[\s#\x00-\x1f]", uri):
-        return "holds a blank, a new line or a #, which would be lost. Write %20, %0A and %23, or give the fields one by one."
+        return (
+            "holds a blank, a new line or a #, which would be lost. Write %20, %0A and %23, or give the fields one by "
+            "one."
+        )
     rest = uri.split("://", 1)[1]
     try:
         parts = urlsplit(rest if "://" in rest else uri)
         port = parts.port
     except ValueError:
-        return "has a port that is no number up to 65535, or brackets that don't match. In a login or password / ? # [ ] are percent-encoded. " + valid
+        return (
+            "has a port that is no number up to 65535, or brackets that don't match. In a login or password / ? # [ ] "
+            "are percent-encoded. " + valid
+        )
     if "@" in parts.path and "@" not in parts.netloc:
         return "has its @ behind a /. A / in a login or password is written %2F. " + valid
     return None if port is None or port > 0 else "has port 0. " + valid
@@ -211,7 +245,8 @@ def pool_problems(_name: str, fields: Fields) -> Iterator[str]:
 
 def user_problems(_name: str, fields: Fields) -> Iterator[str]:
     if not fields["roles"]:
-        yield ".roles is empty; a user without a role can do nothing. Valid are Admin, Op, User, Viewer, Public and those of airflow_roles."
+        yield (".roles is empty; a user without a role can do nothing. Valid are Admin, Op, User, Viewer, Public and "
+               "those of airflow_roles.")
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", fields["email"]):
         yield ".email is {0}, which is no address.".format(json.dumps(fields["email"]))
     if fields.get("password") == "":
@@ -230,13 +265,24 @@ def no_more(_name: str, _fields: Fields) -> Iterable[str]:
 
 
 CHECKS = {
-    "connections": connection_problems, "variables": variable_problems, "pools": pool_problems, "users": user_problems, "roles": role_problems,
+    "connections": connection_problems,
+    "variables": variable_problems,
+    "pools": pool_problems,
+    "users": user_problems,
+    "roles": role_problems,
 }
 
 
 def type_name(value: Any) -> str:
-    names = ((bool, "a truth value"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), (list, "a list"))
-    return "nothing" if value is None else next((text for kind, text in names if isinstance(value, kind)), "a " + type(value).__name__)
+    names = (
+        (bool, "a truth value"),
+        ((int, float), "a number"),
+        (str, "a string"),
+        (dict, "a dictionary"),
+        (list, "a list"),
+    )
+    return "nothing" if value is None else next(
+        (text for kind, text in names if isinstance(value, kind)), "a " + type(value).__name__)
 
 
 def parsed(text: Any, default: Any = None) -> Any:
@@ -247,7 +293,7 @@ def parsed(text: Any, default: Any = None) -> Any:
         return default
 
 
-# ---- how it differs ----------------------------------------------------------------------------------------------------------------
+# ---- how it differs --------------------------------------------------------------------------------------------------
 
 
 def present(fields: Fields) -> bool:
@@ -255,7 +301,9 @@ def present(fields: Fields) -> bool:
 
 
 def canonical(kind: str, fields: Fields) -> Fields:
-    """The fields of an object that is to be, in the form in which the database's are read. A field that is left out is empty there."""
+    """The fields of an object that is to be, in the form in which the database's are read. A field that is left out is
+    empty there.
+    """
     if kind == "connections":
         if fields.get("uri"):
             return {"uri": fields["uri"], "description": fields.get("description") or None}
@@ -265,31 +313,47 @@ def canonical(kind: str, fields: Fields) -> Fields:
         return wanted
     if kind == "variables":
         value = fields["value"]
-        return {"value": value if isinstance(value, str) else json.dumps(value), "description": fields.get("description") or None}
+        return {
+            "value": value if isinstance(value, str) else json.dumps(value), "description": fields.get("description")
+            or None
+        }
     if kind == "pools":
         return {
-            "slots": fields["slots"], "description": fields.get("description") or None, "include_deferred": bool(fields.get("include_deferred")),
+            "slots": fields["slots"],
+            "description": fields.get("description") or None,
+            "include_deferred": bool(fields.get("include_deferred")),
         }
     if kind == "users":
-        wanted = {"email": fields["email"], "first_name": fields.get("first_name") or "", "last_name": fields.get("last_name") or ""}
+        wanted = {
+            "email": fields["email"], "first_name": fields.get("first_name") or "", "last_name": fields.get("last_name")
+            or ""
+        }
         wanted.update(roles=sorted(set(fields["roles"])), active=fields.get("active") is not False)
         if fields.get("password"):
             wanted["password"] = fields["password"]
         return wanted
     if kind == "roles":
-        return {"permissions": sorted({"{0} on {1}".format(action, on) for on, actions in fields["permissions"].items() for action in actions})}
+        return {
+            "permissions": sorted({
+                "{0} on {1}".format(action, on)
+                for on, actions in fields["permissions"].items()
+                for action in actions
+            })
+        }
     return {"paused": fields["paused"]}
 
 
 def same(field: str, old: Any, new: Any, as_json: bool) -> bool:
     if as_json:
         # Types count: 1 is not true. An empty object is no object.
-        old, new = (json.dumps(parsed(text, text) or None if field == "extra" else parsed(text, text), sort_keys=True) for text in (old, new))
+        old, new = (json.dumps(parsed(text, text) or None if field == "extra" else parsed(text, text), sort_keys=True)
+                    for text in (old, new))
     return bool(old == new)
 
 
 def plan(declared: Objects, current: Objects, made: Names, purge: bool) -> list[Change]:
-    """Return the changes that lead from the current objects to the declared ones: [{kind, name, action, before, after, fields}].
+    """Return the changes that lead from the current objects to the declared ones: [{kind, name, action, before, after,
+    fields}].
 
     made: {kind: names} of the objects that were made here; only these are purged.
     """
@@ -311,18 +375,38 @@ def plan(declared: Objects, current: Objects, made: Names, purge: bool) -> list[
             texts = {"extra"} | ({"value"} if fields.get("json") or not isinstance(fields.get("value"), str) else set())
             different = [field for field in new if not same(field, old.get(field), new[field], field in texts)]
             if different:
-                changes.append(change(kind, name, "update", {field: old.get(field) for field in different}, {field: new[field] for field in different}))
+                changes.append(
+                    change(
+                        kind,
+                        name,
+                        "update",
+                        {field: old.get(field) for field in different},
+                        {field: new[field] for field in different},
+                    )
+                )
         if purge:
-            removals += [change(kind, name, "delete", there[name], {}) for name in sorted(made.get(kind, ())) if name in there and name not in objects]
+            removals += [
+                change(kind, name, "delete", there[name], {}) for name in sorted(made.get(kind, ()))
+                if name in there and name not in objects
+            ]
     return changes + sorted(removals, key=lambda removal: -KINDS.index(removal["kind"]))
 
 
 def change(kind: str, name: str, action: str, before: Fields, after: Fields) -> Change:
-    return {"kind": kind, "name": name, "action": action, "before": before, "after": after, "fields": sorted(after or before)}
+    return {
+        "kind": kind,
+        "name": name,
+        "action": action,
+        "before": before,
+        "after": after,
+        "fields": sorted(after or before),
+    }
 
 
 def remembered(made: Names, current: Objects, changes: list[Change]) -> dict[str, list[str]]:
-    """The record after the changes: what was made here and is still there. What somebody removed and makes again is theirs."""
+    """The record after the changes: what was made here and is still there. What somebody removed and makes again is
+    theirs.
+    """
     names = {kind: set(made.get(kind, ())) & set(current.get(kind, ())) for kind in KINDS if kind != "dag_state"}
     for item in changes:
         if item["action"] == "create" and item["kind"] in names:
@@ -332,12 +416,13 @@ def remembered(made: Names, current: Objects, changes: list[Change]) -> dict[str
     return {kind: sorted(found) for kind, found in names.items() if found}
 
 
-# ---- how to tell it ----------------------------------------------------------------------------------------------------------------
+# ---- how to tell it --------------------------------------------------------------------------------------------------
 
 
 def told(changes: list[Change]) -> list[Change]:
     """What a module returns of the changes: no values."""
-    return [{"kind": SINGULAR[item["kind"]], "name": item["name"], "action": item["action"], "fields": item["fields"]} for item in changes]
+    return [{"kind": SINGULAR[item["kind"]], "name": item["name"], "action": item["action"], "fields": item["fields"]}
+            for item in changes]
 
 
 def diff(changes: list[Change]) -> list[dict[str, str]]:
@@ -345,8 +430,10 @@ def diff(changes: list[Change]) -> list[dict[str, str]]:
     shown = []
     for item in changes:
         title = "{0} {1}".format(SINGULAR[item["kind"]], item["name"])
-        before, after = ({field: line(veiled_field(item, field, value)) for field, value in item[side].items() if value is not None}
-                         for side in ("before", "after"))
+        before, after = ({
+            field: line(veiled_field(item, field, value))
+            for field, value in item[side].items() if value is not None
+        } for side in ("before", "after"))
         for field in before.keys() & after.keys():
             after[field] += ANOTHER if before[field] == after[field] else ""
         text = ("".join("{0}: {1}\n".format(field, side[field]) for field in sorted(side)) for side in (before, after))
@@ -359,7 +446,12 @@ def line(value: Any) -> str:
 
 
 def veiled_field(item: Change, field: str, value: Any) -> Any:
-    if item["kind"] == "connections" and field in ("password", "uri") or item["kind"] == "users" and field == "password":
+    if (
+        item["kind"] == "connections"
+        and field in ("password", "uri")
+        or item["kind"] == "users"
+        and field == "password"
+    ):
         return HIDDEN
     if item["kind"] == "connections" and field == "extra" or item["kind"] == "variables" and field == "value":
         return veiled(parsed(value, value), field == "value" and SENSITIVE.search(item["name"]))
@@ -367,7 +459,9 @@ def veiled_field(item: Change, field: str, value: Any) -> Any:
 
 
 def veiled(value: Any, sensitive: Any = None) -> Any:
-    """Numbers and truth values are shown, unless their name is that of a secret. A string is not: nobody can tell by looking at it."""
+    """Numbers and truth values are shown, unless their name is that of a secret. A string is not: nobody can tell by
+    looking at it.
+    """
     if isinstance(value, dict):
         return {key: veiled(inner, sensitive or SENSITIVE.search(key)) for key, inner in value.items()}
     if isinstance(value, list):

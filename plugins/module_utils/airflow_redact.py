@@ -1,7 +1,9 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Takes secrets out of text that leaves the host: by the values that the host holds, in every encoding that they come in, and by the names of settings."""
+"""Takes secrets out of text that leaves the host: by the values that the host holds, in every encoding that they come
+in, and by the names of settings.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ HIDDEN = "<hidden>"
 
 NAME = r"[\w.\-]*(?:passw|pwd|secret|token|keys?(?![a-z])|conn|credential|webhook|dsn|auth_header|cookie|salt)[\w.\-]*"
 # A line of airflow.cfg, of an environment file, of Python, JSON or YAML.
-SETTING = re.compile(r"""^(\s*(?:export\s+)?["']?(?:%s)["']?\s*[:=]\s*)(\S.*?)(,?)$""" % NAME, re.IGNORECASE | re.MULTILINE)
+SETTING = re.compile(r"""^(\s*(?:export\s+)?["']?(?:%s)["']?\s*[:=]\s*)(\S.*?)(,?)$""" % NAME,
+                     re.IGNORECASE | re.MULTILINE)
 # What tells where a secret is, or that there is none, is no secret.
 HARMLESS = re.compile(r"""^(?:cat /[\w./-]+|["']?["']?|True|False|None|null|\d{1,5}|[{\[(])$""", re.IGNORECASE)
 IN_TEXT = [
@@ -57,7 +60,9 @@ def leaves(value: Any, told: bool = False) -> list[str]:
 
 
 def parts(text: str) -> list[str]:
-    """Return what in a secret is one of its own: keys of a list, a URL's password, a webhook's end, values of a JSON object, lines of a key."""
+    """Return what in a secret is one of its own: keys of a list, a URL's password, a webhook's end, values of a JSON
+    object, lines of a key.
+    """
     found = [text]
     if text.lstrip().startswith(("{", "[")):
         try:
@@ -80,8 +85,17 @@ def parts(text: str) -> list[str]:
 
 
 def variants(value: str) -> set[str]:
-    """Return the value in the encodings that logs and headers know, base64 also where it is only a part of what was encoded."""
-    found = {value, urllib.parse.quote(value, safe=""), urllib.parse.quote(value), urllib.parse.quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    """Return the value in the encodings that logs and headers know, base64 also where it is only a part of what was
+    encoded.
+    """
+    found = {
+        value,
+        urllib.parse.quote(value, safe=""),
+        urllib.parse.quote(value),
+        urllib.parse.quote_plus(value),
+        json.dumps(value)[1:-1],
+        repr(value)[1:-1]
+    }
     raw = value.encode()
     found.add(raw.hex())
     for before in range(3):
@@ -94,7 +108,9 @@ def variants(value: str) -> set[str]:
 
 
 def values_of(directory: str, *files: str) -> set[str]:
-    """Return the secrets that the host holds: the files of a directory, and the settings of telling names in other files."""
+    """Return the secrets that the host holds: the files of a directory, and the settings of telling names in other
+    files.
+    """
     found = set()
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
         found.update(parts(read(os.path.join(directory, name)).strip()))
@@ -139,4 +155,6 @@ class Redaction:
 
     def settings(self, text: str) -> str:
         """For configuration: settings of telling names lose their values too."""
-        return self.text(SETTING.sub(lambda match: match[0] if HARMLESS.match(match[2].strip()) else match[1] + HIDDEN + match[3], text))
+        return self.text(
+            SETTING.sub(lambda match: match[0]
+                        if HARMLESS.match(match[2].strip()) else match[1] + HIDDEN + match[3], text))

@@ -39,8 +39,10 @@ def fernet_problem(value: str) -> str | None:
             good = False
         if not good:
             return (
-                "is no Fernet key: 32 bytes in URL-safe base64, which is 44 characters, or several of them with commas and no blanks between. "
-                "Make one with: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+                "is no Fernet key: 32 bytes in URL-safe base64, which is 44 characters, or several of them with commas "
+                "and no blanks between. "
+                "Make one with: python3 -c 'import base64, os; "
+                "print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
             )
     return None
 
@@ -59,7 +61,9 @@ def problem(kind: str, value: object) -> str | None:
 
 
 def plan(generate: dict[str, str], renew: list[str], found: dict[str, str]) -> dict[str, str]:
-    """Return the secrets named by generate: those that were found, new ones where there are none, and new ones where renew says so."""
+    """Return the secrets named by generate: those that were found, new ones where there are none, and new ones where
+    renew says so.
+    """
     kept = {}
     for name, kind in generate.items():
         kept[name] = found.get(name) or ""

@@ -1,7 +1,9 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""What the modules for Airflow's objects have in common: their options, and the one process in the host's virtualenv that does the work."""
+"""What the modules for Airflow's objects have in common: their options, and the one process in the host's virtualenv
+that does the work.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from ansible_collections.windsock.airflow.plugins.module_utils import (
 OPTIONS = {
     "python": {"type": "path", "default": "/opt/airflow/venv/bin/python"},
     "user": {"type": "str", "default": "airflow"},
-    "environment": {"type": "dict", "default": {"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW_CONFIG": "/etc/airflow/airflow.cfg"}},
+    "environment": {
+        "type": "dict", "default": {"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW_CONFIG": "/etc/airflow/airflow.cfg"}
+    },
 }
 CONNECTION_TYPES = {"connection_types": {"type": "list", "elements": "str", "default": []}}
 
@@ -50,7 +54,11 @@ def ask(params: dict[str, Any], request: dict[str, Any]) -> Any:
         command,
         # Argument lists are for everybody to read.
         input=carried.program_of(modules, json.dumps(request)),
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **{name: str(value) for name, value in params["environment"].items()}},
+        env={
+            "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8",
+            **{name: str(value)
+               for name, value in params["environment"].items()}
+        },
         # A directory that the user may be in.
         cwd="/",
         text=True,
@@ -61,7 +69,11 @@ def ask(params: dict[str, Any], request: dict[str, Any]) -> Any:
     try:
         return json.loads(done.stdout)
     except ValueError:
-        return {"error": "{0} ended with {1}:\n{2}".format(params["python"], done.returncode, "\n".join(done.stderr.splitlines()[-5:]))}
+        return {
+            "error": "{0} ended with {1}:\n{2}".format(
+                params["python"], done.returncode, "\n".join(done.stderr.splitlines()[-5:])
+            )
+        }
 
 
 def bring_about(module: AnsibleModule, declared: dict[str, Any], purge: bool = False, timeout: int = 0) -> None:
@@ -73,28 +85,42 @@ def bring_about(module: AnsibleModule, declared: dict[str, Any], purge: bool = F
         answer: dict[str, Any] = {"problems": problems}
         answer.update(changes=airflow_objects.told(changes), diff=airflow_objects.diff(changes))
     else:
-        answer = ask(module.params, {
-            "declared": sound, "problems": problems, "purge": purge, "check": module.check_mode, "timeout": timeout,
-            "types": module.params.get("connection_types", []),
-            # A user of a role that is wrong is not wrong too.
-            "role_names": [name for name in declared.get("roles", {}) if airflow_objects.present(sound["roles"].get(name, {}))],
-        })
+        answer = ask(
+            module.params,
+            {
+                "declared": sound,
+                "problems": problems,
+                "purge": purge,
+                "check": module.check_mode,
+                "timeout": timeout,
+                "types": module.params.get("connection_types", []),
+                # A user of a role that is wrong is not wrong too.
+                "role_names": [
+                    name for name in declared.get("roles", {}) if airflow_objects.present(sound["roles"].get(name, {}))
+                ],
+            })
     if answer.get("problems"):
         refuse(module, answer["problems"])
     if "error" in answer:
         module.fail_json(msg="Nothing was changed: " + answer["error"])
-    module.exit_json(changed=bool(answer["changes"]), changes=answer["changes"], **({"diff": answer["diff"]} if module._diff else {}))
+    module.exit_json(changed=bool(answer["changes"]),
+                     changes=answer["changes"],
+                     **({"diff": answer["diff"]} if module._diff else {}))
 
 
 def refuse(module: AnsibleModule, problems: list[str]) -> None:
     text = "{0} problem{1}. Nothing was changed.\n{2}".format(
-        len(problems), "" if len(problems) == 1 else "s", "\n".join("{0}. {1}".format(number, problem) for number, problem in enumerate(problems, 1)))
+        len(problems), "" if len(problems) == 1 else "s",
+        "\n".join("{0}. {1}".format(number, problem) for number, problem in enumerate(problems, 1)))
     module.fail_json(msg=text)
 
 
 def one_object(kind: str, options: dict[str, Any], **more: Any) -> None:
-    """The main function of a module that is about one object of a kind. options are the object's fields; more is not."""
-    states = {} if kind == "dag_state" else {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+    """The main function of a module that is about one object of a kind. options are the object's fields; more is not.
+    """
+    states = {} if kind == "dag_state" else {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"}
+    }
     module = AnsibleModule(
         argument_spec={"name": {"type": "str", "required": True}, **options, **states, **OPTIONS, **more},
         supports_check_mode=True,

@@ -1,7 +1,8 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Runs modules that are on no disk of the host: a Python reads this file and the text of the modules from standard input.
+"""Runs modules that are on no disk of the host: a Python reads this file and the text of the modules from standard
+input.
 
 A host may lack our programs, or have another version of them, or be unable to write.
 """
@@ -60,7 +61,8 @@ def program(files: Files, name: str, given: str = "") -> str:
 
 
 def program_of(modules: list[ModuleType], given: str) -> str:
-    """Return the same for the first of these modules, which have been imported. The others are those that it imports."""
+    """Return the same for the first of these modules, which have been imported. The others are those that it imports.
+    """
     files = {module.__name__: [str(module.__file__), text_of(module)] for module in modules}
     for name in list(files):
         while "." in name:

@@ -17,7 +17,9 @@ from ansible.module_utils.facts.system.python import PythonFactCollector
 from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollector
 
 # By name: the list of all collectors would bring all of their files to the host.
-COLLECTORS = [DistributionFactCollector, PkgMgrFactCollector, PlatformFactCollector, PythonFactCollector, ServiceMgrFactCollector]
+COLLECTORS = [
+    DistributionFactCollector, PkgMgrFactCollector, PlatformFactCollector, PythonFactCollector, ServiceMgrFactCollector
+]
 
 
 def facts(module: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import re
 def new_name(path: str) -> str:
     """Return a name beside the path that no other process uses, and remove what killed processes left under such names.
 
-    A killed run leaves its module running for a moment. With one name for all, the next run's module would rename a file
-    that the other module still writes.
+    A killed run leaves its module running for a moment. With one name for all, the next run's module would rename a
+    file that the other module still writes.
     """
     directory, name = os.path.split(path)
     ours = re.compile(rf"\.{re.escape(name)}\.(?:(\d+)\.)?new")

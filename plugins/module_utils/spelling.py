@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 
 def distance(one: str, other: str, limit: int) -> int:
-    """Return how many letters were added, left out, replaced or swapped with their neighbour; limit + 1 stands for any number above limit."""
+    """Return how many letters were added, left out, replaced or swapped with their neighbour; limit + 1 stands for any
+    number above limit.
+    """
     if abs(len(one) - len(other)) > limit:
         return limit + 1
     before: list[int] = []
@@ -26,7 +28,8 @@ def distance(one: str, other: str, limit: int) -> int:
 
 
 def differing(one: str, other: str) -> tuple[str, str]:
-    """Return both names without their common first words and, where there are such words, without their common last words.
+    """Return both names without their common first words and, where there are such words, without their common last
+    words.
 
     Neither airflow_ nor _password makes two variables alike.
     """

@@ -2,7 +2,9 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Keep the secrets of an Airflow environment in AWS: in one secret of Secrets Manager, or in parameters of Systems Manager."""
+"""Keep the secrets of an Airflow environment in AWS: in one secret of Secrets Manager, or in parameters of Systems
+Manager.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,13 @@ short_description: Keep the secrets of an Airflow environment in AWS
 version_added: 1.0.0
 description:
   - Reads the secrets under I(generate), makes those that are absent, and keeps them there.
-  - In Secrets Manager all of them are one secret, a JSON object; what else the object holds stays. In Parameter Store each is a
+  - In Secrets Manager all of them are one secret, a JSON object; what else the object holds stays. In Parameter Store
+    each is a
     SecureString below a path.
-  - Several controllers may run it at once. What is absent is written only where it still is, else the other one's is taken.
-  - Not M(community.aws.secretsmanager_secret), which drops the resource policy and stops the rotation of a secret that it did not make.
+  - Several controllers may run it at once. What is absent is written only where it still is, else the other one's is
+    taken.
+  - Not M(community.aws.secretsmanager_secret), which drops the resource policy and stops the rotation of a secret that
+    it did not make.
 options:
   store:
     description: Where the secrets are kept.
@@ -91,7 +96,12 @@ import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import ARGUMENTS, plan, problem, refuse
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_secret_kinds import (
+    ARGUMENTS,
+    plan,
+    problem,
+    refuse,
+)
 
 try:
     import boto3
@@ -142,7 +152,8 @@ class SecretsManager:
             pass
         if not isinstance(self.found, dict):
             raise Refused(
-                f'secret {self.name} is no JSON object such as {{"fernet_key": "..."}}. Make it one, or name another secret in airflow_secrets_name.'
+                f'secret {self.name} is no JSON object such as {{"fernet_key": "..."}}. Make it one, or name another '
+                'secret in airflow_secrets_name.'
             )
         return self.found
 
@@ -150,9 +161,10 @@ class SecretsManager:
         """Write these, and return what is there now in their place."""
         if self.found is None:
             try:
-                self.client.create_secret(
-                    Name=self.name, SecretString=json.dumps(due), Description="Secrets of an Apache Airflow environment", **self.key
-                )
+                self.client.create_secret(Name=self.name,
+                                          SecretString=json.dumps(due),
+                                          Description="Secrets of an Apache Airflow environment",
+                                          **self.key)
                 return due
             except self.client.exceptions.ResourceExistsException:
                 # Somebody was faster, or made it beforehand without a value.
@@ -175,7 +187,11 @@ class ParameterStore:
     def read(self) -> dict:
         """Return all that are there."""
         pages = self.client.get_paginator("get_parameters_by_path").paginate(Path=self.name, WithDecryption=True)
-        self.found = {entry["Name"].rpartition("/")[2]: entry["Value"] for page in pages for entry in page["Parameters"]}
+        self.found = {
+            entry["Name"].rpartition("/")[2]: entry["Value"]
+            for page in pages
+            for entry in page["Parameters"]
+        }
         return self.found
 
     def write(self, due: dict) -> dict:
@@ -184,7 +200,11 @@ class ParameterStore:
         for name, value in due.items():
             path = f"{self.name}/{name}"
             try:
-                self.client.put_parameter(Name=path, Value=value, Type="SecureString", Overwrite=name in self.found, **self.key)
+                self.client.put_parameter(Name=path,
+                                          Value=value,
+                                          Type="SecureString",
+                                          Overwrite=name in self.found,
+                                          **self.key)
                 now[name] = value
             except self.client.exceptions.ParameterAlreadyExists:
                 # Somebody was faster.
@@ -200,11 +220,16 @@ def advice(error: Exception, name: str) -> str:
     code, text = code_of(error), str(error)
     if isinstance(error, exceptions.NoRegionError):
         return "no region is known. Set airflow_secrets_region, such as eu-central-1, or AWS_REGION on the controller."
-    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)) or code in UNAUTHENTICATED:
-        return f"the controller has no valid AWS credentials ({text}). Sign in, such as with `aws sso login`, or set AWS_PROFILE."
+    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError,
+                          exceptions.ProfileNotFound)) or code in UNAUTHENTICATED:
+        return (
+            f"the controller has no valid AWS credentials ({text}). Sign in, such as with `aws sso login`, or set "
+            "AWS_PROFILE."
+        )
     if "AccessDenied" in code:
         return f"{text}. Allow the controller's identity what {POLICY} lists."
-    if isinstance(error, (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.InvalidRegionError)):
+    if isinstance(error,
+                  (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.InvalidRegionError)):
         return f"AWS can't be reached ({text}). Check airflow_secrets_region, and the controller's way to AWS."
     if code == "InvalidRequestException" and "marked" in text:
         return (
@@ -223,10 +248,15 @@ def bring_about(store, args: dict, check_mode: bool) -> tuple[dict, list]:
             f"{args['name']} lacks {', '.join(absent)}, which is not ours to make up. "
             f"Put it there, or set {', '.join('airflow_' + name for name in absent)}."
         )
-    wrong = [f"its {name} {problem(kind, found[name])}" for name, kind in args["generate"].items() if found.get(name) and problem(kind, found[name])]
+    wrong = [
+        f"its {name} {problem(kind, found[name])}" for name, kind in args["generate"].items()
+        if found.get(name) and problem(kind, found[name])
+    ]
     if wrong:
         raise Refused(f"{args['name']}: {'; '.join(wrong)}. Mend it there.")
-    kept = plan(args["generate"], args["renew"], {name: found.get(name) or args["known"].get(name) for name in args["generate"]})
+    kept = plan(args["generate"], args["renew"],
+                {name: found.get(name) or args["known"].get(name)
+                 for name in args["generate"]})
     due = {name: value for name, value in {**kept, **args["values"]}.items() if value != found.get(name)}
     if due and not check_mode:
         now = store.write(due)
@@ -250,13 +280,16 @@ def main() -> None:
     )
     args = module.params
     if boto3 is None:
-        module.fail_json(msg=f"{missing_required_lib('boto3')} The environment of this repository has it: . .venv/bin/activate")
+        module.fail_json(
+            msg=f"{missing_required_lib('boto3')} The environment of this repository has it: . .venv/bin/activate")
     refuse(module, args["generate"], args["renew"])
     title = f"airflow_secrets_source is {args['store']}: "
     kind = STORES[args["store"]]
     try:
         # Its own limit would keep a run waiting for minutes where there is no way to AWS.
-        client = boto3.client(kind.service, region_name=args["region"] or None, config=Config(connect_timeout=10, retries={"mode": "standard"}))
+        client = boto3.client(kind.service,
+                              region_name=args["region"] or None,
+                              config=Config(connect_timeout=10, retries={"mode": "standard"}))
         kept, written = bring_about(kind(client, args["name"], args["kms_key_id"]), args, module.check_mode)
     except Refused as error:
         module.fail_json(msg=f"{title}{error}")

@@ -20,7 +20,8 @@ options:
     type: str
     required: true
   conn_type:
-    description: Type, one of those of the installed providers or of O(connection_types). Needed where there is no O(uri).
+    description: Type, one of those of the installed providers or of O(connection_types). Needed where there is no
+      O(uri).
     type: str
   description:
     description: What it is for.
@@ -73,7 +74,9 @@ EXAMPLES = r"""
 - name: The same as a URI
   windsock.airflow.airflow_connection:
     name: warehouse
-    uri: "postgres://etl:{{ vault_warehouse_password | urlencode | replace('/', '%2F') }}@db.example.com/warehouse?sslmode=require"
+    uri: >-
+      postgres://etl:{{ vault_warehouse_password | urlencode | replace('/', '%2F')
+      }}@db.example.com/warehouse?sslmode=require
 
 - name: None
   windsock.airflow.airflow_connection:

@@ -12,10 +12,12 @@ module: airflow_dag_archive
 short_description: Collect DAGs in one archive that is named after its content
 version_added: 1.0.0
 description:
-  - Runs on the controller. Packs C(dags/), C(plugins/) and C(include/) of the source. A source without a directory C(dags) is itself the DAGs folder.
+  - Runs on the controller. Packs C(dags/), C(plugins/) and C(include/) of the source. A source without a directory
+    C(dags) is itself the DAGs folder.
   - The same content makes the same archive, byte for byte, and the same id.
   - Files that F(.airflowignore) names are packed too, because DAGs may import them; whoever parses the DAGs skips them.
-  - Refuses links that leave the tree, files that are too large, and what looks like a private key or a cloud credential.
+  - Refuses links that leave the tree, files that are too large, and what looks like a private key or a cloud
+    credential.
 options:
   source:
     description: A directory, the address of a git repository, or C(s3://bucket/prefix).
@@ -50,7 +52,8 @@ attributes:
     support: none
     description: Shows no difference.
 notes:
-  - An archive that is already there is not written again, and those of other days are removed. Neither counts as a change, because only the hosts matter.
+  - An archive that is already there is not written again, and those of other days are removed. Neither counts as a
+    change, because only the hosts matter.
   - S3 needs boto3 in the Python that runs the module, and the credentials that boto3 finds by itself.
 author:
   - The Windsock contributors
@@ -76,7 +79,8 @@ revision:
   description: What the archive is.
   returned: always
   type: dict
-  sample: {"id": "1f0c5b0a93de", "hash": "1f0c…", "plugins": "e3b0…", "source": "/srv/checkout", "ref": "", "commit": "", "files": 12}
+  sample: {"id": "1f0c5b0a93de", "hash": "1f0c…", "plugins": "e3b0…", "source": "/srv/checkout", "ref": "", "commit":
+  "", "files": 12}
 path:
   description: The archive.
   returned: always
@@ -111,7 +115,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.new_file import rename
 
 FOLDERS = ("dags", "plugins", "include")
-LEFT_OUT = {".git", ".hg", ".svn", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".idea", ".vscode", ".DS_Store"}
+LEFT_OUT = {
+    ".git", ".hg", ".svn", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".idea", ".vscode",
+    ".DS_Store"
+}
 SECRETS = {
     "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY"),
     "an AWS access key": re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
@@ -146,7 +153,11 @@ def in_folders(paths: list) -> dict:
     """Return {path in the source: path in the release}; a source without a directory dags is the DAGs folder itself."""
     whole = any(path.startswith("dags/") for path in paths)
     placed = {path: path if whole else f"dags/{path}" for path in paths if wanted(path)}
-    return {path: place for path, place in placed.items() if place.split("/")[0] in FOLDERS and "/" in place and path != "requirements.txt"}
+    return {
+        path: place
+        for path, place in placed.items()
+        if place.split("/")[0] in FOLDERS and "/" in place and path != "requirements.txt"
+    }
 
 
 def check(entries: dict, limit: int, not_searched: list) -> list:
@@ -157,10 +168,14 @@ def check(entries: dict, limit: int, not_searched: list) -> list:
         if entry.link:
             target = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.link))
             if entry.link.startswith("/") or target not in places:
-                problems.append(f"{name}: the link leads to {entry.link}, which is not in the release. Replace it by the file itself.")
+                problems.append(
+                    f"{name}: the link leads to {entry.link}, which is not in the release. Replace it by the file "
+                    "itself."
+                )
         elif len(entry.content) > limit * 2**20:
             problems.append(
-                f"{name}: {len(entry.content) / 2**20:.1f} MB, more than {limit} MB. Keep data out of the DAGs, or raise airflow_dags_max_file_size_mb."
+                f"{name}: {len(entry.content) / 2**20:.1f} MB, more than {limit} MB. Keep data out of the DAGs, or "
+                "raise airflow_dags_max_file_size_mb."
             )
         elif not any(fnmatch.fnmatch(name, pattern) for pattern in not_searched):
             for what, pattern in SECRETS.items():
@@ -193,7 +208,8 @@ def digest(entries: dict, folder: str = "") -> str:
 def pack(entries: dict) -> bytes:
     """Return the archive: the same bytes for the same entries."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1,
+                       mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, entry in sorted(entries.items()):
             info = tarfile.TarInfo(name)
             info.mode = 0o750 if entry.executable else 0o640
@@ -213,12 +229,15 @@ def forget(directory: str) -> None:
             os.unlink(path)
 
 
-# ---- sources: each returns ({path: Entry}, commit) -------------------------------------------------------------------------------------
+# ---- sources: each returns ({path: Entry}, commit) -------------------------------------------------------------------
 
 
 def git(*arguments: str, **options) -> bytes:
     """Run git without asking anybody, and return what it printed."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"), "LC_ALL": "C"}
+    environment = {
+        **os.environ, "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"), "LC_ALL": "C"
+    }
     try:
         return subprocess.run(["git", *arguments], env=environment, capture_output=True, check=True, **options).stdout
     except FileNotFoundError:
@@ -232,7 +251,10 @@ def from_directory(source: str) -> tuple:
     """Return the files of a directory; the commit, where they are those of one."""
     root = os.path.expanduser(source)
     if not os.path.isdir(root):
-        raise Problem(f"airflow_dags_source: {source} is no directory of the controller. Valid are a directory, the address of a git repository, s3://bucket/prefix.")
+        raise Problem(
+            f"airflow_dags_source: {source} is no directory of the controller. Valid are a directory, the address of a "
+            "git repository, s3://bucket/prefix."
+        )
     entries = {}
     for directory, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - LEFT_OUT)
@@ -264,7 +286,10 @@ def without_token(source: str) -> str:
 def from_git(source: str, ref: str, subdirectory: str) -> tuple:
     """Return the files of a commit of a repository, without a work tree."""
     if re.match(r"\w+://[^/@]*:[^/@]*@", source):
-        raise Problem("airflow_dags_source: the address holds a password. Leave it out and use an SSH key or git's credential helper on the controller.")
+        raise Problem(
+            "airflow_dags_source: the address holds a password. Leave it out and use an SSH key or git's credential "
+            "helper on the controller."
+        )
     address = without_token(source)
     with tempfile.TemporaryDirectory() as directory:
         git("init", "--quiet", "--bare", directory)
@@ -278,8 +303,10 @@ def from_git(source: str, ref: str, subdirectory: str) -> tuple:
                     f"To see what there is: git ls-remote {address}"
                 ) from None
             raise Problem(
-                f"airflow_dags_source: git on the controller cannot read {address}; {said}. Valid is an address such as "
-                f"https://github.com/example/pipelines.git or git@github.com:example/pipelines.git. To try one: git ls-remote {address}"
+                f"airflow_dags_source: git on the controller cannot read {address}; {said}. Valid is an address such "
+                "as "
+                "https://github.com/example/pipelines.git or git@github.com:example/pipelines.git. To try one: git "
+                f"ls-remote {address}"
             ) from None
         commit = git("-C", directory, "rev-parse", "FETCH_HEAD^{commit}").decode().strip()
         tree = f"FETCH_HEAD:{subdirectory.strip('/')}" if subdirectory.strip("/") else "FETCH_HEAD"
@@ -312,7 +339,10 @@ def from_s3(source: str) -> tuple:
     client = boto3.client("s3")
     try:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        names = [item["Key"][len(prefix) :] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
+        names = [
+            item["Key"][len(prefix):] for page in pages for item in page.get("Contents", [])
+            if not item["Key"].endswith("/")
+        ]
         names = [*in_folders(names), *({"requirements.txt"} & set(names))]
         with ThreadPoolExecutor(16) as pool:
             bodies = pool.map(lambda name: client.get_object(Bucket=bucket, Key=prefix + name)["Body"].read(), names)
@@ -353,7 +383,10 @@ def main() -> None:
         module.fail_json(msg=f"airflow_dags_source: there is nothing to deploy in {without_token(args['source'])}.")
     problems = check(entries, args["max_file_size_mb"], args["not_searched"])
     if problems:
-        module.fail_json(msg="\n".join([f"{without_token(args['source'])} can't be shipped: {len(problems)} problem{'s' * (len(problems) > 1)}.", *problems]))
+        module.fail_json(msg="\n".join([
+            f"{without_token(args['source'])} can't be shipped: {len(problems)} problem{'s' * (len(problems) > 1)}.",
+            *problems
+        ]))
 
     content = digest(entries)
     revision = {
@@ -382,7 +415,9 @@ def main() -> None:
         revision=revision,
         path=path,
         sha256=hashlib.sha256(archive).hexdigest(),
-        requirements=[line.strip() for line in requirements if line.strip() and not line.lstrip().startswith(("#", "-"))],
+        requirements=[
+            line.strip() for line in requirements if line.strip() and not line.lstrip().startswith(("#", "-"))
+        ],
     )
 
 

@@ -12,8 +12,10 @@ module: airflow_dag_pause
 short_description: Pause many DAGs, remember which, and unpause those again
 version_added: 1.0.0
 description:
-  - Pauses all DAGs that are not paused, or those of them that are chosen. Before that it writes their names into a record, to which a second pause
-    adds. Unpausing takes the names from that record, so a DAG that was paused before, or that came meanwhile, is left alone.
+  - Pauses all DAGs that are not paused, or those of them that are chosen. Before that it writes their names into a
+    record, to which a second pause
+    adds. Unpausing takes the names from that record, so a DAG that was paused before, or that came meanwhile, is left
+    alone.
   - A paused DAG begins no task; tasks that run end in their own time.
 options:
   state:
@@ -35,7 +37,8 @@ options:
     type: str
     default: ""
   wait:
-    description: Seconds to wait until none of the chosen DAGs has a queued or running task; 0 does not wait. For C(paused).
+    description: Seconds to wait until none of the chosen DAGs has a queued or running task; 0 does not wait. For
+      C(paused).
     type: int
     default: 0
   record:
@@ -111,9 +114,9 @@ def problem(known: list, args: dict, record: dict) -> str:
     if args["state"] == "resumed":
         foreign = [name for name in args["dags"] if name not in record]
         return (
-            f"{', '.join(foreign)}: not paused by pause_dags, so not for it to unpause. What it paused: {', '.join(sorted(record)) or 'nothing'}. "
-            "Any other DAG is unpaused in the UI, or by airflow_dag_state in the inventory."
-        ) if foreign else ""
+            f"{', '.join(foreign)}: not paused by pause_dags, so not for it to unpause. What it paused: "
+            f"{', '.join(sorted(record)) or 'nothing'}. "
+            "Any other DAG is unpaused in the UI, or by airflow_dag_state in the inventory.") if foreign else ""
     lines = [f"Airflow knows no DAG {name}.{did_you_mean(name, known)}" for name in args["dags"] if name not in known]
     return " ".join([*lines, "Nothing was paused."]) if lines else ""
 
@@ -124,7 +127,9 @@ def plan(dags: list, args: dict, record: dict) -> tuple:
     if args["state"] == "paused":
         due = [name for name in chosen(dags, args) if not known[name]["paused"]]
         return due, sorted({*record, *due}), []
-    wanted = [name for name in chosen([{"tags": [], **known.get(name, {}), "dag_id": name} for name in sorted(record)], args)]
+    wanted = [
+        name for name in chosen([{"tags": [], **known.get(name, {}), "dag_id": name} for name in sorted(record)], args)
+    ]
     due = [name for name in wanted if known.get(name, {}).get("paused")]
     return due, sorted(set(record) - set(wanted)), [name for name in wanted if name not in known]
 
@@ -180,13 +185,19 @@ class Airflow:
     def set(self, names: list, paused: bool) -> None:
         """Pause or unpause them, in one transaction."""
         declared = {"dag_state": {name: {"paused": paused} for name in names}}
-        self.request({"declared": declared, "problems": [], "purge": False, "check": False, "timeout": 0, "types": [], "role_names": []})
+        self.request({
+            "declared": declared, "problems": [], "purge": False, "check": False, "timeout": 0, "types": [],
+            "role_names": []
+        })
 
     def wait(self, names: list, seconds: int) -> list:
         """Return the DAGs whose tasks have not ended by then."""
         end = time.monotonic() + seconds
         while True:
-            running = [f"{dag['dag_id']} ({dag['running']})" for dag in self.dags() if dag["dag_id"] in names and dag["running"]]
+            running = [
+                f"{dag['dag_id']} ({dag['running']})" for dag in self.dags()
+                if dag["dag_id"] in names and dag["running"]
+            ]
             if not running or time.monotonic() > end:
                 return running
             time.sleep(2)
@@ -217,7 +228,8 @@ def main() -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         record_after = {name: record.get(name, now) for name in recorded}
         if not module.check_mode:
-            # The record first when pausing, and last when unpausing: a kill in between leaves a name too many there, never one too few.
+            # The record first when pausing, and last when unpausing: a kill in between leaves a name too many there,
+            # never one too few.
             if pausing and record_after != record:
                 write(args["record"], record_after)
             if due:
@@ -226,10 +238,16 @@ def main() -> None:
                 write(args["record"], record_after)
     late = airflow.wait(chosen(dags, args), args["wait"]) if pausing and args["wait"] and not module.check_mode else []
     if late:
-        module.fail_json(msg=f"All are paused, but tasks still run after {args['wait']} s: {', '.join(late)}. Run it again to wait on.")
+        module.fail_json(
+            msg=
+            f"All are paused, but tasks still run after {args['wait']} s: {', '.join(late)}. Run it again to wait on.")
     paused = {dag["dag_id"] for dag in dags if dag["paused"]}
     others = paused - set(() if pausing else due) - set(recorded)
-    module.exit_json(changed=bool(due) or record_after != record, dags=due, recorded=recorded, gone=gone, others=len(others))
+    module.exit_json(changed=bool(due) or record_after != record,
+                     dags=due,
+                     recorded=recorded,
+                     gone=gone,
+                     others=len(others))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ module: airflow_dag_release
 short_description: Keep the DAG releases of a host
 version_added: 1.0.0
 description:
-  - A release is a directory C(releases/<id>) with C(dags/), C(plugins/), C(include/) and a file F(REVISION). It is complete once it has its name, and
+  - A release is a directory C(releases/<id>) with C(dags/), C(plugins/), C(include/) and a file F(REVISION). It is
+    complete once it has its name, and
     never changes afterwards. C(current) is a relative link to one of them.
   - F(history) tells, a JSON object a line, when which release was put in place, proven or given up.
   - Changes wait for each other, also for what a killed run left running on the host.
@@ -24,9 +25,11 @@ options:
   state:
     description:
       - C(queried) changes nothing and returns what is there, as every other state does too.
-      - C(unpacked) unpacks the archive into C(incoming/<id>), where nobody looks for DAGs, and compares its content with I(revision).
+      - C(unpacked) unpacks the archive into C(incoming/<id>), where nobody looks for DAGs, and compares its content
+        with I(revision).
       - C(shipped) gives it its place in C(releases).
-      - C(current) lets the link point at the release. Its files get a new time of modification, which makes Airflow parse them soon.
+      - C(current) lets the link point at the release. Its files get a new time of modification, which makes Airflow
+        parse them soon.
       - C(recorded) adds I(event) to the history.
       - C(discarded) removes what is in C(incoming), and the archives that killed runs have left.
       - C(packed) writes all complete releases and the history into O(archive), for another host or another directory
@@ -120,7 +123,8 @@ previous:
   returned: always
   type: str
 releases:
-  description: All releases, newest first, with what F(REVISION) says and their C(status) (active, verified, failed or empty).
+  description: All releases, newest first, with what F(REVISION) says and their C(status) (active, verified, failed or
+    empty).
   returned: always
   type: list
   elements: dict
@@ -307,7 +311,8 @@ class Releases:
         with open(archive, "rb") as file:
             found = hashlib.sha256(file.read()).hexdigest()
         if found != sha256:
-            raise Problem(f"{archive} has the checksum {found}, not {sha256}: it was damaged on its way. Run the deploy again.")
+            raise Problem(
+                f"{archive} has the checksum {found}, not {sha256}: it was damaged on its way. Run the deploy again.")
         temporary = self.path("incoming", f".{name}")
         shutil.rmtree(self.path("incoming", name), ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -333,9 +338,12 @@ class Releases:
                     self.own(target, info.mode)
         found = digest(temporary)
         if found != revision["hash"]:
-            raise Problem(f"The files on this host have the hash {found}, not {revision['hash']}. Run the deploy again.")
-        # DAGs import the modules of include/ by that name, whatever release Airflow reads them from; they are no DAG files.
-        if os.listdir(os.path.join(temporary, "include")) and not os.path.lexists(os.path.join(temporary, "dags", "include")):
+            raise Problem(
+                f"The files on this host have the hash {found}, not {revision['hash']}. Run the deploy again.")
+        # DAGs import the modules of include/ by that name, whatever release Airflow reads them from; they are no DAG
+        # files.
+        if os.listdir(os.path.join(temporary,
+                                   "include")) and not os.path.lexists(os.path.join(temporary, "dags", "include")):
             os.symlink("../include", os.path.join(temporary, "dags", "include"))
         self.write(os.path.join(temporary, "PLUGINS"), revision["plugins"] + "\n")
         os.rename(temporary, self.path("incoming", name))
@@ -359,7 +367,8 @@ class Releases:
     def switch(self, name: str, event: str, by: str, settle: float) -> bool:
         """Let the link point at a release."""
         if not os.path.isfile(self.path("releases", name, "REVISION")):
-            raise Problem(f"There is no release {name} on this host. playbooks/list_dag_releases.yml shows those that are.")
+            raise Problem(
+                f"There is no release {name} on this host. playbooks/list_dag_releases.yml shows those that are.")
         if self.active() == name:
             return False
         soon = time.time() + settle
@@ -425,7 +434,9 @@ class Releases:
         history = self.history()
         if event not in ACTIVATIONS and status(history, name) == event:
             return False
-        history.append({"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, "id": name, "by": by, "note": note})
+        history.append({
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, "id": name, "by": by, "note": note
+        })
         self.write(self.path("history"), "".join(json.dumps(entry) + "\n" for entry in history[-HISTORY_LENGTH:]))
         return True
 
@@ -444,7 +455,8 @@ class Releases:
         needed = {seen["active"], seen["previous"], *in_use}
         return [revision["id"] for revision in seen["releases"][keep:] if revision["id"] not in needed] + [
             # Directories of an installation that knew no releases.
-            name for name in self.names() if seen["active"] and not os.path.isfile(self.path("releases", name, "REVISION"))
+            name
+            for name in self.names() if seen["active"] and not os.path.isfile(self.path("releases", name, "REVISION"))
         ]
 
     def prune(self, names: list[str]) -> bool:

@@ -13,7 +13,8 @@ short_description: Start a run of a DAG, wait for its end, and show why it faile
 version_added: 1.0.0
 description:
   - Starts a run through the REST API, as a person would in the UI. Its logical date is the time of the host.
-  - Refuses a DAG that Airflow does not know. Refuses a paused DAG, whose run would wait without a word, unless I(unpause) is set.
+  - Refuses a DAG that Airflow does not know. Refuses a paused DAG, whose run would wait without a word, unless
+    I(unpause) is set.
   - With I(wait), fails where the run fails, and returns the ends of the failed tasks' logs.
 options:
   dag_id:
@@ -94,7 +95,13 @@ import time
 import urllib.error
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_api import OPTIONS, Api, Refused, said, unreachable
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_api import (
+    OPTIONS,
+    Api,
+    Refused,
+    said,
+    unreachable,
+)
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import readable
 from ansible_collections.windsock.airflow.plugins.module_utils.spelling import did_you_mean
 
@@ -125,8 +132,14 @@ def find(api: Api, dag_id: str, seconds: int) -> dict:
             known = [one["dag_id"] for one in api.pages("dags", "dags")]
             broken = [one["filename"] for one in api.pages("importErrors", "import_errors")]
             waited = f" after {seconds} s" if seconds else ""
-            names = f" It knows {', '.join(sorted(known)[:LISTED])}{' and others' if len(known) > LISTED else ''}." if known else " It knows no DAG at all."
-            hint = f" Files that Airflow can't import: {', '.join(broken)}; see: airflow dags list-import-errors." if broken else ""
+            names = (
+                f" It knows {', '.join(sorted(known)[:LISTED])}{' and others' if len(known) > LISTED else ''}."
+                    if known else " It knows no DAG at all."
+            )
+            hint = (
+                f" Files that Airflow can't import: {', '.join(broken)}; see: airflow dags list-import-errors."
+                    if broken else ""
+            )
             place = " playbooks/list_dag_releases.yml shows what is in place."
             raise Unfit(f"Airflow knows no DAG {dag_id}{waited}.{did_you_mean(dag_id, known) or names}{hint}{place}")
         time.sleep(1)
@@ -138,8 +151,9 @@ def look(api: Api, dag_id: str, appear: int, unpause: bool) -> bool:
     if dag.get("is_stale") or dag.get("is_active") is False:
         raise Unfit(f"DAG {dag_id} is in no file any more. playbooks/list_dag_releases.yml shows what is in place.")
     if dag["is_paused"] and not unpause:
-        raise Paused(f"DAG {dag_id} is paused: its run would wait. If pause_dags paused it: playbooks/runbooks/resume_dags.yml. "
-                     "playbooks/run_dag.yml unpauses it and runs it.")
+        raise Paused(
+            f"DAG {dag_id} is paused: its run would wait. If pause_dags paused it: playbooks/runbooks/resume_dags.yml. "
+            "playbooks/run_dag.yml unpauses it and runs it.")
     return dag["is_paused"]
 
 
@@ -155,7 +169,9 @@ def start(api: Api, dag_id: str, conf: dict) -> str:
 
 
 def end_of(args: dict, run_id: str) -> str:
-    """Return the state that the run ends in, or has when time is over. An API server that is away for a moment is waited for."""
+    """Return the state that the run ends in, or has when time is over. An API server that is away for a moment is
+    waited for.
+    """
     end, state = time.monotonic() + args["wait"], "queued"
     while True:
         try:
@@ -173,11 +189,16 @@ def end_of(args: dict, run_id: str) -> str:
 
 def log_of(api: Api, args: dict, run_id: str, task: dict) -> list:
     """Return the end of a task's log."""
-    where = api.path("dags", args["dag_id"], "dagRuns", run_id, "taskInstances", task["task_id"], "logs", str(max(task["try_number"], 1)))
+    where = api.path("dags", args["dag_id"], "dagRuns", run_id, "taskInstances", task["task_id"], "logs",
+                     str(max(task["try_number"], 1)))
     url = f"{where}?full_content=true&map_index={task.get('map_index', -1)}"
-    title = f"== {task['task_id']}{'[%d]' % task['map_index'] if task.get('map_index', -1) >= 0 else ''}, try {task['try_number']}"
+    title = (
+        f"== {task['task_id']}{'[%d]' % task['map_index'] if task.get('map_index', -1) >= 0 else ''}, try "
+        f"{task['try_number']}"
+    )
     try:
-        lines = api.call(url)["content"] if api.three else api.raw(url, Accept="text/plain").decode(errors="replace").splitlines()
+        lines = api.call(url)["content"] if api.three else api.raw(url, Accept="text/plain").decode(
+            errors="replace").splitlines()
     except (OSError, ValueError, KeyError) as error:
         return [f"{title}: its log can't be read: {error}"]
     return [title, *readable(lines, last=args["log_lines"])]
@@ -219,14 +240,25 @@ def main() -> None:
         module.fail_json(msg=str(unfit), paused=isinstance(unfit, Paused))
     except (Refused, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=unreachable(args, error))
-    result = {"changed": True, "run_id": run_id, "state": state, "tasks": {task["task_id"]: task["state"] for task in tasks}}
+    result = {
+        "changed": True,
+        "run_id": run_id,
+        "state": state,
+        "tasks": {task["task_id"]: task["state"] for task in tasks},
+    }
     if state == "success":
         module.exit_json(**result)
     if state != "failed":
-        module.fail_json(msg=f"{args['dag_id']} {run_id} is {state} after {args['wait']} s, and goes on.", log=[], **result)
+        module.fail_json(msg=f"{args['dag_id']} {run_id} is {state} after {args['wait']} s, and goes on.",
+                         log=[],
+                         **result)
     failed = [task for task in tasks if task["state"] == "failed"]
     log = [line for task in failed[:SHOWN] for line in log_of(api, args, run_id, task)]
-    module.fail_json(msg=f"{args['dag_id']} {run_id} failed: {', '.join(task['task_id'] for task in failed) or 'no task of it did'}.", log=log, **result)
+    module.fail_json(
+        msg=f"{args['dag_id']} {run_id} failed: "
+            f"{', '.join(task['task_id'] for task in failed) or 'no task of it did'}.",
+        log=log,
+        **result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ module: airflow_dag_verify
 short_description: Ask Airflow whether a DAG release has arrived
 version_added: 1.0.0
 description:
-  - C(arrived) waits until every DAG was parsed from the release and no file has an import error, and fails with what is wrong once that is certain
+  - C(arrived) waits until every DAG was parsed from the release and no file has an import error, and fails with what is
+    wrong once that is certain
     or I(timeout) is over.
   - C(in_use) returns the releases that unfinished runs are pinned to. In Airflow 2 there are none.
   - C(reachable) only signs in.
@@ -27,12 +28,14 @@ options:
     type: str
     default: ""
   dags:
-    description: Ids of the DAGs that the release has. Empty where it is not known; then the DAGs that Airflow knows are looked at.
+    description: Ids of the DAGs that the release has. Empty where it is not known; then the DAGs that Airflow knows are
+      looked at.
     type: list
     elements: str
     default: []
   since:
-    description: Clock of the host that parses, when the release was put in place there and its files' time of modification had passed.
+    description: Clock of the host that parses, when the release was put in place there and its files' time of
+      modification had passed.
     type: float
     default: 0
   timeout:
@@ -100,8 +103,8 @@ def missing(dags: list, args: dict) -> dict:
         if dag is None:
             continue
         if "bundle_version" in dag:
-            # The path is that of the file that was parsed. The version alone would not do: Airflow stores a parse that was under way
-            # during the switch under the new version.
+            # The path is that of the file that was parsed. The version alone would not do: Airflow stores a parse that
+            # was under way during the switch under the new version.
             if dag["bundle_version"] != args["id"] or f"/releases/{args['id']}/" not in dag["fileloc"]:
                 lacking[name] = f"still of release {dag['bundle_version']}, {dag['fileloc']}"
         elif seconds(dag["last_parsed_time"]) <= args["since"]:
@@ -130,7 +133,10 @@ def wait(args: dict) -> tuple:
         if not lacking and not errors:
             return count, []
         if final or time.monotonic() > end:
-            return count, errors + [f"DAG {name}: {text}" for name, text in sorted(lacking.items()) if not errors or text == "unknown to Airflow"]
+            return count, errors + [
+                f"DAG {name}: {text}"
+                for name, text in sorted(lacking.items()) if not errors or text == "unknown to Airflow"
+            ]
         time.sleep(0.5)
 
 
@@ -153,14 +159,17 @@ def main() -> None:
             count, problems = wait(args)
             if problems:
                 more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-                module.fail_json(msg="\n".join([f"Release {args['id']} did not arrive in Airflow.", *problems[:SHOWN], *more]))
+                module.fail_json(
+                    msg="\n".join([f"Release {args['id']} did not arrive in Airflow.", *problems[:SHOWN], *more]))
             module.exit_json(changed=False, dags=count)
         api = Api(args)
         if args["question"] == "reachable":
             api.pages("importErrors", "import_errors")
             module.exit_json(changed=False)
         runs = api.pages("dags/~/dagRuns", "dag_runs", state=["queued", "running"]) if api.three else []
-        module.exit_json(changed=False, in_use=sorted({run["bundle_version"] for run in runs if run.get("bundle_version")}))
+        module.exit_json(changed=False,
+                         in_use=sorted({run["bundle_version"]
+                                        for run in runs if run.get("bundle_version")}))
     except (Refused, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=unreachable(args, error))
 

@@ -12,7 +12,8 @@ module: airflow_disk_space
 short_description: Free disk space of an Airflow host, in the order of least regret
 version_added: 1.0.0
 description:
-  - "Looks for what can be had back, in this order: caches of packages, what killed runs have left, old journal, logs past their declared limits, core
+  - "Looks for what can be had back, in this order: caches of packages, what killed runs have left, old journal, logs
+  past their declared limits, core
     dumps, and, where I(everything) is set, virtualenvs that don't run."
   - Nothing that a component, a running task or a rollback to the running release needs is among it.
   - In check mode, and without I(apply), it only says what that would bring.
@@ -49,7 +50,8 @@ attributes:
     support: none
     description: Shows no difference.
 notes:
-  - Writes no file. With C(TMPDIR) in memory and pipelining, Ansible doesn't either, so it works where nothing can be written any more.
+  - Writes no file. With C(TMPDIR) in memory and pipelining, Ansible doesn't either, so it works where nothing can be
+    written any more.
 author:
   - The Windsock contributors
 """
@@ -113,7 +115,13 @@ def size_of(path: str) -> int:
 def output(*command: str) -> str:
     """Return what a command says; nothing where it can't."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600, check=False)
+        done = subprocess.run(command,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT,
+                              text=True,
+                              errors="replace",
+                              timeout=600,
+                              check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
@@ -130,7 +138,8 @@ def remove(paths: list) -> None:
 
 def groom() -> None:
     """Remove logs as the timer does."""
-    if subprocess.run(["systemctl", "start", "airflow-groom-logs.service"], capture_output=True, check=False).returncode:
+    if subprocess.run(["systemctl", "start", "airflow-groom-logs.service"], capture_output=True,
+                      check=False).returncode:
         raise OSError("airflow-groom-logs.service has failed: journalctl -u airflow-groom-logs.service says why")
 
 
@@ -154,10 +163,13 @@ class Space:
     def left_overs(self) -> tuple:
         """What killed runs have left: DAG releases on their way, virtualenvs that never got complete."""
         install = glob.escape(self.args["install_dir"])
-        return self.paths(f"{install}/dags/incoming/*", f"{install}/dags/*.tar.gz", *map(glob.escape, self.incomplete()))
+        return self.paths(f"{install}/dags/incoming/*", f"{install}/dags/*.tar.gz",
+                          *map(glob.escape, self.incomplete()))
 
     def unused_virtualenvs(self) -> list:
-        """Return the virtualenvs that neither a process nor a way back needs, whatever the link says; none where nobody can tell."""
+        """Return the virtualenvs that neither a process nor a way back needs, whatever the link says; none where nobody
+        can tell.
+        """
         directory = os.path.join(self.args["install_dir"], "venvs")
         try:
             used = {*in_use(directory), *way_back(self.args["install_dir"])}
@@ -216,7 +228,8 @@ LAST = ["old_virtualenvs"]
 def disks(args: dict) -> list:
     """Return the file systems that hold what may grow."""
     found = {}
-    for path in ("/", args["install_dir"], args["log_dir"], args["cache_dir"], "/var/log/journal", "/var/lib/postgresql", "/tmp"):  # noqa: S108
+    for path in ("/", args["install_dir"], args["log_dir"], args["cache_dir"], "/var/log/journal",
+                 "/var/lib/postgresql", "/tmp"):  # noqa: S108
         if os.path.isdir(path) and os.stat(path).st_dev not in found:
             status = os.statvfs(path)
             found[os.stat(path).st_dev] = {

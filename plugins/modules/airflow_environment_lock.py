@@ -2,7 +2,9 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""Documentation of action airflow_environment_lock. On the host it runs plugins/module_utils/airflow_environment_lock.py."""
+"""Documentation of action airflow_environment_lock. On the host it runs
+plugins/module_utils/airflow_environment_lock.py.
+"""
 
 DOCUMENTATION = r"""
 ---

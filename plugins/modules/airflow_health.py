@@ -12,9 +12,11 @@ module: airflow_health
 short_description: Look at all of a host that Airflow's health depends on
 version_added: 1.0.0
 description:
-  - Units, heartbeats, the API, the metadata database, disks, memory, clock, certificate, backup, releases, and whether what runs is what lies on the disk.
+  - Units, heartbeats, the API, the metadata database, disks, memory, clock, certificate, backup, releases, and whether
+    what runs is what lies on the disk.
   - Changes nothing, and judges nothing. The action C(airflow_health_report) does that, for all hosts together.
-  - Every question has a limit of its own and is asked beside the others. One that gets no answer has an C(error) in its place, so the module works on a host
+  - Every question has a limit of its own and is asked beside the others. One that gets no answer has an C(error) in its
+    place, so the module works on a host
     whose disk is full, whose database is down or whose virtualenv is broken.
   - Secrets are compared by a keyed hash that means nothing outside of this run.
 options:
@@ -125,13 +127,32 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.windsock.airflow.plugins.module_utils import airflow_metadata, carried, component_health, database_connection
+from ansible_collections.windsock.airflow.plugins.module_utils import (
+    airflow_metadata,
+    carried,
+    component_health,
+    database_connection,
+)
 
 # Seconds for a command or an HTTP request.
 SOON = 4
 PROPERTIES = (
-    "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "NRestarts", "MainPID", "ExecMainStatus", "NeedDaemonReload",
-    "ActiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic", "ExecMainStartTimestampMonotonic", "DropInPaths", "FragmentPath", "TriggeredBy",
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "Result",
+    "NRestarts",
+    "MainPID",
+    "ExecMainStatus",
+    "NeedDaemonReload",
+    "ActiveEnterTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic",
+    "DropInPaths",
+    "FragmentPath",
+    "TriggeredBy",
 )
 SECRETS = ("fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "sql_alchemy_conn_async")
 # Variables of the environment that take the place of a secret's file.
@@ -145,7 +166,8 @@ def run(*command, **options):
     """Return the output of a command; an exception where it fails or takes too long."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=False, **options)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["{0} ended with {1}".format(command[0], done.returncode)])[-1][:400])
+        raise RuntimeError((done.stderr.strip().splitlines()
+                            or ["{0} ended with {1}".format(command[0], done.returncode)])[-1][:400])
     return done.stdout
 
 
@@ -167,7 +189,7 @@ def ago(monotonic):
     return round(time.clock_gettime(time.CLOCK_MONOTONIC) - int(monotonic) / 1e6, 1) if int(monotonic or 0) else None
 
 
-# ---- the host ----------------------------------------------------------------------------------------------------------------------
+# ---- the host --------------------------------------------------------------------------------------------------------
 
 
 def host(_params):
@@ -179,13 +201,19 @@ def host(_params):
 
 def memory(_params):
     found = {name: int(value) * 1024 for name, value in re.findall(r"^(\w+): +(\d+) kB$", read("/proc/meminfo"), re.M)}
-    return {"total": found["MemTotal"], "available": found["MemAvailable"], "swap": found["SwapTotal"], "swap_free": found["SwapFree"]}
+    return {
+        "total": found["MemTotal"], "available": found["MemAvailable"], "swap": found["SwapTotal"],
+        "swap_free": found["SwapFree"]
+    }
 
 
 def disks(params):
     """Each file system once, with the directories of ours that it holds."""
     found: dict[int, dict[str, Any]] = {}
-    wanted = [*params["paths"].values(), "/", "/tmp", "/var/tmp", *(["/var/lib/postgresql", "/var/lib/pgsql"] if params["server_port"] else [])]
+    wanted = [
+        *params["paths"].values(), "/", "/tmp", "/var/tmp",
+        *(["/var/lib/postgresql", "/var/lib/pgsql"] if params["server_port"] else [])
+    ]
     for path in wanted:
         try:
             device = os.stat(path).st_dev
@@ -193,10 +221,15 @@ def disks(params):
             size = os.statvfs(path)
         except OSError:
             continue
-        found.setdefault(device, {
-            "paths": [], "bytes": size.f_blocks * size.f_frsize, "free": size.f_bavail * size.f_frsize, "inodes": size.f_files, "inodes_free": size.f_favail,
-            "read_only": bool(size.f_flag & os.ST_RDONLY),
-        })["paths"].append(path)
+        found.setdefault(
+            device, {
+                "paths": [],
+                "bytes": size.f_blocks * size.f_frsize,
+                "free": size.f_bavail * size.f_frsize,
+                "inodes": size.f_files,
+                "inodes_free": size.f_favail,
+                "read_only": bool(size.f_flag & os.ST_RDONLY),
+            })["paths"].append(path)
     for disk in found.values():
         if "/tmp" in disk["paths"] and disk["free"] < disk["bytes"] / 5:
             disk["private"] = private_tmp()
@@ -209,7 +242,9 @@ def private_tmp():
     for path in glob.glob("/tmp/systemd-private-*"):
         unit = re.match(r"systemd-private-[0-9a-f]{32}-(.+)-[^-]+$", os.path.basename(path))
         if unit:
-            found[unit.group(1)] = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, _folders, files in os.walk(path) for name in files)
+            found[unit.group(1)] = sum(
+                os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, _folders, files in os.walk(path)
+                for name in files)
     return found
 
 
@@ -228,11 +263,14 @@ def owners(params):
         state = os.stat(params["paths"][name])
         mine = state.st_uid == user.pw_uid and state.st_mode & 0o300 == 0o300
         ours = state.st_gid in groups and state.st_mode & 0o030 == 0o030
-        found[name] = {"path": params["paths"][name], "writable": bool(mine or ours), "owner": state.st_uid, "mode": oct(state.st_mode & 0o7777)}
+        found[name] = {
+            "path": params["paths"][name], "writable": bool(mine or ours), "owner": state.st_uid,
+            "mode": oct(state.st_mode & 0o7777)
+        }
     return found
 
 
-# ---- units -------------------------------------------------------------------------------------------------------------------------
+# ---- units -----------------------------------------------------------------------------------------------------------
 
 
 def units(params):
@@ -247,13 +285,21 @@ def units(params):
             continue
         pid = int(unit.get("MainPID") or 0)
         found[unit["Id"]] = {
-            "load": unit["LoadState"], "active": unit["ActiveState"], "sub": unit["SubState"], "enabled": unit["UnitFileState"],
-            "result": unit.get("Result", ""), "status": int(unit.get("ExecMainStatus") or 0), "restarts": int(unit.get("NRestarts") or 0),
-            "reload": unit["NeedDaemonReload"] == "yes", "since": ago(unit["StateChangeTimestampMonotonic"]),
-            "started": ago(unit.get("ExecMainStartTimestampMonotonic")), "frozen": component_health.frozen(pid),
+            "load": unit["LoadState"],
+            "active": unit["ActiveState"],
+            "sub": unit["SubState"],
+            "enabled": unit["UnitFileState"],
+            "result": unit.get("Result", ""),
+            "status": int(unit.get("ExecMainStatus") or 0),
+            "restarts": int(unit.get("NRestarts") or 0),
+            "reload": unit["NeedDaemonReload"] == "yes",
+            "since": ago(unit["StateChangeTimestampMonotonic"]),
+            "started": ago(unit.get("ExecMainStartTimestampMonotonic")),
+            "frozen": component_health.frozen(pid),
             "drop_ins": unit.get("DropInPaths", "").split(),
             "overrides": overrides(pid, params["salt"]),
-            "said": last_words(unit["Id"]) if unit["LoadState"] == "loaded" and unit["Id"].endswith(".service") and unit["SubState"] != "running" else "",
+            "said": last_words(unit["Id"]) if unit["LoadState"] == "loaded" and unit["Id"].endswith(".service")
+            and unit["SubState"] != "running" else "",
         }
     return found
 
@@ -276,20 +322,29 @@ def last_words(unit):
         lines = run("journalctl", "--unit", unit, "--lines", "60", "--output", "cat", "--no-pager").splitlines()
     except (OSError, RuntimeError, subprocess.TimeoutExpired):
         return ""
-    reasons = [line.strip() for line in lines if re.search(r"\b[\w.]*(Error|Exception)\b|error:|fatal|FATAL|denied|waiting: |No space", line)]
+    reasons = [
+        line.strip() for line in lines
+        if re.search(r"\b[\w.]*(Error|Exception)\b|error:|fatal|FATAL|denied|waiting: |No space", line)
+    ]
     return (reasons or [""])[-1][:300]
 
 
 def failed_units(_params):
-    return [line.split()[0] for line in run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines() if line.split()]
+    return [
+        line.split()[0] for line in run("systemctl", "list-units", "--failed", "--plain", "--no-legend").splitlines()
+        if line.split()
+    ]
 
 
-# ---- the components ----------------------------------------------------------------------------------------------------------------
+# ---- the components --------------------------------------------------------------------------------------------------
 
 
 def answers(params):
     """What the components that speak HTTP say, all asked at once."""
-    checks = {name: component["check"] for name, component in params["components"].items() if component["check"].get("url")}
+    checks = {
+        name: component["check"]
+        for name, component in params["components"].items() if component["check"].get("url")
+    }
     return beside({name: (ask_endpoint, check["url"]) for name, check in checks.items()}, SOON + 1)
 
 
@@ -316,7 +371,9 @@ def listeners(_params):
 
 
 def drift(params):
-    """Units that run on other files than those that lie there, by the components' own tool, and which files have changed since they began."""
+    """Units that run on other files than those that lie there, by the components' own tool, and which files have
+    changed since they began.
+    """
     tool = os.path.join(params["paths"]["install"], "libexec/airflow_runtime/run.py")
     if not os.path.exists(tool):
         raise RuntimeError("{0} is not there. site.yml brings it".format(tool))
@@ -330,7 +387,10 @@ def drift(params):
         files = [*data["files"], *component.get("files", []), "/etc/systemd/system/" + unit, data["venv"]]
         changed = {path: os.lstat(path).st_ctime for path in files if os.path.lexists(path)}
         found[name] = {
-            "due": unit in due, "noted": os.path.exists(note), "begun": begun, "missing": [path for path in files if not os.path.lexists(path)],
+            "due": unit in due,
+            "noted": os.path.exists(note),
+            "begun": begun,
+            "missing": [path for path in files if not os.path.lexists(path)],
             "changed": sorted(path for path, when in changed.items() if begun and when > begun),
         }
     return found
@@ -338,7 +398,10 @@ def drift(params):
 
 def beats(params):
     """{component: the number of the row in table job that it was seen to beat in}, as its start has noted it."""
-    noted = {name: read_json(os.path.join("/run", component["unit"], "beats")) for name, component in params["components"].items()}
+    noted = {
+        name: read_json(os.path.join("/run", component["unit"], "beats"))
+        for name, component in params["components"].items()
+    }
     return {name: note[1] for name, note in noted.items() if note and note[1] is not None}
 
 
@@ -352,10 +415,13 @@ def settings(params):
     """Options of airflow.cfg that answers are compared with."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
     config.read_string(read(os.path.join(params["paths"]["config"], "airflow.cfg")))
-    return {"parallelism": config.getint("core", "parallelism", fallback=32), "executor": config.get("core", "executor", fallback="")}
+    return {
+        "parallelism": config.getint("core", "parallelism", fallback=32),
+        "executor": config.get("core", "executor", fallback=""),
+    }
 
 
-# ---- secrets, releases -------------------------------------------------------------------------------------------------------------
+# ---- secrets, releases -----------------------------------------------------------------------------------------------
 
 
 def keyed(value, salt):
@@ -371,12 +437,16 @@ def secrets(params):
             value = read(path)
         except FileNotFoundError:
             continue
-        found[name] = {"hash": keyed(value, params["salt"]), "empty": not value.strip(), "changed": os.stat(path).st_mtime}
+        found[name] = {
+            "hash": keyed(value, params["salt"]), "empty": not value.strip(), "changed": os.stat(path).st_mtime
+        }
     return found
 
 
 def releases(params):
-    """The virtualenv and the DAG release in place, what the record of deploys says, and whether anybody has changed the files since."""
+    """The virtualenv and the DAG release in place, what the record of deploys says, and whether anybody has changed the
+    files since.
+    """
     install = params["paths"]["install"]
     dags = os.path.join(install, "dags")
     found: dict[str, Any] = {"airflow": "", "missing": [], "dags": "", "recorded": ""}
@@ -386,7 +456,8 @@ def releases(params):
         found["airflow"] = sealed["airflow"]
         there = {re.sub(r"[-_.]+", "-", os.path.basename(path)[:-10].rpartition("-")[0]).lower()
                  for path in glob.glob(os.path.join(install, "venv/lib/python3*/site-packages/*.dist-info"))}
-        found["missing"] = sorted(name for name in sealed["packages"] if re.sub(r"[-_.]+", "-", name).lower() not in there)
+        found["missing"] = sorted(name for name in sealed["packages"]
+                                  if re.sub(r"[-_.]+", "-", name).lower() not in there)
     current = os.path.join(dags, "current")
     if os.path.lexists(current):
         found["dags"] = os.path.basename(os.readlink(current))
@@ -396,8 +467,9 @@ def releases(params):
         names = [name for _folder, _folders, files in os.walk(os.path.join(current, "dags")) for name in files]
         found["dag_files"] = sum(name.endswith((".py", ".zip")) for name in names)
         found["touched"] = sorted(
-            os.path.relpath(path, current) for folder, _folders, files in os.walk(os.path.join(current, "dags")) if not folder.endswith("__pycache__")
-            for path in (os.path.join(folder, name) for name in files) if os.lstat(path).st_ctime > put)[:5]
+            os.path.relpath(path, current) for folder, _folders, files in os.walk(os.path.join(current, "dags"))
+            if not folder.endswith("__pycache__") for path in (os.path.join(folder, name) for name in files)
+            if os.lstat(path).st_ctime > put)[:5]
     revision = read_json(os.path.join(current, "REVISION")) or {}
     found.update({key: revision.get(key, "") for key in ("commit", "source", "when")})
     # Those that the validation has seen; a first release has not been validated.
@@ -408,7 +480,8 @@ def releases(params):
         history = []
     placed = [entry["id"] for entry in history if entry["event"] in ("deployed", "rolled back", "switched back")]
     found["recorded"] = placed[-1] if placed else ""
-    found["releases"] = sorted(os.listdir(os.path.join(dags, "releases"))) if os.path.isdir(os.path.join(dags, "releases")) else []
+    found["releases"] = sorted(os.listdir(os.path.join(dags, "releases"))) if os.path.isdir(
+        os.path.join(dags, "releases")) else []
     return found
 
 
@@ -420,7 +493,9 @@ def dag_files(params):
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
         if ".airflowignore" in files:
-            patterns[folder] = [line.split("#")[0].strip() for line in read(os.path.join(folder, ".airflowignore")).splitlines()]
+            patterns[folder] = [
+                line.split("#")[0].strip() for line in read(os.path.join(folder, ".airflowignore")).splitlines()
+            ]
         for name in files:
             path = os.path.join(folder, name)
             if name.endswith(".py") and os.path.getsize(path) < 2 ** 20 and params["dag_id"] in read(path):
@@ -429,12 +504,15 @@ def dag_files(params):
                 for base, lines in patterns.items():
                     if path.startswith(base + os.sep):
                         inside = os.path.relpath(path, base)
-                        ignored += [{"file": relative, "pattern": line} for line in lines if line and matches(line, inside)]
+                        ignored += [{"file": relative, "pattern": line} for line in lines
+                                    if line and matches(line, inside)]
     return {"files": sorted(found), "ignored": ignored}
 
 
 def matches(pattern, path):
-    """Whether a line of .airflowignore leaves the path out, as a regular expression (Airflow 2) or as a glob (Airflow 3)."""
+    """Whether a line of .airflowignore leaves the path out, as a regular expression (Airflow 2) or as a glob (Airflow
+    3).
+    """
     try:
         if re.search(pattern, path):
             return True
@@ -442,21 +520,30 @@ def matches(pattern, path):
         pass
     body = pattern.strip("/")
     parts = path.split("/")
-    return any(fnmatch.fnmatchcase(name, body) for name in [*parts, *("/".join(parts[:number + 1]) for number in range(len(parts)))])
+    return any(
+        fnmatch.fnmatchcase(name, body)
+        for name in [*parts, *("/".join(parts[:number + 1]) for number in range(len(parts)))])
 
 
-# ---- the database ------------------------------------------------------------------------------------------------------------------
+# ---- the database ----------------------------------------------------------------------------------------------------
 
 
 def metadata(params):
-    """What the metadata database says to this host, asked by a process of the virtualenv's Python, else of the system's."""
+    """What the metadata database says to this host, asked by a process of the virtualenv's Python, else of the
+    system's.
+    """
     if not params["components"]:
         return {}
     secrets_dir = os.path.join(params["paths"]["config"], "secrets")
     environment = os.path.join(params["paths"]["config"], "environment")
     request = json.dumps({
-        "url_file": os.path.join(secrets_dir, "sql_alchemy_conn"), "key_file": os.path.join(secrets_dir, "fernet_key"), "encrypted": params["encrypted"],
-        "dag_id": params["dag_id"], "task_id": params["task_id"], "aws": params["aws"], "actions": params["aws_actions"],
+        "url_file": os.path.join(secrets_dir, "sql_alchemy_conn"),
+        "key_file": os.path.join(secrets_dir, "fernet_key"),
+        "encrypted": params["encrypted"],
+        "dag_id": params["dag_id"],
+        "task_id": params["task_id"],
+        "aws": params["aws"],
+        "actions": params["aws_actions"],
     })
     program = carried.program_of([airflow_metadata, database_connection], request)
     user = pwd.getpwnam(params["user"])
@@ -465,8 +552,16 @@ def metadata(params):
         try:
             # The environment of the components says how the server is verified, and who the host is to AWS.
             done = subprocess.run(
-                ["sh", "-c", '[ ! -r "$0" ] || { set -a; . "$0"; }; exec "$@"', environment, python, "-I", "-"], input=program, capture_output=True,
-                text=True, timeout=params["timeout"] - 0.5, check=False, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=supplementary(user))
+                ["sh", "-c", '[ ! -r "$0" ] || { set -a; . "$0"; }; exec "$@"', environment, python, "-I", "-"],
+                input=program,
+                capture_output=True,
+                text=True,
+                timeout=params["timeout"] - 0.5,
+                check=False,
+                cwd="/",
+                user=user.pw_uid,
+                group=user.pw_gid,
+                extra_groups=supplementary(user))
         except subprocess.TimeoutExpired:
             return {"database": {"refused": "no answer within {0} s".format(params["timeout"])}}
         try:
@@ -489,31 +584,58 @@ SELECT json_build_object(
   'listen', current_setting('listen_addresses'),
   'hba_errors', (SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL),
   'hba_networks', (SELECT coalesce(json_agg(DISTINCT type || ' ' || coalesce(array_to_string(database, ','), '') || ' '
-                   || coalesce(array_to_string(user_name, ','), '') || ' ' || coalesce(address, '') || ' ' || auth_method), '[]') FROM pg_hba_file_rules),
-  'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object('login', rolcanlogin, 'limit', rolconnlimit)), '{}')
+                   || coalesce(array_to_string(user_name, ','), '') || ' ' || coalesce(address, '') || ' ' ||
+                     auth_method), '[]') FROM pg_hba_file_rules),
+  'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object('login', rolcanlogin, 'limit', rolconnlimit)),
+    '{}')
             FROM pg_roles WHERE rolname !~ '^pg_'),
-  'databases', (SELECT json_object_agg(datname, json_build_object('allowed', datallowconn, 'limit', datconnlimit, 'bytes', pg_database_size(oid)))
+  'databases', (SELECT json_object_agg(datname, json_build_object('allowed', datallowconn, 'limit', datconnlimit,
+    'bytes', pg_database_size(oid)))
                 FROM pg_database WHERE NOT datistemplate),
   'blockers', (SELECT coalesce(json_agg(one), '[]') FROM (
-      SELECT pid, usename AS user, coalesce(application_name, '') AS application, coalesce(host(client_addr), 'this host') AS client, state, query,
+      SELECT pid, usename AS user, coalesce(application_name, '') AS application, coalesce(host(client_addr),
+        'this host') AS client, state, query,
              extract(epoch FROM now() - xact_start) AS seconds
-      FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock')) one),
+      FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity WHERE
+        wait_event_type = 'Lock')) one),
   'sessions', (SELECT coalesce(json_agg(one), '[]') FROM (
-      SELECT datname AS database, usename AS user, coalesce(application_name, '') AS application, coalesce(host(client_addr), 'local') AS client,
-             count(*) AS number, count(*) FILTER (WHERE state LIKE 'idle%') AS idle, (array_agg(pid ORDER BY backend_start))[1:300] AS pids
-      FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC LIMIT 20) one))
+      SELECT datname AS database, usename AS user, coalesce(application_name, '') AS application,
+        coalesce(host(client_addr), 'local') AS client,
+             count(*) AS number, count(*) FILTER (WHERE state LIKE 'idle%') AS idle,
+               (array_agg(pid ORDER BY backend_start))[1:300] AS pids
+      FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2, 3, 4 ORDER
+        BY 5 DESC LIMIT 20) one))
 """
 
 
 def server(params):
-    """The PostgreSQL server of this host, asked as its own superuser: it has connections left where Airflow has none."""
+    """The PostgreSQL server of this host, asked as its own superuser: it has connections left where Airflow has none.
+    """
     if not params["server_port"]:
         return {}
     user = pwd.getpwnam("postgres")
-    found = json.loads(run(
-        "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--host", "/var/run/postgresql", "--port", str(params["server_port"]),
-        "--dbname", "postgres", "--command", SERVER_SQL, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=supplementary(user),
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGAPPNAME": "airflow-health", "PGCONNECT_TIMEOUT": "2", "PGOPTIONS": "-c statement_timeout=2000"}))
+    found = json.loads(
+        run("psql",
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--host",
+            "/var/run/postgresql",
+            "--port",
+            str(params["server_port"]),
+            "--dbname",
+            "postgres",
+            "--command",
+            SERVER_SQL,
+            cwd="/",
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=supplementary(user),
+            env={
+                "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGAPPNAME": "airflow-health", "PGCONNECT_TIMEOUT": "2",
+                "PGOPTIONS": "-c statement_timeout=2000"
+            }))
     for one in found["blockers"]:
         one["query"] = airflow_metadata.first_words(one["query"])
     return found
@@ -523,7 +645,7 @@ def supplementary(user):
     return [user.pw_gid, *(group.gr_gid for group in grp.getgrall() if user.pw_name in group.gr_mem)]
 
 
-# ---- around it ---------------------------------------------------------------------------------------------------------------------
+# ---- around it -------------------------------------------------------------------------------------------------------
 
 
 def proxy(params):
@@ -533,13 +655,19 @@ def proxy(params):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Whom it belongs to is not the question here; that is asked by the role's own health check.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(params["proxy"]["address"], int(params["proxy"]["port"]), timeout=SOON, context=context)
+    connection = http.client.HTTPSConnection(params["proxy"]["address"],
+                                             int(params["proxy"]["port"]),
+                                             timeout=SOON,
+                                             context=context)
     connection.connect()
     certificate = ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(True) or b"")
     said = run("openssl", "x509", "-noout", "-enddate", "-subject", input=certificate)
     lines = dict(line.partition("=")[::2] for line in said.splitlines())
     connection.request("GET", "/")
-    return {"status": connection.getresponse().status, "expires": ssl.cert_time_to_seconds(lines["notAfter"]), "subject": lines.get("subject", "")}
+    return {
+        "status": connection.getresponse().status, "expires": ssl.cert_time_to_seconds(lines["notAfter"]),
+        "subject": lines.get("subject", "")
+    }
 
 
 def backup(_params):
@@ -557,16 +685,35 @@ def watchdog(_params):
     return [entry for entry in entries if str(entry.get("time", "")) >= day]
 
 
-# ---- all of it ---------------------------------------------------------------------------------------------------------------------
+# ---- all of it -------------------------------------------------------------------------------------------------------
 
 QUESTIONS = (
-    host, memory, disks, clock, owners, units, failed_units, answers, listeners, drift, beats, drained, settings, secrets, releases, metadata, server, proxy,
-    backup, watchdog,
+    host,
+    memory,
+    disks,
+    clock,
+    owners,
+    units,
+    failed_units,
+    answers,
+    listeners,
+    drift,
+    beats,
+    drained,
+    settings,
+    secrets,
+    releases,
+    metadata,
+    server,
+    proxy,
+    backup,
+    watchdog,
 )
 
 
 def beside(questions, timeout):
-    """Ask all of them at once, and return what is there when the time is over. questions: {name: (function, argument)}."""
+    """Ask all of them at once, and return what is there when the time is over. questions: {name: (function, argument)}.
+    """
     found = {name: {"error": "no answer within {0} s".format(timeout)} for name in questions}
 
     def ask(name, function, argument):
@@ -575,8 +722,11 @@ def beside(questions, timeout):
         except Exception as error:
             found[name] = {"error": "{0}: {1}".format(type(error).__name__, error)}
 
-    # Daemons: one that hangs in the kernel, on a dead network file system perhaps, does not hold up the end of the module.
-    threads = [threading.Thread(target=ask, args=(name, *question), daemon=True) for name, question in questions.items()]
+    # Daemons: one that hangs in the kernel, on a dead network file system perhaps, does not hold up the end of the
+    # module.
+    threads = [
+        threading.Thread(target=ask, args=(name, *question), daemon=True) for name, question in questions.items()
+    ]
     for thread in threads:
         thread.start()
     end = time.monotonic() + timeout
@@ -607,7 +757,9 @@ def main():
     questions = {function.__name__: (function, module.params) for function in QUESTIONS}
     if module.params["dag_id"]:
         questions["dag_files"] = (dag_files, module.params)
-    module.exit_json(changed=False, components=module.params["components"], seen=beside(questions, module.params["timeout"]))
+    module.exit_json(changed=False,
+                     components=module.params["components"],
+                     seen=beside(questions, module.params["timeout"]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ module: airflow_logs
 short_description: Show the logs of Airflow's components and tasks
 version_added: 1.0.0
 description:
-  - Reads the journal for components and the files of task logs for tasks, of both majors, as text or as JSON, and returns lines for a person to read.
+  - Reads the journal for components and the files of task logs for tasks, of both majors, as text or as JSON, and
+    returns lines for a person to read.
   - What the host holds as a secret is taken out.
 options:
   units:
@@ -114,7 +115,8 @@ def seconds(since: str) -> float:
     done = subprocess.run(["systemd-analyze", "timestamp", "--", since], capture_output=True, text=True, check=False)
     match = re.search(r"UNIX seconds: @([\d.]+)", done.stdout)
     if not match:
-        raise Unfit(f"since is {since!r}; valid is a time of systemd, such as -2h, today, yesterday or '2026-01-31 12:00'.")
+        raise Unfit(
+            f"since is {since!r}; valid is a time of systemd, such as -2h, today, yesterday or '2026-01-31 12:00'.")
     return float(match[1])
 
 
@@ -136,7 +138,9 @@ def journal(args: dict) -> list:
         found.append((record.get("SYSLOG_IDENTIFIER", "") if many else "", message))
     shown = []
     for name in sorted({name for name, _message in found}) if many else [""]:
-        shown += ([f"== {name}"] if name else []) + readable([message for one, message in found if one == name], args["level"], args["lines"])
+        shown += ([f"== {name}"] if name else []) + readable(
+            [message for one, message in found if one == name], args["level"], args["lines"]
+        )
     return shown
 
 
@@ -145,8 +149,10 @@ def task_files(args: dict) -> list:
     def part(key, value):
         return f"{key}={glob.escape(value) if value else '*'}"
 
-    where = os.path.join(glob.escape(args["log_dir"]), part("dag_id", args["dag_id"]), part("run_id", args["run_id"]), part("task_id", args["task_id"]))
-    files = glob.glob(os.path.join(where, "attempt=*.log")) + glob.glob(os.path.join(where, "map_index=*", "attempt=*.log"))
+    where = os.path.join(glob.escape(args["log_dir"]), part("dag_id", args["dag_id"]), part("run_id", args["run_id"]),
+                         part("task_id", args["task_id"]))
+    files = glob.glob(os.path.join(where, "attempt=*.log")) + glob.glob(
+        os.path.join(where, "map_index=*", "attempt=*.log"))
     after = seconds(args["since"]) if args["since"] else 0
     # A file of a deferred task has a number behind its name.
     files = sorted((path for path in files if os.path.getmtime(path) >= after), key=os.path.getmtime)
@@ -162,7 +168,10 @@ def task_logs(args: dict) -> tuple:
     files, shown = task_files(args), []
     for path in files:
         with open(path, encoding="utf-8", errors="replace") as file:
-            shown += [f"== {os.path.relpath(path, args['log_dir'])}", *readable(file.readlines(), args["level"], args["lines"])]
+            shown += [
+                f"== {os.path.relpath(path, args['log_dir'])}",
+                *readable(file.readlines(), args["level"], args["lines"])
+            ]
     return shown, files
 
 
@@ -176,7 +185,10 @@ def main() -> None:
             "run_id": {"type": "str", "default": ""},
             "since": {"type": "str", "default": ""},
             "lines": {"type": "int", "default": 100},
-            "level": {"type": "str", "choices": [level for level in LEVELS if level not in ("warn", "exception", "fatal")], "default": "debug"},
+            "level": {
+                "type": "str", "choices": [level for level in LEVELS if level not in ("warn", "exception", "fatal")],
+                "default": "debug"
+            },
             "log_dir": {"type": "path", "default": "/var/log/airflow"},
             "config_dir": {"type": "path", "default": "/etc/airflow"},
         },
@@ -188,7 +200,8 @@ def main() -> None:
         text, sources = task_logs(args) if args["dag_id"] else (journal(args), args["units"])
     except Unfit as unfit:
         module.fail_json(msg=str(unfit))
-    redaction = Redaction(values_of(os.path.join(args["config_dir"], "secrets"), os.path.join(args["config_dir"], "environment")))
+    redaction = Redaction(
+        values_of(os.path.join(args["config_dir"], "secrets"), os.path.join(args["config_dir"], "environment")))
     module.exit_json(changed=False, text=redaction.text("\n".join(text)).splitlines(), sources=sources)
 
 

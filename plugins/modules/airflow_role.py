@@ -13,7 +13,8 @@ short_description: Keep a role of Airflow
 version_added: 1.0.0
 description:
   - Makes, changes or removes one role. Admin, Op, User and Viewer are Airflow's own.
-  - The role has exactly these permissions afterwards, except those of single DAGs (C(DAG:...)), which are left alone unless named.
+  - The role has exactly these permissions afterwards, except those of single DAGs (C(DAG:...)), which are left alone
+    unless named.
 options:
   name:
     description: The role's name.

@@ -12,11 +12,14 @@ module: airflow_secrets
 short_description: Keep the secrets of an Airflow environment in files
 version_added: 1.0.0
 description:
-  - Keeps one file per secret in a directory. A file holds the secret and nothing else, no newline either, because Airflow takes
+  - Keeps one file per secret in a directory. A file holds the secret and nothing else, no newline either, because
+    Airflow takes
     what a C(*_cmd) option prints as it is.
-  - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names them. Secrets under
+  - Secrets under I(generate) are made once, where their file is absent, and not changed again unless I(renew) names
+    them. Secrets under
     I(values) are written as given.
-  - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by others.
+  - A file is replaced atomically, by one of the same owner, group and mode, and is never, at any moment, readable by
+    others.
   - When the module ends, the files and their names are on the disk. A loss of power brings back no earlier secret.
   - A file that is made for I(generate) may be read by its maker only.
   - No Fernet key is lost. If the first key of file C(fernet_key), which encrypts, is not among the new keys, the
@@ -32,7 +35,8 @@ options:
     description: Owner of the directory and the files of I(values). Without it, whoever made them.
     type: str
   group:
-    description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner may.
+    description: Group that may read the files of I(values). Without it, or where it does not exist yet, only the owner
+      may.
     type: str
   absent:
     description: Names of secrets whose file is removed.
@@ -109,7 +113,9 @@ def read(path: str) -> str | None:
 
 
 def write(path: str, value: str) -> None:
-    """Replace the file at path atomically by one with its owner and mode; where there is none, only its maker may read it."""
+    """Replace the file at path atomically by one with its owner and mode; where there is none, only its maker may read
+    it.
+    """
     temporary = new_name(path)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         if os.path.exists(path):
@@ -192,7 +198,8 @@ def main() -> None:
 
     # What is only generated is for root: a secret that the components need stands in values.
     group = args["group"] if args["group"] and group_exists(args["group"]) else None
-    owned = [(directory, 0o750), *((os.path.join(directory, name), 0o640) for name in args["values"])] if args["values"] else []
+    owned = [(directory, 0o750), *((os.path.join(directory, name), 0o640)
+                                   for name in args["values"])] if args["values"] else []
     for path, mode in owned:
         if os.path.exists(path):
             if args["owner"]:

@@ -26,7 +26,8 @@ options:
     default: ""
   fernet_key:
     description:
-      - Fernet key of the host. The copy with this key is moved if no copy is at O(directory) or O(former). It is looked for in the directories beside
+      - Fernet key of the host. The copy with this key is moved if no copy is at O(directory) or O(former). It is looked
+        for in the directories beside
         O(directory) that have no id. Empty looks for none.
     type: str
     default: ""
@@ -97,35 +98,48 @@ def check_id(directory: str, site_id: str) -> bool:
     found = held.decode(errors="replace").strip()
     if found != site_id:
         raise Foreign(
-            f"The copy of the secrets in {directory} on the controller belongs to the site with the id {found}, and airflow_site_id of this site is {site_id}."
-            " A host would get the secrets of another Airflow from it. If airflow_site_id was changed or copied from another site, put the right id back:"
-            " it is in group_vars/all/main.yml of the site. If airflow_secrets_copy_dir names this directory, name another one. Nothing was changed."
+            f"The copy of the secrets in {directory} on the controller belongs to the site with the id {found}, and "
+            f"airflow_site_id of this site is {site_id}."
+            " A host would get the secrets of another Airflow from it. If airflow_site_id was changed or copied from "
+            "another site, put the right id back:"
+            " it is in group_vars/all/main.yml of the site. If airflow_secrets_copy_dir names this directory, name "
+            "another one. Nothing was changed."
         )
     return True
 
 
 def compare(directory: str, former: str) -> None:
     """Refuse two copies if the former one has something that the other has not."""
-    names = [name for name in sorted(os.listdir(former)) if content(os.path.join(former, name)) != content(os.path.join(directory, name))]
+    names = [
+        name for name in sorted(os.listdir(former))
+        if content(os.path.join(former, name)) != content(os.path.join(directory, name))
+    ]
     if names:
         raise Foreign(
-            f"The controller has two copies of the secrets of this site: {former}, from before it had an id, and {directory}."
-            f" They differ in {', '.join(names)}. Compare them with /etc/airflow/secrets on the first host in group airflow."
+            f"The controller has two copies of the secrets of this site: {former}, from before it had an id, and "
+            f"{directory}."
+            f" They differ in {', '.join(names)}. Compare them with /etc/airflow/secrets on the first host in group "
+            "airflow."
             " Keep the copy that has the host's fernet_key, and backup_key from"
-            " the one that the backups were made with. Move the other directory away, then run this again. Nothing was changed."
+            " the one that the backups were made with. Move the other directory away, then run this again. Nothing was "
+            "changed."
         )
 
 
 def with_key(directory: str, key: str) -> str:
     """Return the one copy beside this directory that has the key and no id, or ""."""
     found = [
-        os.path.dirname(path) for path in sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(directory)), "*", "fernet_key")))
-        if key and (content(path) or b"").decode(errors="replace").strip() == key and content(os.path.join(os.path.dirname(path), NAME)) is None
+        os.path.dirname(path)
+        for path in sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(directory)), "*", "fernet_key")))
+        if key and (content(path) or b"").decode(
+            errors="replace").strip() == key and content(os.path.join(os.path.dirname(path), NAME)) is None
     ]
     if len(found) > 1:
         raise Foreign(
-            f"The controller has more than one copy of the secrets with the fernet_key of this site, and none of them has an id: {', '.join(found)}."
-            f" Choose the copy whose backup_key the backups were made with, then run: mv <copy> {directory}. Run this again. Nothing was moved."
+            "The controller has more than one copy of the secrets with the fernet_key of this site, and none of them "
+            f"has an id: {', '.join(found)}."
+            f" Choose the copy whose backup_key the backups were made with, then run: mv <copy> {directory}. Run this "
+            "again. Nothing was moved."
         )
     return found[0] if found else ""
 
@@ -174,7 +188,11 @@ def main() -> None:
     except Foreign as foreign:
         module.fail_json(msg=str(foreign))
     except OSError as error:
-        module.fail_json(msg=f"The copy of the secrets, {directory} on the controller (airflow_secrets_copy_dir), can't be read or written: {error}.")
+        module.fail_json(
+            msg=
+            f"The copy of the secrets, {directory} on the controller (airflow_secrets_copy_dir), can't be read or "
+            f"written: {error}."
+        )
     module.exit_json(changed=changed, moved=moving)
 
 

@@ -12,15 +12,18 @@ module: airflow_state
 short_description: Keep the objects of an Airflow as declared
 version_added: 1.0.0
 description:
-  - Makes, changes and removes connections, variables, pools, roles, users and the pause state of DAGs, all in one process and one transaction.
-  - Values are compared decrypted. What is the same is not written, and Airflow is not even imported where all is the same.
+  - Makes, changes and removes connections, variables, pools, roles, users and the pause state of DAGs, all in one
+    process and one transaction.
+  - Values are compared decrypted. What is the same is not written, and Airflow is not even imported where all is the
+    same.
   - All that is wrong is told in one message, before anything is written.
 
 options:
   objects:
     description: >-
-      JSON, best made by C(to_json): C(connections), C(variables), C(pools), C(roles), C(users) and C(dag_state), each a dictionary of names to the
-      options of the module for that kind. A string, so that Ansible hides it as a whole and not each word in it wherever it appears.
+      JSON, best made by C(to_json): C(connections), C(variables), C(pools), C(roles), C(users) and C(dag_state), each a
+      dictionary of names to the options of the module for that kind. A string, so that Ansible hides it as a whole and
+      not each word in it wherever it appears.
     type: str
     required: true
   purge:
@@ -73,7 +76,11 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_objects import KINDS
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import CONNECTION_TYPES, OPTIONS, bring_about
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_state import (
+    CONNECTION_TYPES,
+    OPTIONS,
+    bring_about,
+)
 
 
 def main():
@@ -90,7 +97,8 @@ def main():
     declared = json.loads(module.params["objects"])
     wrong = sorted(kind for kind, objects in declared.items() if kind not in KINDS or not isinstance(objects, dict))
     if wrong:
-        module.fail_json(msg="objects: {0}: valid are {1}, each a dictionary of names to fields".format(", ".join(wrong), ", ".join(KINDS)))
+        module.fail_json(msg="objects: {0}: valid are {1}, each a dictionary of names to fields".format(
+            ", ".join(wrong), ", ".join(KINDS)))
     bring_about(module, declared, module.params["purge"], module.params["timeout"])
 
 

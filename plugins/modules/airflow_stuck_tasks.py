@@ -12,9 +12,12 @@ module: airflow_stuck_tasks
 short_description: Find tasks that are stuck, say why, and clear them through Airflow's own API
 version_added: 1.0.0
 description:
-  - Looks for tasks that are scheduled or queued for longer than I(minutes), or that run and have given no sign of life for so long.
-  - A task that nobody works on any more is cleared by the REST API, as a person does it in the UI, and Airflow runs it again. One that only waits, for
-    a slot of its pool, for an unpaused DAG or for a scheduler, would wait on after that; it is told what it waits for, and left alone.
+  - Looks for tasks that are scheduled or queued for longer than I(minutes), or that run and have given no sign of life
+    for so long.
+  - A task that nobody works on any more is cleared by the REST API, as a person does it in the UI, and Airflow runs it
+    again. One that only waits, for
+    a slot of its pool, for an unpaused DAG or for a scheduler, would wait on after that; it is told what it waits for,
+    and left alone.
 options:
   minutes:
     description: Minutes without progress. Airflow itself takes care of most within five to ten.
@@ -86,7 +89,9 @@ SCHEDULER_DEAD = 60
 
 def name_of(task: dict) -> str:
     """Return what a person calls the task."""
-    return f"{task['dag_id']} {task['run_id']} {task['task_id']}" + (f"[{task['map_index']}]" if task["map_index"] >= 0 else "")
+    return f"{task['dag_id']} {task['run_id']} {task['task_id']}" + (
+        f"[{task['map_index']}]" if task["map_index"] >= 0 else ""
+    )
 
 
 def cause(task: dict, scheduler_silent: float | None) -> tuple:
@@ -99,7 +104,8 @@ def cause(task: dict, scheduler_silent: float | None) -> tuple:
     if task["state"] == "queued":
         if task["queued_by_silent"] is None or task["queued_by_silent"] > SCHEDULER_DEAD:
             return "the scheduler that queued it is gone, and nobody took the task over", True
-        return "the executor has not begun it: no free slot (airflow_parallelism), or no worker listens to its queue", True
+        return ("the executor has not begun it: no free slot (airflow_parallelism), or no worker listens to its "
+                "queue"), True
     if dead:
         return "no scheduler works: playbooks/runbooks/recover_scheduler.yml", False
     if task["paused"]:
@@ -116,7 +122,9 @@ def judged(answer: dict, minutes: float, dag_id: str) -> list:
     found = []
     for task in answer["tasks"]:
         # A task that runs is judged by its silence, and one that has not begun to beat by its age.
-        quiet = task["silent"] if task["state"] in ("running", "restarting") and task["silent"] is not None else task["age"]
+        quiet = (
+            task["silent"] if task["state"] in ("running", "restarting") and task["silent"] is not None else task["age"]
+        )
         if quiet is None or quiet < minutes * 60 or dag_id not in ("", task["dag_id"]):
             continue
         why, helps = cause(task, answer["scheduler_silent"])
@@ -134,11 +142,18 @@ def clear(api: api_utils.Api, tasks: list) -> list:
         runs.setdefault((task["dag_id"], task["run_id"]), []).append(task)
     for (dag_id, run_id), members in runs.items():
         # Airflow 2 knows no single instance of a mapped task here: all of it are cleared.
-        ids = [[task["task_id"], task["map_index"]] if api.three and task["map_index"] >= 0 else task["task_id"] for task in members]
+        ids = [[task["task_id"], task["map_index"]] if api.three and task["map_index"] >= 0 else task["task_id"]
+               for task in members]
         unique = [one for number, one in enumerate(ids) if one not in ids[:number]]
-        api.call(api.path("dags", dag_id, "clearTaskInstances"), {
-            "dry_run": False, "dag_run_id": run_id, "task_ids": unique, "only_failed": False, "only_running": False, "reset_dag_runs": True,
-        })
+        api.call(
+            api.path("dags", dag_id, "clearTaskInstances"), {
+                "dry_run": False,
+                "dag_run_id": run_id,
+                "task_ids": unique,
+                "only_failed": False,
+                "only_running": False,
+                "reset_dag_runs": True,
+            })
     return [task["name"] for task in tasks]
 
 

@@ -12,7 +12,8 @@ module: airflow_user
 short_description: Keep a user of Airflow
 version_added: 1.0.0
 description:
-  - Makes, changes or removes one user. The password is compared with the stored hash, so that the same one is no change.
+  - Makes, changes or removes one user. The password is compared with the stored hash, so that the same one is no
+    change.
 options:
   name:
     description: The user name.

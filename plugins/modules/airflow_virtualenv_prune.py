@@ -12,7 +12,8 @@ module: airflow_virtualenv_prune
 short_description: Remove the oldest virtualenvs of a host
 version_added: 1.0.0
 description:
-  - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, those that processes use, and the one that a failed
+  - Keeps the virtualenv that the link C(venv) points to, the newest I(keep) besides it, those that processes use, and
+    the one that a failed
     migration would go back to.
   - A component that was not restarted since a switch uses its old virtualenv. A later switch removes it.
 options:

@@ -105,7 +105,8 @@ def apply(client, name, wanted):
     if wanted is None:
         client.delete_dashboards(DashboardNames=[name], aws_retry=True)
         return []
-    return client.put_dashboard(DashboardName=name, DashboardBody=json.dumps(wanted), aws_retry=True).get("DashboardValidationMessages", [])
+    return client.put_dashboard(DashboardName=name, DashboardBody=json.dumps(wanted),
+                                aws_retry=True).get("DashboardValidationMessages", [])
 
 
 def main():
@@ -130,7 +131,10 @@ def main():
         module.fail_json_aws(error, msg="The dashboard %s can't be brought about" % name)
     except ValueError as error:
         module.fail_json(msg="body is no JSON: %s" % error)
-    module.exit_json(changed=before != wanted, name=name, messages=messages, diff={"before": before or {}, "after": wanted or {}})
+    module.exit_json(changed=before != wanted,
+                     name=name,
+                     messages=messages,
+                     diff={"before": before or {}, "after": wanted or {}})
 
 
 if __name__ == "__main__":

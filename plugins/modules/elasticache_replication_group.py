@@ -12,7 +12,8 @@ module: elasticache_replication_group
 short_description: Make, change or remove a replication group of ElastiCache
 version_added: 1.0.0
 description:
-  - For this there is no module in amazon.aws or community.aws; M(community.aws.elasticache) makes single nodes, without TLS and without a token.
+  - For this there is no module in amazon.aws or community.aws; M(community.aws.elasticache) makes single nodes, without
+    TLS and without a token.
   - The group has one shard, and is always encrypted in transit and at rest. Clients need the token.
   - It waits until the group is there or gone, also where another run has begun to make or to remove it.
 options:
@@ -35,7 +36,8 @@ options:
     description: Type of each node, such as V(cache.t4g.small). Required for O(state=present).
     type: str
   replicas:
-    description: Nodes beside the primary one, 0 to 5. With one or more, another node takes over from a primary one that fails.
+    description: Nodes beside the primary one, 0 to 5. With one or more, another node takes over from a primary one that
+      fails.
     type: int
     default: 0
   multi_az:
@@ -50,7 +52,8 @@ options:
     type: list
     elements: str
   auth_token:
-    description: Token of clients, 16 to 128 characters. Sent when the group is made and never again. Required for O(state=present).
+    description: Token of clients, 16 to 128 characters. Sent when the group is made and never again. Required for
+      O(state=present).
     type: str
   snapshot_days:
     description: Days that daily snapshots are kept. 0 means that none are made.
@@ -82,7 +85,8 @@ attributes:
 seealso:
   - module: community.aws.elasticache_subnet_group
 notes:
-  - It needs the permissions elasticache:DescribeReplicationGroups, DescribeCacheClusters, ListTagsForResource, CreateReplicationGroup, ModifyReplicationGroup,
+  - It needs the permissions elasticache:DescribeReplicationGroups, DescribeCacheClusters, ListTagsForResource,
+    CreateReplicationGroup, ModifyReplicationGroup,
     IncreaseReplicaCount, DecreaseReplicaCount, AddTagsToResource, RemoveTagsFromResource and DeleteReplicationGroup.
 extends_documentation_fragment:
   - amazon.aws.common.modules
@@ -142,7 +146,10 @@ from ansible.module_utils.common.dict_transformations import camel_dict_to_snake
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
-from ansible_collections.amazon.aws.plugins.module_utils.tagging import ansible_dict_to_boto3_tag_list, boto3_tag_list_to_ansible_dict
+from ansible_collections.amazon.aws.plugins.module_utils.tagging import (
+    ansible_dict_to_boto3_tag_list,
+    boto3_tag_list_to_ansible_dict,
+)
 
 PER_POLL = 15
 
@@ -177,55 +184,93 @@ def settled(client, name, seconds, check_mode):
 
 def current(client, group):
     """Return what can be declared, as it is. Version and security groups are known of the members alone."""
-    member = client.describe_cache_clusters(CacheClusterId=group["MemberClusters"][0], aws_retry=True)["CacheClusters"][0]
+    member = client.describe_cache_clusters(CacheClusterId=group["MemberClusters"][0],
+                                            aws_retry=True)["CacheClusters"][0]
     tags = client.list_tags_for_resource(ResourceName=group["ARN"], aws_retry=True)["TagList"]
     return {
-        "description": group["Description"], "engine": member["Engine"], "engine_version": member["EngineVersion"], "node_type": group["CacheNodeType"],
-        "replicas": len(group["MemberClusters"]) - 1, "failover": group["AutomaticFailover"] == "enabled", "multi_az": group["MultiAZ"] == "enabled",
-        "security_groups": sorted(item["SecurityGroupId"] for item in member["SecurityGroups"]), "snapshot_days": group["SnapshotRetentionLimit"],
+        "description": group["Description"],
+        "engine": member["Engine"],
+        "engine_version": member["EngineVersion"],
+        "node_type": group["CacheNodeType"],
+        "replicas": len(group["MemberClusters"]) - 1,
+        "failover": group["AutomaticFailover"] == "enabled",
+        "multi_az": group["MultiAZ"] == "enabled",
+        "security_groups": sorted(item["SecurityGroupId"] for item in member["SecurityGroups"]),
+        "snapshot_days": group["SnapshotRetentionLimit"],
         "tags": boto3_tag_list_to_ansible_dict(tags),
     }
 
 
 def declared(params, now):
     """Return what is declared, in the form of current()."""
-    wanted = {key: params[key] for key in ("description", "engine", "engine_version", "node_type", "replicas", "multi_az", "snapshot_days", "tags")}
+    wanted = {
+        key: params[key]
+        for key in ("description", "engine", "engine_version", "node_type", "replicas", "multi_az", "snapshot_days",
+                    "tags")
+    }
     wanted.update(failover=params["replicas"] > 0, security_groups=sorted(params["security_groups"]))
     # AWS chooses what follows major and minor version, and raises it.
-    if now and now["engine"] == wanted["engine"] and (now["engine_version"] + ".").startswith(wanted["engine_version"] + "."):
+    if (
+        now
+        and now["engine"] == wanted["engine"]
+        and (now["engine_version"] + ".").startswith(wanted["engine_version"] + ".")
+    ):
         wanted["engine_version"] = now["engine_version"]
     return wanted
 
 
 # How AWS names it where it is changed.
 CHANGEABLE = {
-    "description": "ReplicationGroupDescription", "engine": "Engine", "engine_version": "EngineVersion", "node_type": "CacheNodeType",
-    "failover": "AutomaticFailoverEnabled", "multi_az": "MultiAZEnabled", "security_groups": "SecurityGroupIds", "snapshot_days": "SnapshotRetentionLimit",
+    "description": "ReplicationGroupDescription",
+    "engine": "Engine",
+    "engine_version": "EngineVersion",
+    "node_type": "CacheNodeType",
+    "failover": "AutomaticFailoverEnabled",
+    "multi_az": "MultiAZEnabled",
+    "security_groups": "SecurityGroupIds",
+    "snapshot_days": "SnapshotRetentionLimit",
 }
 
 
 def creation(params, wanted):
     """Return the call that makes the group."""
     arguments = {argument: wanted[key] for key, argument in CHANGEABLE.items()}
-    return "create_replication_group", dict(
-        arguments, ReplicationGroupId=params["name"], CacheSubnetGroupName=params["subnet_group"], AuthToken=params["auth_token"], NumNodeGroups=1,
-        ReplicasPerNodeGroup=wanted["replicas"], TransitEncryptionEnabled=True, AtRestEncryptionEnabled=True, AutoMinorVersionUpgrade=True,
-        Tags=ansible_dict_to_boto3_tag_list(wanted["tags"]))
+    return "create_replication_group", dict(arguments,
+                                            ReplicationGroupId=params["name"],
+                                            CacheSubnetGroupName=params["subnet_group"],
+                                            AuthToken=params["auth_token"],
+                                            NumNodeGroups=1,
+                                            ReplicasPerNodeGroup=wanted["replicas"],
+                                            TransitEncryptionEnabled=True,
+                                            AtRestEncryptionEnabled=True,
+                                            AutoMinorVersionUpgrade=True,
+                                            Tags=ansible_dict_to_boto3_tag_list(wanted["tags"]))
 
 
 def changes(name, arn, now, wanted):
-    """Return the calls that make what is as declared, in their order: failover can be on only where there is a replica."""
+    """Return the calls that make what is as declared, in their order: failover can be on only where there is a replica.
+    """
     group = {"ReplicationGroupId": name, "ApplyImmediately": True}
     modified = {argument: wanted[key] for key, argument in CHANGEABLE.items() if now[key] != wanted[key]}
     gone = sorted(set(now["tags"]) - set(wanted["tags"]))
     added = {key: value for key, value in wanted["tags"].items() if now["tags"].get(key) != value}
-    return [call for call, needed in (
-        (("increase_replica_count", dict(group, NewReplicaCount=wanted["replicas"])), wanted["replicas"] > now["replicas"]),
-        (("modify_replication_group", dict(group, **modified)), modified),
-        (("decrease_replica_count", dict(group, NewReplicaCount=wanted["replicas"])), wanted["replicas"] < now["replicas"]),
-        (("remove_tags_from_resource", {"ResourceName": arn, "TagKeys": gone}), gone),
-        (("add_tags_to_resource", {"ResourceName": arn, "Tags": ansible_dict_to_boto3_tag_list(added)}), added),
-    ) if needed]
+    return [
+        call
+        for call, needed in (
+            (
+                ("increase_replica_count", dict(group, NewReplicaCount=wanted["replicas"])),
+                wanted["replicas"] > now["replicas"],
+            ),
+            (("modify_replication_group", dict(group, **modified)), modified),
+            (
+                ("decrease_replica_count", dict(group, NewReplicaCount=wanted["replicas"])),
+                wanted["replicas"] < now["replicas"],
+            ),
+            (("remove_tags_from_resource", {"ResourceName": arn, "TagKeys": gone}), gone),
+            (("add_tags_to_resource", {"ResourceName": arn, "Tags": ansible_dict_to_boto3_tag_list(added)}), added),
+        )
+        if needed
+    ]
 
 
 def removal(params):
@@ -238,7 +283,8 @@ def apply(client, params, calls):
     """Make the calls, each once the one before it is done."""
     for method, arguments in calls:
         getattr(client, method)(aws_retry=True, **arguments)
-        wait(client, params["name"], "deleted" if method == "delete_replication_group" else "available", params["wait_timeout"])
+        wait(client, params["name"], "deleted" if method == "delete_replication_group" else "available",
+             params["wait_timeout"])
 
 
 def bring_about(module, client):
@@ -250,14 +296,19 @@ def bring_about(module, client):
         before, calls = {"name": params["name"]} if group else {}, [removal(params)] if group else []
     else:
         if group and group["Status"] == "create-failed":
-            module.fail_json(msg="ElastiCache could not make %s; its events say why. Remove it (state: absent) and run this again." % params["name"])
+            module.fail_json(
+                msg="ElastiCache could not make %s; its events say why. Remove it (state: absent) and run this again." %
+                params["name"])
         before = current(client, group) if group else {}
         after = declared(params, before)
         calls = changes(params["name"], group["ARN"], before, after) if group else [creation(params, after)]
     if calls and not module.check_mode:
         apply(client, params, calls)
         group = describe(client, params["name"])
-    result = dict(changed=bool(calls), name=params["name"], calls=[method for method, _arguments in calls], diff={"before": before, "after": after})
+    result = dict(changed=bool(calls),
+                  name=params["name"],
+                  calls=[method for method, _arguments in calls],
+                  diff={"before": before, "after": after})
     if group and params["state"] == "present":
         result["endpoint"] = camel_dict_to_snake_dict(group["NodeGroups"][0]["PrimaryEndpoint"])
     return result
@@ -283,11 +334,15 @@ def main():
             wait_timeout=dict(type="int", default=3600),
             state=dict(type="str", choices=["present", "absent"], default="present"),
         ),
-        required_if=[["state", "present", ["description", "engine_version", "node_type", "subnet_group", "security_groups", "auth_token"]]],
+        required_if=[[
+            "state", "present",
+            ["description", "engine_version", "node_type", "subnet_group", "security_groups", "auth_token"]
+        ]],
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**bring_about(module, module.client("elasticache", retry_decorator=AWSRetry.jittered_backoff())))
+        module.exit_json(
+            **bring_about(module, module.client("elasticache", retry_decorator=AWSRetry.jittered_backoff())))
     except (BotoCoreError, ClientError) as error:
         module.fail_json_aws(error, msg="The replication group %s can't be brought about" % module.params["name"])
 

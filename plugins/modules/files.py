@@ -12,8 +12,10 @@ module: files
 short_description: Bring many files, directories and links into their state at once
 version_added: 1.0.0
 description:
-  - A role has a dozen small files, and C(template), C(copy) and C(file) take one to four round trips for each of them. This takes one for all.
-  - A file is compared first, validated where it differs, and replaced by one rename. It has its owner and mode before it has its name, so it is
+  - A role has a dozen small files, and C(template), C(copy) and C(file) take one to four round trips for each of them.
+    This takes one for all.
+  - A file is compared first, validated where it differs, and replaced by one rename. It has its owner and mode before
+    it has its name, so it is
     never, at any moment, half written or readable by others.
   - A link is changed after all files and directories before it in the list are on the disk.
 options:
@@ -29,7 +31,8 @@ options:
         required: true
       state:
         description:
-          - "C(file): has I(content). C(directory): is there, with its parents made like it. C(link): points at I(target), replaced by one rename.
+          - "C(file): has I(content). C(directory): is there, with its parents made like it. C(link): points at
+          I(target), replaced by one rename.
             C(absent): is not there."
         type: str
         choices: [file, directory, link, absent]
@@ -38,7 +41,8 @@ options:
         description: The whole file. Excludes I(template).
         type: str
       template:
-        description: Name of the template that gives the content, looked for where C(ansible.builtin.template) does. Rendered on the controller.
+        description: Name of the template that gives the content, looked for where C(ansible.builtin.template) does.
+          Rendered on the controller.
         type: str
       template_vars:
         description: Variables for this template only.
@@ -58,7 +62,8 @@ options:
         description: Mode of a file or directory, in octal digits; 0644 and 0755 where it is not given.
         type: str
       validate:
-        description: Command that must accept new content before it is put in place. C(%s) is a file of the same name that holds it.
+        description: Command that must accept new content before it is put in place. C(%s) is a file of the same name
+          that holds it.
         type: str
       secret:
         description: Whether the content is not shown, not even with C(--diff).
@@ -67,7 +72,8 @@ options:
   absent:
     description:
       - Paths that must not be there, removed after I(files) are made. The same as I(state=absent).
-      - A directory goes with all that is in it. A mount point is emptied and stays. A directory that has another file system mounted below it
+      - A directory goes with all that is in it. A mount point is emptied and stays. A directory that has another file
+        system mounted below it
         is refused, and nothing of it is removed.
     type: list
     elements: path
@@ -162,7 +168,8 @@ class Host:
         if present == "directory":
             below = [mount for mount in mounts() if mount.startswith(os.path.realpath(path) + "/")]
             if below:
-                self.fail(item, f"was left as it is: {', '.join(below)} is another file system. Unmount it, then run again.")
+                self.fail(item,
+                          f"was left as it is: {', '.join(below)} is another file system. Unmount it, then run again.")
             if os.path.ismount(path):
                 return self.empty(item)
         self.tell(item, present, "absent")
@@ -267,7 +274,8 @@ class Host:
         if now == wanted:
             return False
         if not new:
-            self.diff.append({"header": item["path"], "prepared": "uid %d gid %d mode %04o, wanted %d %d %04o\n" % (*now, *wanted)})
+            self.diff.append(
+                {"header": item["path"], "prepared": "uid %d gid %d mode %04o, wanted %d %d %04o\n" % (*now, *wanted)})
         if not self.module.check_mode:
             os.chown(path, *ids)
             os.chmod(path, wanted[2])
@@ -276,7 +284,8 @@ class Host:
     def tell(self, item: dict, before: str, after: str) -> None:
         """Note a difference for --diff."""
         if not item["secret"]:
-            self.diff.append({"before_header": item["path"], "after_header": item["path"], "before": before, "after": after})
+            self.diff.append(
+                {"before_header": item["path"], "after_header": item["path"], "before": before, "after": after})
 
     def fail(self, item: dict, why: str) -> None:
         """Stop the run."""
@@ -314,7 +323,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    nothing = {"content": None, "target": None, "owner": "root", "group": "root", "mode": None, "validate": None, "secret": False}
+    nothing = {
+        "content": None, "target": None, "owner": "root", "group": "root", "mode": None, "validate": None,
+        "secret": False
+    }
     items = module.params["files"] + [{**nothing, "path": path, "state": "absent"} for path in module.params["absent"]]
     for item in items:
         item["mode"] = item["mode"] or ("0755" if item["state"] == "directory" else "0644")

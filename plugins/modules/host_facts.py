@@ -13,7 +13,8 @@ short_description: Gather the facts that roles here read, and no slow one
 version_added: 1.0.0
 description:
   - The system, its Python, package and service manager, cores and memory, under the names of C(ansible.builtin.setup).
-  - Named in C(ansible.cfg) as C(facts_modules), so it is what C(gather_facts) runs. C(setup) asks for each disk and mount too, and
+  - Named in C(ansible.cfg) as C(facts_modules), so it is what C(gather_facts) runs. C(setup) asks for each disk and
+    mount too, and
     waits for a network file system that hangs.
 options: {}
 attributes:
@@ -34,7 +35,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: "The facts, among them: distribution, distribution_version, os_family, python, memtotal_mb, processor_vcpus."
+  description: >-
+    The facts, among them: distribution, distribution_version, os_family, python, memtotal_mb, processor_vcpus.
   returned: always
   type: dict
 """

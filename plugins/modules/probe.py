@@ -10,8 +10,10 @@ module: probe
 short_description: Ask a host something, with a program or script that only reads
 version_added: 1.0.0
 description:
-  - As C(ansible.builtin.command) with I(argv) and I(stdin), for questions. Never C(changed), and asked in check mode too.
-  - Takes half of the time of a module, because no Python is sent to the host and compiled there. Where the connection has no pipelining
+  - As C(ansible.builtin.command) with I(argv) and I(stdin), for questions. Never C(changed), and asked in check mode
+    too.
+  - Takes half of the time of a module, because no Python is sent to the host and compiled there. Where the connection
+    has no pipelining
     (C(amazon.aws.aws_ssm), or turned off), it is C(ansible.builtin.command) that runs.
 options:
   argv:
@@ -30,7 +32,8 @@ options:
     type: str
   wait:
     description:
-      - Seconds. While the program exits with 75, which means "not yet", it is run again at once, for so long. It paces itself, such as with
+      - Seconds. While the program exits with 75, which means "not yet", it is run again at once, for so long. It paces
+        itself, such as with
         C(flock --timeout 5).
       - The last line that it printed is shown every 30 seconds.
     type: int
@@ -43,7 +46,8 @@ attributes:
     support: none
     description: Shows no difference.
 notes:
-  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that can't be
+  - An exit code other than 0 fails the task, as for C(ansible.builtin.command). 255 is what SSH says of a host that
+    can't be
     reached. Neither arguments nor input are written to the host's log.
 author:
   - The Windsock contributors
@@ -65,7 +69,8 @@ rc:
   type: int
   sample: 0
 stdout:
-  description: What it printed, without the last line break. C(stdout_lines), C(stderr) and C(stderr_lines) are there too.
+  description: What it printed, without the last line break. C(stdout_lines), C(stderr) and C(stderr_lines) are there
+    too.
   returned: always
   type: str
   sample: example

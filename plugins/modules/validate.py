@@ -9,10 +9,12 @@ short_description: Check the input and the hosts of an Airflow installation befo
 version_added: "1.0.0"
 author: The project
 description:
-  - The action plugin of the same name does the checks. With O(stage=input) it runs on the controller only and no host is contacted.
+  - The action plugin of the same name does the checks. With O(stage=input) it runs on the controller only and no host
+    is contacted.
     With O(stage=host) it sends this module to the host, which returns what it found, and judges that on the controller.
     With O(stage=role) it judges the variables of one role, on the controller.
-  - The module also returns the facts that later plays need, so that they need not be gathered in a round trip of their own.
+  - The module also returns the facts that later plays need, so that they need not be gathered in a round trip of their
+    own.
   - Nothing is changed. The values of secrets are in no message and no result.
 options:
   stage:
@@ -21,16 +23,19 @@ options:
     required: true
     choices: [input, host, role]
   supported:
-    description: Versions and systems that are supported, see C(roles/preflight/vars/main.yml). Used by the action plugin.
+    description: Versions and systems that are supported, see C(roles/preflight/vars/main.yml). Used by the action
+      plugin.
     type: dict
   owner:
-    description: Whose rules to use with O(stage=role), see C(plugins/module_utils/validation/owners.py). Used by the action plugin.
+    description: Whose rules to use with O(stage=role), see C(plugins/module_utils/validation/owners.py). Used by the
+      action plugin.
     type: str
   message:
     description: The message with O(stage=role). C({problems}) stands for what is wrong. Used by the action plugin.
     type: str
   deferred:
-    description: Variables that could not be judged without facts, as returned by O(stage=input). Used by the action plugin.
+    description: Variables that could not be judged without facts, as returned by O(stage=input). Used by the action
+      plugin.
     type: list
     elements: str
     default: []
@@ -40,14 +45,17 @@ options:
     default: {}
   database_url:
     description:
-      - Address of Airflow's database on this host, with the password that the inventory gives. Empty where the inventory
+      - Address of Airflow's database on this host, with the password that the inventory gives. Empty where the
+        inventory
         gives none.
-      - A whole address, because Ansible hides a secret wherever it occurs in a result, and the password may be a word such
+      - A whole address, because Ansible hides a secret wherever it occurs in a result, and the password may be a word
+        such
         as C(airflow).
     type: str
     default: ""
   index_url:
-    description: Package index that the host is to reach, which may hold a password. Empty asks none. O(probe) has how it is asked.
+    description: Package index that the host is to reach, which may hold a password. Empty asks none. O(probe) has how
+      it is asked.
     type: str
     default: ""
 attributes:
@@ -160,7 +168,8 @@ def first_line(path):
 
 
 def unit(pid):
-    """The systemd unit of a process, from its control group: one line in version 2, a line per controller in version 1."""
+    """The systemd unit of a process, from its control group: one line in version 2, a line per controller in version 1.
+    """
     try:
         with open("/proc/{0}/cgroup".format(pid), encoding="utf-8", errors="replace") as lines:
             parts = [part for line in lines for part in line.strip().split("/")]
@@ -202,9 +211,14 @@ def python(module, path):
 
 
 def unknown_times(module, expressions):
-    """Which calendar expressions systemd does not know. All of them pass where there is no systemd, which is a problem of its own."""
+    """Which calendar expressions systemd does not know. All of them pass where there is no systemd, which is a problem
+    of its own.
+    """
     command = module.get_bin_path("systemd-analyze")
-    return [expression for expression in expressions if command and module.run_command([command, "calendar", "--", expression])[0]]
+    return [
+        expression for expression in expressions
+        if command and module.run_command([command, "calendar", "--", expression])[0]
+    ]
 
 
 def reach(address):
@@ -219,8 +233,11 @@ def reach(address):
 def index_problem(url, page, bundle, timeout):
     """Why packages can't be fetched from an index, as the installer would: {kind, said}; empty where they can."""
     parts = urllib.parse.urlsplit(url)
-    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/") + "/{0}/".format(page)))
-    request = urllib.request.Request(address, headers={"User-Agent": "airflow-preflight", "Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"})
+    address = urllib.parse.urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/") + "/{0}/".format(page)))
+    request = urllib.request.Request(
+        address,
+        headers={"User-Agent": "airflow-preflight", "Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5"})
     if parts.username is not None:
         login = "{0}:{1}".format(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
         # Not where a redirect leads.
@@ -238,7 +255,8 @@ def index_problem(url, page, bundle, timeout):
         urllib.request.build_opener(urllib.request.HTTPSHandler(context=context)).open(request, timeout=timeout).close()
     except urllib.error.HTTPError as error:
         # 401 may be answered by a .netrc, which the installer reads.
-        netrc = error.code == 401 and parts.username is None and os.path.exists(os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))
+        netrc = error.code == 401 and parts.username is None and os.path.exists(
+            os.path.expanduser(os.environ.get("NETRC", "~/.netrc")))
         return {} if netrc else {"kind": "status", "said": "{0} {1}".format(error.code, error.reason)}
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -246,7 +264,10 @@ def index_problem(url, page, bundle, timeout):
         if isinstance(reason, ssl.SSLCertVerificationError):
             # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: no authority helps there.
             kind = "name" if reason.verify_code in (62, 64) else "trust"
-        return {"kind": kind, "said": getattr(reason, "verify_message", "") or getattr(reason, "strerror", "") or str(reason) or type(reason).__name__}
+        return {
+            "kind": kind, "said": getattr(reason, "verify_message", "") or getattr(reason, "strerror", "")
+            or str(reason) or type(reason).__name__
+        }
     return {}
 
 
@@ -254,9 +275,9 @@ def index_problem(url, page, bundle, timeout):
 
 # A unit may start it through a shell, so quotes and separators of commands may stand around it.
 COMMAND = re.compile(
-    r"""(^|[/ "'])airflow["']? (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone|celery|kerberos)([ "';&|)]|$)"""
-    r"|\[airflow-webserver\]"
-)
+    r"""(^|[/ "'])airflow["']? (webserver|api-server|api_server|scheduler|dag-processor|triggerer|standalone"""
+    r"""|celery|kerberos)([ "';&|)]|$)"""
+    r"|\[airflow-webserver\]")
 # Names that units of this project have, or had, or that Airflow's own examples have.
 UNIT_NAME = re.compile(
     r"airflow(-(webserver|api-server|scheduler|dag-processor|triggerer|worker|celery|celery-worker|flower|kerberos"
@@ -315,8 +336,8 @@ def own_airflow(install_dir, root="/"):
 
 def own_server(root="/"):
     """Whether this project has configured the PostgreSQL server: its rules or its settings are ours."""
-    places = ("etc/postgresql/*/main/pg_hba.conf", "etc/postgresql/*/main/conf.d/*.conf", "var/lib/pgsql/data/pg_hba.conf",
-              "var/lib/pgsql/data/ansible.conf")
+    places = ("etc/postgresql/*/main/pg_hba.conf", "etc/postgresql/*/main/conf.d/*.conf",
+              "var/lib/pgsql/data/pg_hba.conf", "var/lib/pgsql/data/ansible.conf")
     block = re.compile("^# BEGIN role postgresql$", re.MULTILINE)
     return any(written_by("postgresql ", path) or block.search(head(path))
                for place in places for path in glob.glob(os.path.join(root, place)))
@@ -332,7 +353,8 @@ def foreign_user(wanted):
 
 
 def foreign_units(root="/"):
-    """Units that have a name of ours, or run Airflow, and are not ours. A link is the name of another unit, or of none."""
+    """Units that have a name of ours, or run Airflow, and are not ours. A link is the name of another unit, or of none.
+    """
     for directory in ("etc/systemd/system", "usr/lib/systemd/system", "run/systemd/system"):
         names = [os.path.join(root, directory, name) for name in ("*.service", "airflow*.target", "airflow*.timer")]
         for path in sorted(path for name in names for path in glob.glob(name)):
@@ -411,20 +433,25 @@ def foreign(module, wanted, server, url):
 
 
 def left_units(module, root="/"):
-    """Units of this project that run or are enabled. They are found by what they are, as a stop finds them: a host that left has no variables of Airflow."""
+    """Units of this project that run or are enabled. They are found by what they are, as a stop finds them: a host that
+    left has no variables of Airflow.
+    """
     systemctl, found = module.get_bin_path("systemctl"), []
     for path in sorted(glob.glob(os.path.join(root, "etc/systemd/system/airflow*"))):
         unit_name = os.path.basename(path)
-        ours = unit_name.endswith((".service", ".target", ".timer")) and not os.path.islink(path) and written_by("(airflow_services|airflow_backup) ", path)
+        ours = unit_name.endswith((".service", ".target", ".timer")) and not os.path.islink(path) and written_by(
+            "(airflow_services|airflow_backup) ", path)
         if ours and systemctl:
-            active, enabled = (module.run_command([systemctl, question, unit_name])[1].strip() for question in ("is-active", "is-enabled"))
+            active, enabled = (module.run_command([systemctl, question, unit_name])[1].strip()
+                               for question in ("is-active", "is-enabled"))
             if active not in ("inactive", "failed") or enabled == "enabled":
                 found.append(unit_name)
     return found
 
 
 def ask_index(url, probe):
-    """The index is asked only where a virtualenv is to be built, and where nothing of the host's own names another one."""
+    """The index is asked only where a virtualenv is to be built, and where nothing of the host's own names another one.
+    """
     named = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX"))
     if not url or glob.glob(probe["built"]) or (named and not probe["given"]):
         return {}
@@ -456,9 +483,12 @@ def main():
         ansible_facts=found,
         found={
             "init": first_line("/proc/1/comm"),
-            "filesystems": {path: filesystem(path) for path in probe.get("paths", [])},
-            "virtualenv": os.path.basename(os.path.realpath(probe["virtualenv"])) if os.path.exists(probe.get("virtualenv", "")) else "",
-            "ports": {str(port): entries for port, entries in ports.items()},
+            "filesystems": {path: filesystem(path)
+                            for path in probe.get("paths", [])},
+            "virtualenv": os.path.basename(os.path.realpath(probe["virtualenv"])) if os.path.exists(
+                probe.get("virtualenv", "")) else "",
+            "ports": {str(port): entries
+                      for port, entries in ports.items()},
             "python": python(module, executable),
             "unknown_times": unknown_times(module, probe.get("times", [])),
             "database": reach(probe["database"]) if probe.get("database") else "",

@@ -1,4 +1,6 @@
-"""What rules may know of the controller besides variables: locks, components and options of airflow.cfg by version, and files."""
+"""What rules may know of the controller besides variables: locks, components and options of airflow.cfg by version, and
+files.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def make_site(read: Callable[[str], Any], directory: str, where: Callable[..., s
     def all_sections() -> dict[str, str]:
         folder, name = os.path.split(options_file(collection.ROOT, ""))
         versions = sorted((file.removesuffix(name) for file in os.listdir(folder)), key=numbers)
-        return {section: version for version in versions for section in read(options_file(collection.ROOT, version))["sections"]}
+        return {
+            section: version
+            for version in versions
+            for section in read(options_file(collection.ROOT, version))["sections"]
+        }
 
     def components(values: Values) -> list[str]:
         path = collection.path("roles/airflow_common/vars/main/airflow_{0}.yml".format(major_of(values)))
@@ -38,7 +44,12 @@ def make_site(read: Callable[[str], Any], directory: str, where: Callable[..., s
             data["components_optional"] if data and standalone_dag_processor(values) else [])
 
     return Site(
-        where=where, supported=supported, locks=find_locks(collection.ROOT), options=options, all_sections=all_sections, components=components,
+        where=where,
+        supported=supported,
+        locks=find_locks(collection.ROOT),
+        options=options,
+        all_sections=all_sections,
+        components=components,
         is_file=lambda path: is_file(path, directory),
         has_backup_key=lambda path: bool(path) and os.path.exists(os.path.join(os.path.expanduser(path), "backup_key")),
         has_gpg=bool(shutil.which("gpg")))
@@ -50,4 +61,7 @@ def find_locks(repository: str) -> dict[str, list[str]]:
     for path in glob.glob(os.path.join(repository, "locks", "airflow-*-py*.txt")):
         for version, python in re.findall(r"^airflow-(.+)-py(.+)\.txt$", os.path.basename(path)):
             found.setdefault(version, []).append(python)
-    return {version: sorted(pythons, key=numbers) for version, pythons in sorted(found.items(), key=lambda item: numbers(item[0]))}
+    return {
+        version: sorted(pythons, key=numbers)
+        for version, pythons in sorted(found.items(), key=lambda item: numbers(item[0]))
+    }

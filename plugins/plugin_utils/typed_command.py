@@ -13,12 +13,38 @@ from ansible_collections.windsock.airflow.plugins.plugin_utils import collection
 
 # Options with a value that the next command needs too. All others of ansible-playbook choose what one run does.
 KEPT = {
-    "-i", "--inventory", "--inventory-file", "-u", "--user", "--private-key", "--key-file", "-c", "--connection", "--ssh-common-args", "--ssh-extra-args",
-    "--sftp-extra-args", "--scp-extra-args", "--become-method", "--become-user", "--become-password-file", "--become-pass-file",
-    "--connection-password-file", "--conn-pass-file", "--vault-id", "--vault-password-file", "--vault-pass-file", "-e", "--extra-vars", "-M",
-    "--module-path", "-T", "--timeout",
+    "-i",
+    "--inventory",
+    "--inventory-file",
+    "-u",
+    "--user",
+    "--private-key",
+    "--key-file",
+    "-c",
+    "--connection",
+    "--ssh-common-args",
+    "--ssh-extra-args",
+    "--sftp-extra-args",
+    "--scp-extra-args",
+    "--become-method",
+    "--become-user",
+    "--become-password-file",
+    "--become-pass-file",
+    "--connection-password-file",
+    "--conn-pass-file",
+    "--vault-id",
+    "--vault-password-file",
+    "--vault-pass-file",
+    "-e",
+    "--extra-vars",
+    "-M",
+    "--module-path",
+    "-T",
+    "--timeout",
 }
-KEPT_FLAGS = {"-b", "--become", "-k", "--ask-pass", "-K", "--ask-become-pass", "-J", "--ask-vault-password", "--ask-vault-pass"}
+KEPT_FLAGS = {
+    "-b", "--become", "-k", "--ask-pass", "-K", "--ask-become-pass", "-J", "--ask-vault-password", "--ask-vault-pass"
+}
 DROPPED = {"-f", "--forks", "-l", "--limit", "-t", "--tags", "--skip-tags", "--start-at-task"}
 # A value on the command line stays there: what is printed goes to logs. The word that confirms belongs to one run.
 NOT_REPEATED = re.compile(r"password|secret|token|key|confirm")
@@ -44,7 +70,9 @@ def options(arguments: Iterable[str], without: Iterable[str] = ()) -> list[str]:
 
 
 def short(word: str, waiting: list[str], without: Iterable[str]) -> list[str]:
-    """Return what is repeated of short options that were typed as one word, such as -bKi hosts.yml; take the value of the last one from what follows."""
+    """Return what is repeated of short options that were typed as one word, such as -bKi hosts.yml; take the value of
+    the last one from what follows.
+    """
     kept: list[str] = []
     for place, letter in enumerate(word[1:], 2):
         name = "-" + letter
@@ -60,7 +88,11 @@ def repeated(name: str, words: list[str], value: str, without: Iterable[str]) ->
     """Return the words of an option with a value, or nothing where it is not repeated."""
     if name not in KEPT:
         return []
-    if name in ("-e", "--extra-vars") and not value.startswith("@") and (NOT_REPEATED.search(value) or sets(value, without)):
+    if (
+        name in ("-e", "--extra-vars")
+        and not value.startswith("@")
+        and (NOT_REPEATED.search(value) or sets(value, without))
+    ):
         return []
     return words
 
@@ -77,7 +109,9 @@ def others(playbook: str) -> set[str]:
 
 
 def name_of(playbook: str, form: str) -> str:
-    """Return a playbook of the collection as it is typed: by its full name, by its absolute path, or by its path from this directory."""
+    """Return a playbook of the collection as it is typed: by its full name, by its absolute path, or by its path from
+    this directory.
+    """
     if form == "name":
         return collection.NAME + os.path.splitext(playbook)[0].removeprefix("playbooks/").replace("/", ".")
     path = collection.path(playbook)
@@ -96,7 +130,10 @@ def form_of(arguments: list[str]) -> str:
 def command(playbook: str, *more: str, program: str = "ansible-playbook") -> list[str]:
     """Return the words of the command. Playbooks have the form in which the playbook of this run was typed."""
     form = form_of(sys.argv[1:])
-    words = [name_of(word, form) if word.endswith(".yml") and os.path.isfile(collection.path(word)) else word for word in (playbook, *more) if word]
+    words = [
+        name_of(word, form) if word.endswith(".yml") and os.path.isfile(collection.path(word)) else word
+        for word in (playbook, *more) if word
+    ]
     return [program, *options(sys.argv[1:], others(playbook)), *words]
 
 

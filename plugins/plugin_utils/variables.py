@@ -1,4 +1,6 @@
-"""Variables as Ansible has them: their values, where each is set, and what the roles know. All that is private to Ansible is in this file."""
+"""Variables as Ansible has them: their values, where each is set, and what the roles know. All that is private to
+Ansible is in this file.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Setting(NamedTuple):
 
 
 class Values(Mapping[str, Any]):
-    """Values of variables, with their templates resolved when they are asked for. A variable that nobody set is an empty text."""
+    """Values of variables, with their templates resolved when they are asked for. A variable that nobody set is an
+    empty text.
+    """
 
     def __init__(self, templar: Any, variables: Mapping[str, Any], lookups: dict[str, Any] | None = None) -> None:
         self.raw = variables
@@ -45,7 +49,8 @@ class Values(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self.known:
             raw = self.raw.get(name, "")
-            cache, key = (self.lookups, raw) if isinstance(raw, str) and re.search(r"lookup|query|\bq\(", raw) else (self.known, name)
+            cache, key = (self.lookups,
+                          raw) if isinstance(raw, str) and re.search(r"lookup|query|\bq\(", raw) else (self.known, name)
             if key not in cache:
                 cache[key] = self.resolved(raw)
             self.known[name] = cache[key]
@@ -87,9 +92,14 @@ class Scope:
         self.nodes: dict[str, Any] = {}
         self.roles = sorted(os.listdir(os.path.join(repository, "roles")))
         self.defaults_of_roles = {role: self.read_of_role(role, "defaults", "main.yml") for role in self.roles}
-        self.defaults = {name: value for defaults in self.defaults_of_roles.values() for name, value in defaults.items()}
-        self.source = ", ".join(os.path.relpath(path, repository) if os.path.realpath(path).startswith(repository) else path
-                                for path in self.inventory._sources)
+        self.defaults = {
+            name: value
+            for defaults in self.defaults_of_roles.values()
+            for name, value in defaults.items()
+        }
+        self.source = ", ".join(
+            os.path.relpath(path, repository) if os.path.realpath(path).startswith(repository) else path
+            for path in self.inventory._sources)
 
     def read(self, path: str) -> dict[str, Any]:
         data = self.loader.load_from_file(path, cache="all", unsafe=True, trusted_as_template=True)
@@ -125,16 +135,25 @@ class Scope:
         return self.nodes[path]
 
     def place(self, path: str, name: str, entity: str | None = None) -> str:
-        """path:line, short where it lies below the current directory. entity: the host or group whose variable it is, in an inventory."""
+        """path:line, short where it lies below the current directory. entity: the host or group whose variable it is,
+        in an inventory.
+        """
         node = self.node(path)
         if isinstance(node, yaml.MappingNode):
-            lines = [line for keys, line in keys_of(node)
-                     if keys[-1] == name and (len(keys) == 1 if entity is None else keys[-3:-1] in ((entity, "vars"), ("hosts", entity)))]
+            lines = [
+                line
+                for keys, line in keys_of(node)
+                if keys[-1] == name
+                and (len(keys) == 1 if entity is None else keys[-3:-1] in ((entity, "vars"), ("hosts", entity)))
+            ]
         else:
             try:
                 with open(path, encoding="utf-8") as text:
                     hit = re.compile(r"(^|[\s\"'{{,]){0}[\"']?\s*[:=]".format(re.escape(name)))
-                    lines = [number for number, line in enumerate(text, 1) if not line.lstrip().startswith(("#", ";")) and hit.search(line)]
+                    lines = [
+                        number for number, line in enumerate(text, 1)
+                        if not line.lstrip().startswith(("#", ";")) and hit.search(line)
+                    ]
             except (OSError, UnicodeDecodeError):
                 lines = []
         # Of a key that occurs twice, the last one counts.
@@ -147,8 +166,11 @@ class Scope:
         return real if short.startswith("..") else short
 
     def directories(self) -> Iterator[tuple[str, str, list[str]]]:
-        """(level, directory, groups or hosts) of each group_vars and host_vars, beside the inventory and beside the playbooks."""
-        bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources if os.path.exists(s)]
+        """(level, directory, groups or hosts) of each group_vars and host_vars, beside the inventory and beside the
+        playbooks.
+        """
+        bases = [("inventory", os.path.dirname(s) if os.path.isfile(s) else s) for s in self.inventory._sources
+                 if os.path.exists(s)]
         bases.append(("playbook", self.loader.get_basedir()))
         seen = set()
         for level, base in bases:
@@ -173,8 +195,11 @@ class Scope:
             yield Setting(name, self.command_line(name), "all", "command line")
 
     def inline(self, name: str, entity: str) -> str:
-        files = [path for source in self.inventory._sources
-                 for path in ([source] if os.path.isfile(source) else sorted(glob.glob(os.path.join(source, "*")))) if os.path.isfile(path)]
+        files = [
+            path for source in self.inventory._sources
+            for path in ([source] if os.path.isfile(source) else sorted(glob.glob(os.path.join(source, "*"))))
+            if os.path.isfile(path)
+        ]
         places = [self.place(path, name, entity) for path in files]
         return next((place for place in places if re.search(r":\d+$", place)), "inventory " + ", ".join(places))
 
@@ -187,20 +212,25 @@ class Scope:
 
     def where(self, name: str, host: str | None) -> str:
         """Where the value stands that wins for this host."""
-        groups = {group.name: group.depth for group in self.inventory.get_host(host).get_groups()} if host else {"all": 0}
+        groups = {group.name: group.depth
+                  for group in self.inventory.get_host(host).get_groups()} if host else {"all": 0}
         best = ""
         rank: tuple[Any, ...] | None = None
         for setting in self.settings:
             if setting.name == name and (setting.entity == host or setting.entity in groups):
-                this = (setting.level == "command line", setting.entity == host, groups.get(setting.entity, 0) > 0, setting.level != "inline",
-                        groups.get(setting.entity, 0), setting.level == "playbook")
+                this = (setting.level == "command line", setting.entity == host, groups.get(setting.entity, 0)
+                        > 0, setting.level != "inline", groups.get(setting.entity, 0), setting.level == "playbook")
                 if rank is None or this >= rank:
                     best, rank = setting.where, this
-        home = next(("default of roles/" + role for role, defaults in self.defaults_of_roles.items() if name in defaults), "not set")
+        home = next(("default of roles/" + role
+                     for role, defaults in self.defaults_of_roles.items() if name in defaults), "not set")
         return best or "{0}, set it in {1}".format(home, self.file_to_edit())
 
     def file_to_edit(self) -> str:
         source = next((s for s in self.inventory._sources if os.path.exists(s)), "")
         base = os.path.dirname(source) if os.path.isfile(source) else source
-        single = [path for path in (os.path.join(base, "group_vars", "all" + extension) for extension in C.YAML_FILENAME_EXTENSIONS) if os.path.isfile(path)]
+        single = [
+            path for path in (os.path.join(base, "group_vars", "all" + extension)
+                              for extension in C.YAML_FILENAME_EXTENSIONS) if os.path.isfile(path)
+        ]
         return self.short(single[0] if single else os.path.join(base, "group_vars", "all", "main.yml"))

@@ -1,6 +1,7 @@
 """Refuses a command that cannot work, before Ansible parses a role, with one sentence that says what to type instead.
 
-Ansible loads it for playbooks beside this directory, whatever ansible.cfg says. An Ansible that is too old loads it too, so it uses little of Ansible.
+Ansible loads it for playbooks beside this directory, whatever ansible.cfg says. An Ansible that is too old loads it
+too, so it uses little of Ansible.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ short_description: Refuse a command that cannot work
 version_added: 1.0.0
 author: The Windsock contributors
 description:
-  - Refuses an Ansible of another release or without the collections, an environment from before an update, a command without an inventory where
-    there is no sandbox, an inventory that does not exist, and parameters (C(-e)) that the playbook does not have or that are not valid. Brings no variables.
+  - Refuses an Ansible of another release or without the collections, an environment from before an update, a command
+    without an inventory where
+    there is no sandbox, an inventory that does not exist, and parameters (C(-e)) that the playbook does not have or
+    that are not valid. Brings no variables.
 options:
   stage:
     description: When it runs. This is before Ansible parses a playbook.
@@ -39,7 +42,9 @@ NAMES_INVENTORY = re.compile(r"-(-|[CDJKbhkv]*)i")
 
 @functools.lru_cache(maxsize=None)
 def problem(loader):
-    """The first thing that is wrong with this command. Looked for once, although Ansible asks for the variables of each group and host."""
+    """The first thing that is wrong with this command. Looked for once, although Ansible asks for the variables of each
+    group and host.
+    """
     return next(find_problems(loader), None)
 
 

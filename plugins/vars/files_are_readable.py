@@ -1,4 +1,6 @@
-"""Names the file where a file of variables cannot be read. Ansible's own plugin host_group_vars gives the reason without the file."""
+"""Names the file where a file of variables cannot be read. Ansible's own plugin host_group_vars gives the reason
+without the file.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ short_description: Name the file of variables that cannot be read
 version_added: 1.0.0
 author: The Windsock contributors
 description:
-  - Reads the files in C(group_vars) and C(host_vars) before Ansible's own plugin P(ansible.builtin.host_group_vars#vars) does, and brings no variables.
-  - A file that is not valid YAML, that no vault password opens, or that does not hold variables stops the run. The message names file, line and column.
+  - Reads the files in C(group_vars) and C(host_vars) before Ansible's own plugin
+    P(ansible.builtin.host_group_vars#vars) does, and brings no variables.
+  - A file that is not valid YAML, that no vault password opens, or that does not hold variables stops the run. The
+    message names file, line and column.
 options: {}
 """
 
@@ -25,7 +29,10 @@ from ansible.utils.path import basedir
 SEEN: set[tuple[str, str]] = set()
 
 
-VAULT = "Give the password that the file was encrypted with: --ask-vault-pass, --vault-password-file, or vault_password_file in ansible.cfg."
+VAULT = (
+    "Give the password that the file was encrypted with: --ask-vault-pass, --vault-password-file, or "
+    "vault_password_file in ansible.cfg."
+)
 
 
 def problem(path, loader):
@@ -34,11 +41,16 @@ def problem(path, loader):
         data = loader.load_from_file(path, cache="all", unsafe=True, trusted_as_template=True)
     except AnsibleError as error:
         # Where the error is, the exception of YAML says; that of the vault does not.
-        numbers = [str(number) for number in (getattr(error.obj, "line_num", None), getattr(error.obj, "col_num", None)) if number]
+        numbers = [
+            str(number) for number in (getattr(error.obj, "line_num", None), getattr(error.obj, "col_num", None))
+            if number
+        ]
         return "{0}: Ansible cannot read this file of variables: {1}. {2} Then run the same command again.".format(
-            ":".join([path, *numbers]), str(error).rstrip("."), VAULT if isinstance(error, AnsibleVaultError) else "Correct the file.")
+            ":".join([path, *numbers]),
+            str(error).rstrip("."), VAULT if isinstance(error, AnsibleVaultError) else "Correct the file.")
     if data and not isinstance(data, dict):
-        return "{0}: this file of variables holds {1} where names with values belong. Valid are lines such as airflow_log_format: json.".format(
+        return ("{0}: this file of variables holds {1} where names with values belong. Valid are lines such as "
+                "airflow_log_format: json.").format(
             path, "a list" if isinstance(data, list) else "a single value")
     return None
 

@@ -76,23 +76,35 @@ class Account:
         self.interpreter = directory / "python"
         # Nothing of the shell that runs the tests, and no region: the product must bring its own.
         self.environment = {
-            "PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
-            "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true",
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "LANG": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_EC2_METADATA_DISABLED": "true",
             "no_proxy": "127.0.0.1",
         }
         self.directory.joinpath("inventories/aws/group_vars/all").mkdir(parents=True)
         for name in ("aws_ec2.yml", "groups.yml"):
             shutil.copy(ROOT / "inventories/aws" / name, self.directory / "inventories/aws")
         shipped = yaml.safe_load((ROOT / "inventories/aws/group_vars/all/main.yml").read_text(encoding="utf-8"))
-        (self.directory / "inventories/aws/group_vars/all/main.yml").write_text(yaml.safe_dump(shipped | SETTINGS), encoding="utf-8")
+        (self.directory / "inventories/aws/group_vars/all/main.yml").write_text(
+            yaml.safe_dump(shipped | SETTINGS), encoding="utf-8"
+        )
 
     def client(self, service, role=None):
         """A client of the service: the account's administrator, or who has assumed the role."""
         who = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         if role:
             got = self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
-            who = {"aws_access_key_id": got["AccessKeyId"], "aws_secret_access_key": got["SecretAccessKey"], "aws_session_token": got["SessionToken"]}
+            who = {
+                "aws_access_key_id": got["AccessKeyId"], "aws_secret_access_key": got["SecretAccessKey"],
+                "aws_session_token": got["SessionToken"]
+            }
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **who)
 
     def post(self, path, body=""):
@@ -106,22 +118,41 @@ class Account:
 
     def command(self, *arguments, inventory="inventories/aws/groups.yml", **environment):
         """Start a command of Ansible on the inventory."""
-        return subprocess.Popen(
-            [pathlib.Path(sys.executable).parent / arguments[0], "-i", inventory, *arguments[1:]], cwd=self.directory,
-            env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen([pathlib.Path(sys.executable).parent / arguments[0], "-i", inventory, *arguments[1:]],
+                                cwd=self.directory,
+                                env=self.environment | environment,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                text=True,
+                                start_new_session=True)
 
     def play(self, name, *arguments, interpreter=None, inventory="inventories/aws/groups.yml", **environment):
         """Run playbooks/aws/<name>.yml, its modules with modules.py or with another interpreter."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={interpreter or self.interpreter}",
-                               *arguments, inventory=inventory, **environment)
+        process = self.command("ansible-playbook",
+                               ROOT / f"playbooks/aws/{name}.yml",
+                               "-e",
+                               f"ansible_python_interpreter={interpreter or self.interpreter}",
+                               *arguments,
+                               inventory=inventory,
+                               **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 
     def role(self, name, tasks, variables, **environment):
         """Run tasks of one role alone, with the variables that the playbook and the roles before it would bring."""
         given = json.dumps({"ansible_python_interpreter": str(self.interpreter), **variables})
-        process = self.command("ansible", "localhost", "-m", "ansible.builtin.include_role", "-a", f"name=windsock.airflow.{name} tasks_from={tasks}",
-                               "-e", f"@{ROOT}/roles/aws_common/vars/main.yml", "-e", given, ANSIBLE_PIPELINING="true", **environment)
+        process = self.command("ansible",
+                               "localhost",
+                               "-m",
+                               "ansible.builtin.include_role",
+                               "-a",
+                               f"name=windsock.airflow.{name} tasks_from={tasks}",
+                               "-e",
+                               f"@{ROOT}/roles/aws_common/vars/main.yml",
+                               "-e",
+                               given,
+                               ANSIBLE_PIPELINING="true",
+                               **environment)
         text = process.communicate(timeout=300)[0]
         return Result(process.returncode, text)
 
@@ -132,7 +163,8 @@ class Account:
 
     def play_and_kill(self, name, before, *arguments):
         """Run it and kill it, and what it has started, as soon as it names the task; return what it said until then."""
-        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e", f"ansible_python_interpreter={self.interpreter}", *arguments)
+        process = self.command("ansible-playbook", ROOT / f"playbooks/aws/{name}.yml", "-e",
+                               f"ansible_python_interpreter={self.interpreter}", *arguments)
         said = []
         for line in process.stdout:
             said.append(line)
@@ -148,18 +180,24 @@ class Account:
         """All that the account has: {kind: names}."""
         ec2, iam, rds, cache = self.client("ec2"), self.client("iam"), self.client("rds"), self.client("elasticache")
         cloudwatch, sns = self.client("cloudwatch"), self.client("sns")
-        states = [{"Name": "instance-state-name", "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
+        states = [{
+            "Name": "instance-state-name", "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]
+        }]
         lists = {
             "vpcs": (ec2.describe_vpcs()["Vpcs"], "VpcId"),
             "subnets": (ec2.describe_subnets()["Subnets"], "SubnetId"),
             "internet gateways": (ec2.describe_internet_gateways()["InternetGateways"], "InternetGatewayId"),
-            "nat gateways": ([gateway for gateway in ec2.describe_nat_gateways()["NatGateways"] if gateway["State"] != "deleted"], "NatGatewayId"),
+            "nat gateways": ([
+                gateway for gateway in ec2.describe_nat_gateways()["NatGateways"] if gateway["State"] != "deleted"
+            ], "NatGatewayId"),
             "addresses": (ec2.describe_addresses()["Addresses"], "AllocationId"),
             "route tables": (ec2.describe_route_tables()["RouteTables"], "RouteTableId"),
-            "endpoints": ([end for end in ec2.describe_vpc_endpoints()["VpcEndpoints"] if end["State"] != "deleted"], "VpcEndpointId"),
+            "endpoints": ([end for end in ec2.describe_vpc_endpoints()["VpcEndpoints"]
+                           if end["State"] != "deleted"], "VpcEndpointId"),
             "security groups": (ec2.describe_security_groups()["SecurityGroups"], "GroupId"),
             "network interfaces": (ec2.describe_network_interfaces()["NetworkInterfaces"], "NetworkInterfaceId"),
-            "instances": ([i for r in ec2.describe_instances(Filters=states)["Reservations"] for i in r["Instances"]], "InstanceId"),
+            "instances": ([i for r in ec2.describe_instances(Filters=states)["Reservations"]
+                           for i in r["Instances"]], "InstanceId"),
             "volumes": (ec2.describe_volumes()["Volumes"], "VolumeId"),
             "key pairs": (ec2.describe_key_pairs()["KeyPairs"], "KeyName"),
             "roles": (iam.list_roles()["Roles"], "Arn"),
@@ -172,7 +210,8 @@ class Account:
             "snapshots": (rds.describe_db_snapshots()["DBSnapshots"], "DBSnapshotIdentifier"),
             "caches": (cache.describe_replication_groups()["ReplicationGroups"], "ReplicationGroupId"),
             "nodes of caches": (cache.describe_cache_clusters()["CacheClusters"], "CacheClusterId"),
-            "subnet groups of caches": (cache.describe_cache_subnet_groups()["CacheSubnetGroups"], "CacheSubnetGroupName"),
+            "subnet groups of caches": (cache.describe_cache_subnet_groups()["CacheSubnetGroups"],
+                                        "CacheSubnetGroupName"),
             "snapshots of caches": (cache.describe_snapshots()["Snapshots"], "SnapshotName"),
             "secrets": (self.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"], "Name"),
             "log groups": (self.client("logs").describe_log_groups()["logGroups"], "logGroupName"),
@@ -191,8 +230,13 @@ def account(tmp_path_factory):
     port = free_port()
     with open(directory / "emulator.log", "w", encoding="utf-8") as log:
         environment = {"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"}
-        servers = [subprocess.Popen([sys.executable, pathlib.Path(__file__).parent / name, argument], stdout=log, stderr=log, env=environment)
-                   for name, argument in (("emulator.py", str(port)), ("modules.py", directory))]
+        servers = [
+            subprocess.Popen([sys.executable, pathlib.Path(__file__).parent / name, argument],
+                             stdout=log,
+                             stderr=log,
+                             env=environment)
+            for name, argument in (("emulator.py", str(port)), ("modules.py", directory))
+        ]
     here = Account(port, directory)
     for _ in range(120):
         try:
@@ -200,7 +244,8 @@ def account(tmp_path_factory):
             assert here.interpreter.exists()
             break
         except (OSError, AssertionError):
-            assert [server.poll() for server in servers] == [None, None], (directory / "emulator.log").read_text(encoding="utf-8")
+            assert [server.poll()
+                    for server in servers] == [None, None], (directory / "emulator.log").read_text(encoding="utf-8")
             time.sleep(0.25)
     yield here
     for server in servers:

@@ -1,6 +1,7 @@
 """Run moto's server on 127.0.0.1:<port>, where moto differs from AWS corrected to what AWS does.
 
-Corrections are here and nowhere else: the product must not know that an emulator exists. Each says what moto does, and what AWS does.
+Corrections are here and nowhere else: the product must not know that an emulator exists. Each says what moto does, and
+what AWS does.
 """
 
 import functools
@@ -35,19 +36,26 @@ def correct_missing_parameter_group():
 
 
 def correct_parameters():
-    """moto's parameter groups begin empty; those of AWS have all parameters of their family. This is the one that we set."""
+    """moto's parameter groups begin empty; those of AWS have all parameters of their family. This is the one that we
+    set.
+    """
     original = DBParameterGroup.__init__
 
     @functools.wraps(original)
     def corrected(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        self.parameters["rds.force_ssl"].update(ParameterName="rds.force_ssl", ParameterValue="0", DataType="boolean", IsModifiable=True)
+        self.parameters["rds.force_ssl"].update(ParameterName="rds.force_ssl",
+                                                ParameterValue="0",
+                                                DataType="boolean",
+                                                IsModifiable=True)
 
     DBParameterGroup.__init__ = corrected
 
 
 def correct_database():
-    """moto gives a gp3 database neither IOPS nor throughput, and keeps "16" for its version; AWS gives it 3000 and 125, and a minor version."""
+    """moto gives a gp3 database neither IOPS nor throughput, and keeps "16" for its version; AWS gives it 3000 and 125,
+    and a minor version.
+    """
     original = DBInstance.__init__
 
     @functools.wraps(original)
@@ -63,7 +71,9 @@ def correct_database():
 
 
 def correct_changes_of_a_database():
-    """moto changes a database at once; AWS restarts it for another class in the maintenance window, unless the request applies it immediately."""
+    """moto changes a database at once; AWS restarts it for another class in the maintenance window, unless the request
+    applies it immediately.
+    """
     original = RDSBackend.modify_db_instance
 
     @functools.wraps(original)
@@ -84,7 +94,9 @@ def correct_changes_of_a_database():
 
 
 def correct_caches():
-    """moto does not know the members of a replication group, nor how a group or a subnet group ends; AWS describes each member, and removes them."""
+    """moto does not know the members of a replication group, nor how a group or a subnet group ends; AWS describes each
+    member, and removes them.
+    """
     create, delete = ElastiCacheBackend.create_replication_group, ElastiCacheBackend.delete_replication_group
 
     @functools.wraps(create)
@@ -92,8 +104,12 @@ def correct_caches():
         group = create(self, **kwargs)
         for name in group.member_clusters:
             self.cache_clusters[name] = types.SimpleNamespace(
-                cache_cluster_id=name, replication_group_id=group.replication_group_id, cache_cluster_status="available", engine=group.engine,
-                engine_version=group.engine_version + ".1", cache_subnet_group_name=group.cache_subnet_group_name,
+                cache_cluster_id=name,
+                replication_group_id=group.replication_group_id,
+                cache_cluster_status="available",
+                engine=group.engine,
+                engine_version=group.engine_version + ".1",
+                cache_subnet_group_name=group.cache_subnet_group_name,
                 security_groups=[{"security_group_id": name, "status": "active"} for name in group.security_group_ids])
         return group
 
@@ -134,8 +150,8 @@ def correct_removal_of_nat_gateways():
 def correct_conditions():
     """moto denies whatever a statement with a condition is about.
 
-    To AWS a statement whose condition is not met says nothing. That requests come over TLS is taken as given here, although tests speak
-    plain HTTP over loopback; other conditions are taken as met.
+    To AWS a statement whose condition is not met says nothing. That requests come over TLS is taken as given here,
+    although tests speak plain HTTP over loopback; other conditions are taken as met.
     """
     original = IAMPolicyStatement.is_action_permitted
 

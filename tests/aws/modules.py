@@ -1,7 +1,9 @@
-"""Run Ansible's modules as forks of one process that has compiled and loaded what each would: that is most of what a module does.
+"""Run Ansible's modules as forks of one process that has compiled and loaded what each would: that is most of what a
+module does.
 
-Ansible pipes a module into its interpreter. Here that is <directory>/python, which hands the module, its environment and its output over to this process,
-and ends with it. A module that waits for AWS waits for a moment only: the emulator is never behind.
+Ansible pipes a module into its interpreter. Here that is <directory>/python, which hands the module, its environment
+and its output over to this process, and ends with it. A module that waits for AWS waits for a moment only: the emulator
+is never behind.
 
 modules.py <directory>
 """
@@ -32,7 +34,8 @@ import json, os, socket, struct, sys
 
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(%r)
-    request = json.dumps({"module": sys.stdin.read(), "environment": dict(os.environ), "directory": os.getcwd()}).encode()
+    request = {"module": sys.stdin.read(), "environment": dict(os.environ), "directory": os.getcwd()}
+    request = json.dumps(request).encode()
     socket.send_fds(server, [struct.pack("!Q", len(request))], [1, 2])
     server.sendall(request)
     sys.exit(server.recv(1)[0])
@@ -50,7 +53,10 @@ def load_services():
     load = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
     JSONFileLoader.load_file = lambda self, path: load(path)
     for service in SERVICES:
-        boto3.session.Session().client(service, region_name="eu-central-1", aws_access_key_id="none", aws_secret_access_key="none")
+        boto3.session.Session().client(service,
+                                       region_name="eu-central-1",
+                                       aws_access_key_id="none",
+                                       aws_secret_access_key="none")
 
 
 def compile_sources():

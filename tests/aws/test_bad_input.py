@@ -18,14 +18,20 @@ def foreign_bucket(account):
 HOST = {"name": "main", "type": "t3.large", "volume_gb": 50, "groups": ["airflow_scheduler"]}
 # Settings, and what the message must say: the variable, the value and what would be valid.
 REFUSED = {
-    "open to the internet": ({"aws_security_groups_ingress": [{"port": 22, "source": "0.0.0.0/0"}]},
-                             ["aws_security_groups_ingress[0].source", '"0.0.0.0/0"', "the whole internet", "/24 or longer", "allow_wide: true"]),
-    "too small": ({"aws_instances_hosts": [HOST | {"type": "t3.micro"}]}, ["aws_instances_hosts[0].type", '"t3.micro"', "2 GiB", "t3.large"]),
+    "open to the internet": ({"aws_security_groups_ingress": [{"port": 22, "source": "0.0.0.0/0"}]}, [
+        "aws_security_groups_ingress[0].source", '"0.0.0.0/0"', "the whole internet", "/24 or longer",
+        "allow_wide: true"
+    ]),
+    "too small": ({"aws_instances_hosts": [HOST | {"type": "t3.micro"}]},
+                  ["aws_instances_hosts[0].type", '"t3.micro"', "2 GiB", "t3.large"]),
     "no region": ({"aws_region": ""}, ['aws_region is ""', "eu-central-1"]),
-    "no such VPC": ({"aws_network_vpc_id": "vpc-0123456789abcdef0", "aws_network_subnet_ids": ["subnet-0123456789abcdef0"]},
-                    ["vpc-0123456789abcdef0", "aws_network_vpc_id", "does not exist", "eu-central-1", "123456789012"]),
-    "a bucket of others": ({"aws_buckets_declared": [{"name": "taken"}]}, ["Bucket taken", "aws_buckets_declared", "another account"]),
-    "no such image": ({"aws_instances_image": "/aws/service/no/such/image"}, ["aws_instances_image", '"/aws/service/no/such/image"', "no image"]),
+    "no such VPC": ({
+        "aws_network_vpc_id": "vpc-0123456789abcdef0", "aws_network_subnet_ids": ["subnet-0123456789abcdef0"]
+    }, ["vpc-0123456789abcdef0", "aws_network_vpc_id", "does not exist", "eu-central-1", "123456789012"]),
+    "a bucket of others": ({"aws_buckets_declared": [{"name": "taken"}]},
+                           ["Bucket taken", "aws_buckets_declared", "another account"]),
+    "no such image": ({"aws_instances_image": "/aws/service/no/such/image"},
+                      ["aws_instances_image", '"/aws/service/no/such/image"', "no image"]),
     "a wrong type": ({"aws_rds_storage_gb": "much"}, ["aws_rds_storage_gb", "int"]),
     "a slip of the pen": ({"aws_instance_hosts": [HOST]}, ["aws_instance_hosts", "Did you mean aws_instances_hosts"]),
 }

@@ -1,4 +1,5 @@
-"""An environment for a branch: named after it, tagged with its last day, and removed after that day, while others stay."""
+"""An environment for a branch: named after it, tagged with its last day, and removed after that day, while others stay.
+"""
 
 import datetime
 import re
@@ -28,13 +29,19 @@ class Branch:
         return self.account.play(name, *arguments, inventory=self.directory / "groups.yml", AIRFLOW_BRANCH=BRANCH)
 
     def hosts(self, branch):
-        process = self.account.command("ansible-inventory", "--list", inventory=str(self.directory), AIRFLOW_BRANCH=branch)
+        process = self.account.command("ansible-inventory",
+                                       "--list",
+                                       inventory=str(self.directory),
+                                       AIRFLOW_BRANCH=branch)
         return json_of(process.communicate(timeout=60)[0]).get("airflow_scheduler", {}).get("hosts", [])
 
     def expire(self, day):
         """Give all that has an expiry this one."""
         ec2 = self.account.client("ec2")
-        tagged = [tag["ResourceId"] for tag in ec2.describe_tags(Filters=[{"Name": "key", "Values": ["airflow_expires"]}])["Tags"]]
+        tagged = [
+            tag["ResourceId"]
+            for tag in ec2.describe_tags(Filters=[{"Name": "key", "Values": ["airflow_expires"]}])["Tags"]
+        ]
         assert len(tagged) > 1
         ec2.create_tags(Resources=tagged, Tags=[{"Key": "airflow_expires", "Value": str(day)}])
 
@@ -50,7 +57,9 @@ def others(account):
     ec2 = account.client("ec2")
     for environment, tags in (("production", {}), ("b-other", {"airflow_expires": str(day(0))})):
         group = ec2.create_security_group(GroupName=environment, Description=environment)["GroupId"]
-        ec2.create_tags(Resources=[group], Tags=[{"Key": key, "Value": value} for key, value in {"airflow_environment": environment, **tags}.items()])
+        ec2.create_tags(Resources=[group],
+                        Tags=[{"Key": key, "Value": value}
+                              for key, value in {"airflow_environment": environment, **tags}.items()])
     return account.content()
 
 
@@ -65,7 +74,11 @@ def branch(account, others):
 def test_all_names_follow_from_the_branch(account, branch):
     (reservation,) = account.client("ec2").describe_instances()["Reservations"]
     tags = {tag["Key"]: tag["Value"] for tag in reservation["Instances"][0]["Tags"]}
-    assert (tags["airflow_environment"], tags["airflow_branch"], tags["airflow_expires"]) == (ENVIRONMENT, BRANCH, str(day(3)))
+    assert (tags["airflow_environment"], tags["airflow_branch"], tags["airflow_expires"]) == (
+        ENVIRONMENT,
+        BRANCH,
+        str(day(3)),
+    )
     groups = [group["logGroupName"] for group in account.client("logs").describe_log_groups()["logGroups"]]
     assert groups and all(name.startswith(f"/airflow/{ENVIRONMENT}/") for name in groups)
     assert not account.client("cloudwatch").describe_alarms()["MetricAlarms"]
@@ -80,8 +93,12 @@ def test_its_host_is_found_by_the_name_of_the_branch(branch):
 def test_what_is_over_is_shown_and_removed_once_it_is_confirmed(account, branch, others):
     branch.expire(day(-1))
     account.client("ec2").create_tags(
-        Resources=[group["GroupId"] for group in account.client("ec2").describe_security_groups(GroupNames=["b-other"])["SecurityGroups"]],
-        Tags=[{"Key": "airflow_expires", "Value": str(day(0))}])
+        Resources=[
+            group["GroupId"]
+            for group in account.client("ec2").describe_security_groups(GroupNames=["b-other"])["SecurityGroups"]
+        ],
+        Tags=[{"Key": "airflow_expires", "Value": str(day(0))}],
+    )
     before = account.content()
     report = branch.play("remove_expired")
     assert report.code == 0 and report.changed == 0, report.text

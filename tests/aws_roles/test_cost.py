@@ -10,7 +10,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def cost(*arguments):
-    return subprocess.run([sys.executable, ROOT / "bin/aws-cost", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, ROOT / "bin/aws-cost", *arguments],
+                          capture_output=True,
+                          text=True,
+                          check=False)
 
 
 @pytest.fixture
@@ -43,9 +46,11 @@ def test_the_page_is_current():
     (["aws_rds_enabled: true"], 730 * 0.065 + 50 * 0.115 + 2 * 0.4 + 0.1),
     (["aws_rds_enabled: true", "aws_rds_multi_az: true"], 2 * (730 * 0.065 + 50 * 0.115) + 2 * 0.4 + 0.1),
     (["aws_elasticache_enabled: true"], 730 * 0.016 * 0.8 + 2 * 0.4),
-    (["aws_elasticache_enabled: true", "aws_elasticache_engine: redis", "aws_elasticache_replicas: 1"], 2 * 730 * 0.016 + 2 * 0.4),
+    (["aws_elasticache_enabled: true", "aws_elasticache_engine: redis", "aws_elasticache_replicas: 1"],
+     2 * 730 * 0.016 + 2 * 0.4),
     (["aws_instances_hosts: [{name: main, type: t3.xlarge, volume_gb: 50, groups: []}]"], 730 * 0.0832),
-    (["aws_instances_hosts: [{name: main, count: 3, type: t3.large, volume_gb: 50, groups: []}]"], 2 * (730 * 0.0832 + 50 * 0.08 + 0.1)),
+    (["aws_instances_hosts: [{name: main, count: 3, type: t3.large, volume_gb: 50, groups: []}]"],
+     2 * (730 * 0.0832 + 50 * 0.08 + 0.1)),
 ])
 def test_a_change_shows(inventory, lines, more):
     assert together(cost(inventory(*lines))) - together(cost(inventory())) == pytest.approx(more, abs=0.02)

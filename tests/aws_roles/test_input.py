@@ -14,7 +14,8 @@ ROLES = sorted(ROOT.glob("roles/aws_*"))
 subnets = aws_network.FilterModule().filters()["aws_subnets"]
 SPECS, DEFAULTS = {}, {}
 for role in ROLES:
-    SPECS |= yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    SPECS |= yaml.safe_load(
+        (role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
     DEFAULTS |= yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
 GOOD = DEFAULTS | {"aws_environment": "production", "aws_region": "eu-central-1"}
 HOST = {"name": "main", "type": "t3.large", "volume_gb": 50, "groups": ["airflow_scheduler"]}
@@ -39,12 +40,14 @@ def test_all_roles_are_judged():
 
 
 @pytest.mark.parametrize("settings", [
-    wide("203.0.113.7/32"), wide("203.0.113.0/24"), wide("2001:db8::/56"), wide("0.0.0.0/0", allow_wide=True), wide("::/0", allow_wide=True),
+    wide("203.0.113.7/32"), wide("203.0.113.0/24"), wide("2001:db8::/56"), wide("0.0.0.0/0", allow_wide=True),
+    wide("::/0", allow_wide=True),
     wide("10.0.0.0/8") | {"aws_security_groups_widest_ipv4": 8},
     {"aws_network_vpc_id": "vpc-1", "aws_network_subnet_ids": ["subnet-1"], "aws_network_cidr": "not looked at"},
     {"aws_network_nat": False, "aws_network_endpoints": ["ssm", "ssmmessages"]},
     {"aws_instances_hosts": [HOST, HOST | {"name": "worker", "count": 3}]},
-    {"aws_instances_ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJb7bX2Z0J9cYb1c2Xq0J0b8c9d0e1f2 ops@example.com"]},
+    {"aws_instances_ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJb7bX2Z0J9cYb1c2Xq0J0b8c9d0e1f2 "
+                                "ops@example.com"]},
     {"aws_buckets_declared": [{"name": "example-airflow", "expire": {"logs/": 1}}]},
     {"aws_rds_enabled": True},
     {"aws_elasticache_enabled": True, "aws_elasticache_replicas": 5, "aws_elasticache_snapshot_days": 35},
@@ -94,7 +97,8 @@ def test_what_is_meant_passes(settings):
     ({"aws_elasticache_enabled": True, "aws_elasticache_version": "7.1"}, ['"7.1"', "valkey", "7.2 or higher"]),
     ({"aws_elasticache_enabled": True, "aws_elasticache_version": "8"}, ['"8"']),
     ({"aws_elasticache_enabled": True, "aws_elasticache_engine": "redis"}, ['"8.0"', "6.0 to 7.1"]),
-    ({"aws_elasticache_enabled": True, "aws_elasticache_node_type": "db.t4g.micro"}, ['"db.t4g.micro"', "cache.t4g.micro"]),
+    ({"aws_elasticache_enabled": True, "aws_elasticache_node_type": "db.t4g.micro"},
+     ['"db.t4g.micro"', "cache.t4g.micro"]),
     ({"aws_elasticache_enabled": True, "aws_elasticache_replicas": 6}, ["aws_elasticache_replicas is 6", "0 to 5"]),
     ({"aws_elasticache_enabled": True, "aws_elasticache_snapshot_days": 36}, ["is 36", "0 to 35"]),
     ({"aws_observability_retention_days": 45}, ["is 45"]),

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""Stand-in for the CloudWatch agent, for tests: its four commands in one file, told apart by name. Sends nothing anywhere.
+"""Stand-in for the CloudWatch agent, for tests: its four commands in one file, told apart by name. Sends nothing
+anywhere.
 
-It does what a role can get wrong: translates the configuration at each start and refuses a bad one, gives its directories to
-run_as_user and changes to it with the groups of /etc/group, and deletes configurations that fetch-config did not bring.
+It does what a role can get wrong: translates the configuration at each start and refuses a bad one, gives its
+directories to run_as_user and changes to it with the groups of /etc/group, and deletes configurations that fetch-config
+did not bring.
 """
 import argparse
 import grp
@@ -58,7 +60,10 @@ def config_translator():
     args = parser.parse_args()
     if args.config and not args.config.is_file():
         sys.exit(f"E! Failed to open common-config file {args.config}")
-    paths = [path for path in [args.input, *sorted(args.input_dir.glob("*") if args.input_dir else [])] if path and path.is_file()]
+    paths = [
+        path for path in [args.input, *sorted(args.input_dir.glob("*") if args.input_dir else [])]
+        if path and path.is_file()
+    ]
     merged = load(paths)
     args.output.write_text(json.dumps(merged, indent=1))
     (args.output.parent / "env-config.json").write_text("{}")
@@ -93,7 +98,9 @@ def agent():
     """Listen where StatsD is configured, and write down the name of each metric once."""
     config = json.loads(TOML.read_text())
     (ROOT / "var/loaded-config.json").write_text(json.dumps(config, indent=1))
-    address = config.get("metrics", {}).get("metrics_collected", {}).get("statsd", {}).get("service_address", "127.0.0.1:0")
+    address = (
+        config.get("metrics", {}).get("metrics_collected", {}).get("statsd", {}).get("service_address", "127.0.0.1:0")
+    )
     host, port = address.rsplit(":", 1)
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listener.bind((host, int(port)))
@@ -118,7 +125,11 @@ def ctl():
     unit = "amazon-cloudwatch-agent.service"
     if args.a == "status":
         active = subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
-        print(json.dumps({"status": "running" if active else "stopped", "version": (ROOT / "bin/CWAGENT_VERSION").read_text().strip()}))
+        print(
+            json.dumps({
+                "status": "running" if active else "stopped",
+                "version": (ROOT / "bin/CWAGENT_VERSION").read_text().strip()
+            }))
         return
     if args.a == "fetch-config":
         source = Path(args.c.removeprefix("file:"))

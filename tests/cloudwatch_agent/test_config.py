@@ -1,7 +1,9 @@
-"""The configuration that role cloudwatch_agent builds, against the agent's own schema, for every combination of options.
+"""The configuration that role cloudwatch_agent builds, against the agent's own schema, for every combination of
+options.
 
-The schema is the agent's (translator/config/schema.json in its repository) and not part of this one: AIRFLOW_CLOUDWATCH_SCHEMA names it,
-or it lies in ../shared/cloudwatch_agent/schema.json beside the repository. Where it is absent, the tests that need it are skipped.
+The schema is the agent's (translator/config/schema.json in its repository) and not part of this one:
+AIRFLOW_CLOUDWATCH_SCHEMA names it, or it lies in ../shared/cloudwatch_agent/schema.json beside the repository. Where it
+is absent, the tests that need it are skipped.
 """
 
 import importlib.util
@@ -18,7 +20,8 @@ from ansible.template import Templar, trust_as_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/cloudwatch_agent"
-SCHEMA = pathlib.Path(os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
+SCHEMA = pathlib.Path(
+    os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
 
 SPEC = importlib.util.spec_from_file_location("cloudwatch_agent_filter", ROOT / "plugins/filter/cloudwatch_agent.py")
 PLUGIN = importlib.util.module_from_spec(SPEC)
@@ -50,11 +53,14 @@ def violations():
         pytest.skip(f"no schema of the agent in {SCHEMA}; name it in AIRFLOW_CLOUDWATCH_SCHEMA")
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft4Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
-    return lambda config: [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(config)]
+    return lambda config: [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(config)
+    ]
 
 
 def test_a_file_is_read_by_the_pattern_of_its_first_lines():
-    collected = build({**BASE, "log_source": "files", "log_directory": "/logs/", "multi_line_start_pattern": "^BEGIN"})["logs"]["logs_collected"]["files"]
+    collected = build({**BASE, "log_source": "files", "log_directory": "/logs/",
+                       "multi_line_start_pattern": "^BEGIN"})["logs"]["logs_collected"]["files"]
     assert [(entry["file_path"], entry["multi_line_start_pattern"]) for entry in collected["collect_list"]] == [
         ("/logs/api-server.log", "^BEGIN"), ("/logs/scheduler.log", "^BEGIN")]
 
@@ -94,21 +100,27 @@ def test_no_combination_asks_for_a_retention_or_another_address():
 
 
 def test_each_component_has_its_log_group():
-    for source, field, value in (("journald", "units", ["airflow-scheduler.service"]), ("files", "file_path", "/var/log/airflow/scheduler.log")):
+    for source, field, value in (("journald", "units", ["airflow-scheduler.service"]),
+                                 ("files", "file_path", "/var/log/airflow/scheduler.log")):
         entries = build(BASE | {"log_source": source})["logs"]["logs_collected"][source]["collect_list"]
         assert [entry["log_group_name"] for entry in entries] == ["/airflow/api-server", "/airflow/scheduler"]
         assert entries[1][field] == value
 
 
 def test_each_component_has_its_processes():
-    entries = build(BASE | {"processes": {"scheduler": "bin/airflow scheduler"}})["metrics"]["metrics_collected"]["procstat"]
-    assert [(entry["pattern"], entry["append_dimensions"]) for entry in entries] == [("bin/airflow scheduler", {"component": "scheduler"})]
+    entries = build(BASE
+                    | {"processes": {"scheduler": "bin/airflow scheduler"}})["metrics"]["metrics_collected"]["procstat"]
+    assert [(entry["pattern"], entry["append_dimensions"])
+            for entry in entries] == [("bin/airflow scheduler", {"component": "scheduler"})]
 
 
 def test_files_are_named_one_by_one():
     """A pattern would keep one tail a task log, or follow the newest file only."""
     config = build(BASE | {"log_source": "files"})
-    assert not [entry for entry in config["logs"]["logs_collected"]["files"]["collect_list"] if set(entry["file_path"]) & set("*?[")]
+    assert not [
+        entry
+        for entry in config["logs"]["logs_collected"]["files"]["collect_list"] if set(entry["file_path"]) & set("*?[")
+    ]
 
 
 def test_nothing_is_built_where_nothing_is_wanted():
@@ -116,10 +128,15 @@ def test_nothing_is_built_where_nothing_is_wanted():
 
 
 def test_overrides_are_merged_deep_and_null_removes():
-    config = build(BASE, {
-        "agent": {"debug": True, "region": None},
-        "metrics": {"namespace": "Mine", "metrics_collected": {"mem": None, "disk": {"resources": ["/data"]}, "diskio": {"measurement": ["reads"]}}},
-    })
+    config = build(
+        BASE, {
+            "agent": {"debug": True, "region": None},
+            "metrics": {
+                "namespace": "Mine", "metrics_collected": {
+                    "mem": None, "disk": {"resources": ["/data"]}, "diskio": {"measurement": ["reads"]}
+                }
+            },
+        })
     assert config["agent"]["debug"] is True and config["agent"]["run_as_user"] == "cwagent"
     assert config["metrics"]["namespace"] == "Mine"
     collected = config["metrics"]["metrics_collected"]
@@ -139,7 +156,8 @@ def test_input_is_left_as_it_was():
     ({"amazon-cloudwatch-agent.json": ""}, False),
     ({"amazon-cloudwatch-agent.json": "{}"}, True),
     ({"amazon-cloudwatch-agent.json": "{}", "README": "# A note of somebody.\n"}, True),
-    ({"amazon-cloudwatch-agent.json": "{}", "README": "#\n# Generated by role cloudwatch_agent from templates/README.j2.\n"}, False),
+    ({"amazon-cloudwatch-agent.json": "{}",
+      "README": "#\n# Generated by role cloudwatch_agent from templates/README.j2.\n"}, False),
 ])
 def test_a_configuration_of_somebody_else_is_named(tmp_path, files, foreign):
     variables = {"ansible_managed": "Managed by Ansible"}
@@ -149,6 +167,7 @@ def test_a_configuration_of_somebody_else_is_named(tmp_path, files, foreign):
     for name, text in files.items():
         (tmp_path / "etc" / name).write_text(text, encoding="utf-8")
     text = (ROLE / "templates/probe.sh.j2").read_text(encoding="utf-8")
-    script = Templar(loader=DataLoader(), variables=variables | {"__cloudwatch_agent_dir": str(tmp_path)}).template(trust_as_template(text))
+    script = Templar(loader=DataLoader(),
+                     variables=variables | {"__cloudwatch_agent_dir": str(tmp_path)}).template(trust_as_template(text))
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False).stdout
     assert ("foreign" in said.splitlines()) is foreign

@@ -39,7 +39,10 @@ def tasks_of(items):
     for item in items or []:
         if not isinstance(item, dict):
             continue
-        nested = [key for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers") if isinstance(item.get(key), list)]
+        nested = [
+            key for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")
+            if isinstance(item.get(key), list)
+        ]
         for key in nested:
             yield from tasks_of(item[key])
         if not nested and "hosts" not in item and "import_playbook" not in item:
@@ -48,7 +51,8 @@ def tasks_of(items):
 
 def renamed(heading):
     """{old: new} of a table in docs/renamed.md."""
-    text = (ROOT / "docs/renamed.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    text = (ROOT /
+            "docs/renamed.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return dict(re.findall(r"^\| `(\S+)` \| `(\S+)`", text, re.MULTILINE))
 
 
@@ -58,7 +62,11 @@ OLD_PLAYBOOKS = renamed("Playbooks")
 
 def source_files():
     """Files that belong to the repository: what git knows, and what it would take."""
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"],
+                           cwd=ROOT,
+                           capture_output=True,
+                           text=True,
+                           check=True).stdout.split("\n")
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
@@ -77,7 +85,8 @@ def without_printed_blocks(text):
 
 def task_files():
     """Files with tasks, with the text of each task's module arguments."""
-    return sorted([*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/**/*.yml")])
+    return sorted(
+        [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/**/*.yml")])
 
 
 def role_ids(path):

@@ -17,7 +17,8 @@ def steps():
 def test_workflows_pin_each_action_and_may_only_read():
     for path, workflow in WORKFLOWS.items():
         used = re.findall(r"uses: *(.*)", path.read_text(encoding="utf-8"))
-        assert used and [line for line in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v[\d.]+", line)] == []
+        assert used and [line
+                         for line in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v[\d.]+", line)] == []
         assert workflow["permissions"] == {"contents": "read"}
         assert [name for name, job in workflow["jobs"].items() if "permissions" in job] == []
 
@@ -31,14 +32,21 @@ def test_workflows_run_commands_of_the_repository():
 
 def test_the_matrix_has_the_scenarios_of_an_ordinary_run(tmp_path):
     (run,) = [step["run"] for step in steps() if "--scenarios" in step.get("run", "")]
-    subprocess.run(["bash", "-euo", "pipefail", "-c", run], cwd=ROOT, env={**os.environ, "GITHUB_OUTPUT": str(tmp_path / "output")}, check=True)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", run],
+                   cwd=ROOT,
+                   env={**os.environ, "GITHUB_OUTPUT": str(tmp_path / "output")},
+                   check=True)
     name, _is, value = (tmp_path / "output").read_text(encoding="utf-8").partition("=")
     # bin/test --long runs the last one.
-    assert name == "names" and set(json.loads(value)) == {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"interrupted"}
+    assert name == "names" and set(
+        json.loads(value)) == {path.parent.name
+                               for path in ROOT.glob("molecule/*/molecule.yml")} - {"interrupted"}
 
 
 def test_hooks_run_what_bin_test_runs():
-    commands = set(re.findall(r"(?:ruff check|shellcheck|yamllint)(?: -+[a-z]+(?:-[a-z]+)*)+", (ROOT / "bin/test").read_text(encoding="utf-8")))
+    commands = set(
+        re.findall(r"(?:ruff check|shellcheck|yamllint)(?: -+[a-z]+(?:-[a-z]+)*)+",
+                   (ROOT / "bin/test").read_text(encoding="utf-8")))
     (repository,) = load(ROOT / ".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local" and {hook["language"] for hook in repository["hooks"]} == {"system"}
     entries = {hook["entry"].removeprefix(".venv/bin/").replace(" --force-exclude", "") for hook in repository["hooks"]}

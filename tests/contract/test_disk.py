@@ -1,4 +1,6 @@
-"""A file that gets its name by a rename, and that a later run relies on, is on the disk with this name before the run goes on."""
+"""A file that gets its name by a rename, and that a later run relies on, is on the disk with this name before the run
+goes on.
+"""
 
 import re
 
@@ -24,7 +26,8 @@ LOST = {
         "plugins/modules/airflow_dag_release.py",
         'os.rename(self.path("releases", name), self.path("incoming", f".{name}.removed"))',
     ): "a removal, which the next deploy repeats",
-    ("roles/airflow_runtime/files/airflow_runtime/database.py", "new.replace(path)"): "a cache: what cannot be read is asked for anew",
+    ("roles/airflow_runtime/files/airflow_runtime/database.py",
+     "new.replace(path)"): "a cache: what cannot be read is asked for anew",
     (
         "roles/airflow_runtime/files/airflow_runtime/watchdog.py",
         'new.replace(STATE_DIR / "restarts.jsonl")',

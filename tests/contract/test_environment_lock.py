@@ -1,4 +1,5 @@
-"""One lock covers everything that changes an environment: each playbook takes it first, or says here why it takes none."""
+"""One lock covers everything that changes an environment: each playbook takes it first, or says here why it takes none.
+"""
 
 import pytest
 from repository import OLD_PLAYBOOKS, ROOT, load, tasks_of
@@ -27,7 +28,8 @@ WITHOUT = {
     "remove_expired": WITHOUT_HOSTS,
     "teardown": WITHOUT_HOSTS,
 }
-PLAYBOOKS = sorted(path for path in ROOT.glob("playbooks/**/*.yml") if not path.is_symlink() and str(path.relative_to(ROOT)) not in OLD_PLAYBOOKS)
+PLAYBOOKS = sorted(path for path in ROOT.glob("playbooks/**/*.yml")
+                   if not path.is_symlink() and str(path.relative_to(ROOT)) not in OLD_PLAYBOOKS)
 
 
 def plays(path):
@@ -53,7 +55,8 @@ def test_a_playbook_takes_the_lock_before_anything_else(path):
     # A runbook without a word of confirmation only looks.
     assert set(task) - {"name", "ansible.builtin.import_tasks", "tags"} <= {"when"}
     assert task.get("when", "confirm != ''").endswith("confirm != ''")
-    tagged = any("tags" in item for play in load(path) for item in [play, *play.get("roles", []), *tasks_of([play])] if item is not task)
+    tagged = any("tags" in item for play in load(path) for item in [play, *play.get("roles", []), *tasks_of([play])]
+                 if item is not task)
     assert not tagged or task.get("tags") == ["always"]
 
 

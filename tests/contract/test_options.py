@@ -16,7 +16,10 @@ def test_every_locked_version_has_its_options(version):
     data = known(version)
     assert len(data["sections"]) > 15 and data["sections"]["core"]["parallelism"]
     assert {"aws", "celery", "fab"} & set(data["sections_of_providers"])
-    assert {"string", "integer", "float", "boolean"} <= {kind for options in data["sections"].values() for kind in options.values()}
+    assert {"string", "integer", "float",
+            "boolean"} <= {kind
+                           for options in data["sections"].values()
+                           for kind in options.values()}
 
 
 def test_there_are_no_options_of_other_versions():
@@ -34,6 +37,8 @@ def test_the_roles_write_only_options_that_airflow_has(version):
                 continue
             there = {**data["sections_of_providers"].get(section, {}), **data["sections"].get(section, {})}
             # An option that only some versions have is none, which leaves it out, in the others.
-            unknown += [f"{section}.{option}" for option, value in options.items() if "else none }}" not in str(value)
-                        if not {option, option.removesuffix("_cmd")} & set(there) or f"{section}.{option}" in data["renamed"]]
+            unknown += [
+                f"{section}.{option}" for option, value in options.items() if "else none }}" not in str(value)
+                if not {option, option.removesuffix("_cmd")} & set(there) or f"{section}.{option}" in data["renamed"]
+            ]
     assert not unknown

@@ -7,12 +7,20 @@ from repository import OLD_PLAYBOOKS, ROOT, source_files, without_printed_blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The road of a new user, and what is read at 3 a.m.
-PLAIN = ["README.md", "files/site/README.md", "docs/install.md", "docs/update.md", "docs/remove.md", "docs/troubleshooting.md", "docs/runbooks/index.md"]
-TURNS = ["in place of", "need not", "for want of", "of those that", "is to be", "are to be", "has none", "sealed", "says no", "made good", "mends?"]
+PLAIN = [
+    "README.md", "files/site/README.md", "docs/install.md", "docs/update.md", "docs/remove.md",
+    "docs/troubleshooting.md", "docs/runbooks/index.md"
+]
+TURNS = [
+    "in place of", "need not", "for want of", "of those that", "is to be", "are to be", "has none", "sealed", "says no",
+    "made good", "mends?"
+]
 # What a reader with a password of sudo or of the vault adds to a command, in these words on every page.
 ADDED = "Add `-K` to each command if sudo asks for a password, and `--ask-vault-pass` if `vault.yml` is encrypted."
-# open_ui asks a host without sudo, and playbooks/aws asks AWS. The login of an EC2 instance has sudo without a password.
-WITHOUT_SUDO = re.compile(r"ansible-playbook (-i inventories/aws|(-i \S+ )?(playbooks/aws/|playbooks/runbooks/open_ui\.yml))")
+# open_ui asks a host without sudo, and playbooks/aws asks AWS. The login of an EC2 instance has sudo without a
+# password.
+WITHOUT_SUDO = re.compile(
+    r"ansible-playbook (-i inventories/aws|(-i \S+ )?(playbooks/aws/|playbooks/runbooks/open_ui\.yml))")
 
 
 def section(text, heading):
@@ -47,13 +55,18 @@ def test_the_readme_says_what_to_replace():
 def test_the_readme_lists_every_playbook():
     # The last play of site.yml, which only tells what comes next, and site.yml itself.
     own = {"playbooks/next_steps.yml", "playbooks/site.yml"}
-    playbooks = {str(path.relative_to(ROOT)) for pattern in ("playbooks/*.yml", "playbooks/aws/*.yml") for path in ROOT.glob(pattern)}
+    playbooks = {
+        str(path.relative_to(ROOT))
+        for pattern in ("playbooks/*.yml", "playbooks/aws/*.yml")
+        for path in ROOT.glob(pattern)
+    }
     playbooks -= set(OLD_PLAYBOOKS)
     assert playbooks - set(re.findall(r"^\| `(playbooks/\S+\.yml)` \|", README, re.MULTILINE)) == own
 
 
 @pytest.mark.parametrize("page", [path for path in sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")])
-                                  if "ansible-playbook " in path.read_text(encoding="utf-8")], ids=lambda path: str(path.relative_to(ROOT)))
+                                  if "ansible-playbook " in path.read_text(encoding="utf-8")],
+                                  ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_says_what_a_reader_with_a_password_adds(page):
     lines = without_printed_blocks(page.read_text(encoding="utf-8")).splitlines()
     bare = [number for number, line in enumerate(lines)
@@ -69,19 +82,26 @@ def test_the_index_of_the_runbooks_and_the_site_say_what_to_add():
 
 def test_no_page_sends_the_reader_to_a_server_of_collections():
     """The collection is on none."""
-    pages = [ROOT / "CHANGELOG.rst", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md"), *ROOT.glob("files/site/*.md")]
-    assert [str(page.relative_to(ROOT)) for page in pages if re.search(r"\bGalaxy\b", page.read_text(encoding="utf-8"))] == []
+    pages = [
+        ROOT / "CHANGELOG.rst", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md"),
+        *ROOT.glob("files/site/*.md")
+    ]
+    assert [
+        str(page.relative_to(ROOT)) for page in pages if re.search(r"\bGalaxy\b", page.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_one_page_says_how_long_the_tests_take():
-    assert re.search(r"`bin/test --fast` \|.* \d+ to \d+ min \|", (ROOT / "docs/testing.md").read_text(encoding="utf-8"))
+    assert re.search(r"`bin/test --fast` \|.* \d+ to \d+ min \|",
+                     (ROOT / "docs/testing.md").read_text(encoding="utf-8"))
     for page in ("CONTRIBUTING.md", "README.md"):
         assert not re.search(r"bin/test.*\d (min|s)", (ROOT / page).read_text(encoding="utf-8")), page
 
 
 def test_the_package_to_look_for_is_in_the_lock():
     """A reader who sees no output of the example would take the command for wrong."""
-    pattern, lock = re.search(r"`grep -i '(\S+)' (locks/\S+)`", (ROOT / "docs/dag_requirements.md").read_text(encoding="utf-8")).groups()
+    pattern, lock = re.search(r"`grep -i '(\S+)' (locks/\S+)`",
+                              (ROOT / "docs/dag_requirements.md").read_text(encoding="utf-8")).groups()
     assert re.search(pattern, (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE | re.IGNORECASE), pattern
 
 
@@ -108,6 +128,12 @@ def test_turns_that_are_hard_to_read_do_not_come_back(page):
 def test_commands_for_many_units_do_what_they_say(command):
     """systemctl stops the units of a pattern in a random order, one after the other, and disables none of them."""
     pattern = re.compile(rf"systemctl {command} [^;|&`\n]*\*")
-    found = {f"{path.relative_to(ROOT)}: {line}" for path in source_files() if path.relative_to(ROOT).parts[0] in ("docs", "playbooks", "plugins", "roles")
-             and path.suffix in (".j2", ".md", ".py", ".yml") for line in pattern.findall(path.read_text(encoding="utf-8"))}
-    assert {line for line in found if f"systemctl {command} airflow.target " not in line or command == "disable"} == set()
+    found = {
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in source_files()
+        if path.relative_to(ROOT).parts[0] in ("docs", "playbooks", "plugins",
+                                               "roles") and path.suffix in (".j2", ".md", ".py", ".yml")
+        for line in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+    assert {line
+            for line in found if f"systemctl {command} airflow.target " not in line or command == "disable"} == set()

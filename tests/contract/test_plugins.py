@@ -17,28 +17,42 @@ def test_each_plugin_is_documented(kind):
     assert done.returncode == 0, done.stderr
     documents = json.loads(done.stdout)
     assert documents.keys() == set(names)
-    assert [name for name, text in documents.items() if not text.get("doc", {}).get("short_description") or not text.get("examples")] == []
+    assert [
+        name for name, text in documents.items()
+        if not text.get("doc", {}).get("short_description") or not text.get("examples")
+    ] == []
     # antsibull-docs makes no page without them: bin/docs.
     attributes = {name: text["doc"].get("attributes", {}) for name, text in documents.items()}
-    assert [(name, key) for name, found in attributes.items() for key, value in found.items() if not value.get("description")] == []
+    assert [(name, key) for name, found in attributes.items() for key, value in found.items()
+            if not value.get("description")] == []
 
 
 def test_each_filter_has_a_file_with_its_documentation():
     """Ansible looks for it beside the Python file, under the name of the filter."""
-    modules = [importlib.import_module(f"ansible_collections.windsock.airflow.plugins.filter.{path.stem}") for path in ROOT.glob("plugins/filter/*.py")]
-    assert {name for module in modules for name in module.FilterModule().filters()} == {path.stem for path in ROOT.glob("plugins/filter/*.yml")}
+    modules = [
+        importlib.import_module(f"ansible_collections.windsock.airflow.plugins.filter.{path.stem}")
+        for path in ROOT.glob("plugins/filter/*.py")
+    ]
+    assert {name for module in modules for name in module.FilterModule().filters()} == {
+        path.stem for path in ROOT.glob("plugins/filter/*.yml")
+    }
 
 
 def test_a_condition_is_refused_by_a_rule_or_by_an_assertion():
     """fail only ends a run that failed before, so it has no condition of its own."""
-    assert not [f"{path.relative_to(ROOT)}: {task['name']}" for path in task_files() for task in tasks_of(load(path) or [])
-                if "ansible.builtin.fail" in task and "when" in task]
+    assert not [
+        f"{path.relative_to(ROOT)}: {task['name']}" for path in task_files()
+        for task in tasks_of(load(path) or []) if "ansible.builtin.fail" in task and "when" in task
+    ]
 
 
 def test_no_argument_list_of_a_module_of_ours_is_one_template():
     """Ansible warns of it unless ansible.cfg says otherwise, and a site needs no ansible.cfg of ours."""
-    whole = [f"{path}: {task['name']}" for path in task_files() for task in tasks_of(load(path))
-             for module, arguments in [module_of(task)] if module.startswith("windsock.airflow.") and isinstance(arguments, str)]
+    whole = [
+        f"{path}: {task['name']}" for path in task_files() for task in tasks_of(load(path))
+        for module, arguments in [module_of(task)]
+        if module.startswith("windsock.airflow.") and isinstance(arguments, str)
+    ]
     assert whole == []
 
 

@@ -3,18 +3,31 @@
 import re
 
 from ansible_collections.windsock.airflow.plugins.module_utils.validation import owners
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import airflow_backup, airflow_secrets, host, inventory, settings
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import (
+    airflow_backup,
+    airflow_secrets,
+    host,
+    inventory,
+    settings,
+)
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import range_problem
 from repository import ROLES, ROOT, load
 from shared_variables import VERSIONS, of_major
 
 SUPPORTED = load(ROOT / "roles/preflight/vars/main.yml")["__preflight_supported"]
-SPECS = {name: spec for role in ROLES for name, spec in (load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}).items()}
+SPECS = {
+    name: spec
+    for role in ROLES
+    for name, spec in (load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}).items()
+}
 
 
 def test_every_variable_it_names_exists():
     data = owners.DATA
-    named = {*data["RANGES"], *data["PATTERNS"], *data["SECRETS"], *data["FILES"], *(name for names in data["EXCLUSIVE"] for name in names)}
+    named = {
+        *data["RANGES"], *data["PATTERNS"], *data["SECRETS"], *data["FILES"],
+        *(name for names in data["EXCLUSIVE"] for name in names)
+    }
     named |= {rule["variable"] for rule in host.PORTS if "variable" in rule} | {*host.TIMES, *airflow_backup.APART}
     named |= {name for names in host.FOREIGN.values() for name in names}
     named |= {rule["new"] for rule in settings.RENAMED.values() if rule.get("new")}
@@ -48,10 +61,14 @@ def test_one_page_says_for_how_long_each_release_is_supported():
 
 def test_every_group_of_a_component_is_known():
     for data in map(of_major, VERSIONS):
-        groups = {component["group"] for component in [*data["components"].values(), *data["components_optional"].values()]}
+        groups = {
+            component["group"]
+            for component in [*data["components"].values(), *data["components_optional"].values()]
+        }
         assert groups <= set(inventory.GROUPS)
         assert not groups & set(inventory.GROUPS_OF_NOTHING), "a component runs there now"
 
 
 def test_sources_of_secrets_are_those_of_the_roles():
-    assert {"generated", "ansible_vault", *airflow_secrets.SECRETS_NAMES} == set(SPECS["airflow_secrets_source"]["choices"])
+    assert {"generated", "ansible_vault",
+            *airflow_secrets.SECRETS_NAMES} == set(SPECS["airflow_secrets_source"]["choices"])

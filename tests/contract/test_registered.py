@@ -9,7 +9,8 @@ MEANT = {"__airflow_environment_lock"}
 
 
 def conditions(task):
-    return " ".join(str(part) for part in (task["when"] if isinstance(task.get("when"), list) else [task.get("when", "")]))
+    return " ".join(
+        str(part) for part in (task["when"] if isinstance(task.get("when"), list) else [task.get("when", "")]))
 
 
 def with_conditions(items, outer=False):
@@ -18,7 +19,10 @@ def with_conditions(items, outer=False):
         if not isinstance(item, dict):
             continue
         conditional = outer or "when" in item
-        nested = [key for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks") if isinstance(item.get(key), list)]
+        nested = [
+            key for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks")
+            if isinstance(item.get(key), list)
+        ]
         for key in nested:
             yield from with_conditions(item[key], conditional)
         if not nested and "hosts" not in item and "import_playbook" not in item:

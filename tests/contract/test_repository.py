@@ -30,7 +30,8 @@ def keys(directory):
     return found
 
 
-@pytest.mark.parametrize("inventory", sorted(path for path in ROOT.glob("inventories/*") if path.is_dir()), ids=role_ids)
+@pytest.mark.parametrize("inventory", sorted(path for path in ROOT.glob("inventories/*") if path.is_dir()),
+                         ids=role_ids)
 def test_no_key_is_in_the_root_and_in_an_inventory(inventory):
     """The root's would silently win."""
     for group in [path for path in (ROOT / "group_vars").glob("*")]:
@@ -76,7 +77,8 @@ def test_the_collection_depends_on_what_its_own_environment_has():
     pinned = {item["name"]: item["version"] for item in load(ROOT / "requirements.yml")["collections"]}
     wanted = load(ROOT / "galaxy.yml")["dependencies"]
     assert wanted == {name: f">={pinned[name]},<{int(pinned[name].split('.')[0]) + 1}.0.0" for name in wanted}
-    (package,) = re.findall(r"^ansible==\S+$", (ROOT / "requirements/controller.in").read_text(encoding="utf-8"), re.MULTILINE)
+    (package, ) = re.findall(r"^ansible==\S+$", (ROOT / "requirements/controller.in").read_text(encoding="utf-8"),
+                             re.MULTILINE)
     assert f"'{package}'" in (ROOT / "docs/collection.md").read_text(encoding="utf-8")
 
 
@@ -94,15 +96,22 @@ def test_collections_are_those_of_the_pinned_package():
         manifest = pathlib.Path(next(iter(found.submodule_search_locations))) / "MANIFEST.json"
         installed = json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"]
         if str(item.get("version")).lstrip("=") != installed:
-            wrong.append("{0}: requirements.yml {1}, installed {2}".format(item["name"], item.get("version"), installed))
+            wrong.append(
+                "{0}: requirements.yml {1}, installed {2}".format(item["name"], item.get("version"), installed)
+            )
     assert not wrong
 
 
 def test_every_collection_in_use_is_required():
     required = {item["name"] for item in load(ROOT / "requirements.yml")["collections"]}
     used = set()
-    for path in [*ROOT.glob("roles/**/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("molecule/**/*.yml"), *ROOT.glob("inventories/**/*.yml")]:
-        used |= set(re.findall(r"\b((?:community|amazon|ansible)\.(?!builtin\b)[a-z]+)\.[a-z_]+\b", path.read_text(encoding="utf-8")))
+    for path in [
+            *ROOT.glob("roles/**/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("molecule/**/*.yml"),
+            *ROOT.glob("inventories/**/*.yml")
+    ]:
+        used |= set(
+            re.findall(r"\b((?:community|amazon|ansible)\.(?!builtin\b)[a-z]+)\.[a-z_]+\b",
+                       path.read_text(encoding="utf-8")))
     assert used <= required, sorted(used - required)
 
 
@@ -142,7 +151,10 @@ def test_a_virtualenv_that_was_never_built_is_refused_before_anything_changes(ta
     refusal = chosen.index("windsock.airflow.airflow_virtualenv : gather_state | Check that the virtualenv was built")
     # Preflight asks the server with role postgresql, and changes nothing.
     asks = ("windsock.airflow.postgresql : load_vars |", "windsock.airflow.postgresql : check_neighbours |")
-    roles = {name.split(" : ")[0].removeprefix("windsock.airflow.") for name in chosen[:refusal] if " : " in name and not name.startswith(asks)}
+    roles = {
+        name.split(" : ")[0].removeprefix("windsock.airflow.")
+        for name in chosen[:refusal] if " : " in name and not name.startswith(asks)
+    }
     assert roles <= {"preflight", "airflow_common", "airflow_virtualenv"}, chosen[:refusal]
 
 
@@ -151,7 +163,9 @@ def test_every_tag_is_documented(tasks):
     assert used - {"always", "never", *renamed("Tags")} <= set(documented_tags())
 
 
-SECRETS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}")
+SECRETS = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|aws_secret_access_key\s*=\s*\S{20}|\bgh[pousr]_[A-Za-z0-9]{30}"
+)
 
 
 def test_no_secret_is_in_the_tree():
@@ -190,9 +204,13 @@ def test_locks_are_whole():
         text = path.read_text(encoding="utf-8")
         pins = re.findall(r"^[A-Za-z0-9][\w.\-\[\],]*==\S+", text, re.MULTILINE)
         blocks = re.split(r"\n(?=[A-Za-z0-9])", text)
-        without = [block.split("\n")[0] for block in blocks if "==" in block.split("\n")[0] and not block.startswith("#") and "--hash=sha256:" not in block]
+        without = [
+            block.split("\n")[0] for block in blocks
+            if "==" in block.split("\n")[0] and not block.startswith("#") and "--hash=sha256:" not in block
+        ]
         assert len(pins) > 100 and not without, path.name
-        assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(r"\[[^\]]*\]", "", text)
+        assert "apache-airflow==" + re.fullmatch(r"airflow-(.+)-py.*", path.stem).group(1) in re.sub(
+            r"\[[^\]]*\]", "", text)
 
 
 # Files with commands and with paths of variables that people read: pages, comments, messages.
@@ -264,9 +282,12 @@ def test_a_dead_connection_is_noticed():
 
 
 def test_what_removal_forgets_is_in_a_directory_of_airflow():
-    """Each role that writes files elsewhere on a host removes them: its remove.yml is part of playbooks/remove_airflow.yml."""
+    """Each role that writes files elsewhere on a host removes them: its remove.yml is part of
+    playbooks/remove_airflow.yml.
+    """
     playbook = (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")
-    imported = set(re.findall(r"name: windsock\.airflow\.(\w+)\n\s+tasks_from: operations/(?:remove|stop)\.yml", playbook))
+    imported = set(
+        re.findall(r"name: windsock\.airflow\.(\w+)\n\s+tasks_from: operations/(?:remove|stop)\.yml", playbook))
     with_tasks = {path.parts[-4] for path in ROOT.glob("roles/*/tasks/operations/remove.yml")}
     writing = {path.relative_to(ROOT).parts[1] for path in ROOT.glob("roles/*/tasks/**/*.yml")
                if re.search(r"^ +(windsock\.airflow\.files|ansible\.builtin\.(template|copy|lineinfile|get_url)):",

@@ -36,8 +36,10 @@ def test_spec_and_defaults_have_the_same_values():
     def judge(role):
         values, spec = defaults(role), options(role)
         # An expression is text, and ansible-doc shows a default of the type.
-        values = {name: None if "{{" in str(value) and spec.get(name, {}).get("type") in ("bool", "int", "float") else value
-                  for name, value in values.items()}
+        values = {
+            name: None if "{{" in str(value) and spec.get(name, {}).get("type") in ("bool", "int", "float") else value
+            for name, value in values.items()
+        }
         return {
             name: (value, spec[name].get("default"))
             for name, value in values.items()
@@ -50,12 +52,16 @@ def test_spec_and_defaults_have_the_same_values():
 def test_specs_describe_their_roles():
     """antsibull-docs makes no page without it: bin/docs."""
     specs = {role.name: load(role / "meta/argument_specs.yml")["argument_specs"]["main"] for role in ROLES}
-    assert [name for name, spec in specs.items() if not spec.get("short_description") or not spec.get("description")] == []
+    assert [name for name, spec in specs.items()
+            if not spec.get("short_description") or not spec.get("description")] == []
 
 
 def test_every_option_has_type_and_description():
     def judge(role):
-        return [name for name, spec in options(role).items() if not spec.get("type") or not re.search(r"\w+ \w+", str(spec.get("description", "")))]
+        return [
+            name for name, spec in options(role).items()
+            if not spec.get("type") or not re.search(r"\w+ \w+", str(spec.get("description", "")))
+        ]
 
     assert not offenders(judge, ROLES)
 
@@ -63,7 +69,10 @@ def test_every_option_has_type_and_description():
 def test_variables_begin_with_the_name_of_their_role():
     def judge(role):
         prefix = next((family for family in ("airflow_", "aws_") if role.name.startswith(family)), role.name + "_")
-        internal = [name for path in role.glob("vars/*.yml") for name in (load(path) or {}) if not name.startswith("__" + prefix)]
+        internal = [
+            name for path in role.glob("vars/*.yml") for name in (load(path) or {})
+            if not name.startswith("__" + prefix)
+        ]
         return internal + [name for name in defaults(role) if not name.startswith(prefix)]
 
     assert not offenders(judge, ROLES)
@@ -91,7 +100,10 @@ def test_every_default_is_explained():
     def judge(role):
         path = role / "defaults/main.yml"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [line for before, line in zip(["", *lines], lines) if re.match(r"\w+:", line) and not re.match(r"# .*\w", before)]
+        return [
+            line for before, line in zip(["", *lines], lines)
+            if re.match(r"\w+:", line) and not re.match(r"# .*\w", before)
+        ]
 
     assert not offenders(judge, ROLES)
 
@@ -101,7 +113,8 @@ def test_secrets_are_marked_in_the_spec():
 
     def unmarked(specs):
         for name, spec in specs.items():
-            if re.search(r"(password|_secret|secret_key|fernet_key|token)$", name) and spec.get("type", "str") == "str" and not spec.get("no_log"):
+            if re.search(r"(password|_secret|secret_key|fernet_key|token)$", name) and spec.get(
+                    "type", "str") == "str" and not spec.get("no_log"):
                 yield name
             yield from unmarked(spec.get("options") or {})
 
@@ -109,14 +122,20 @@ def test_secrets_are_marked_in_the_spec():
 
 
 def test_readme_tables_are_fresh():
-    done = subprocess.run([sys.executable, ROOT / "bin/role-docs", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, ROOT / "bin/role-docs", "--check"],
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_readme_says_what_it_must():
     def judge(role):
         text = (role / "README.md").read_text(encoding="utf-8")
-        sections = {title.strip().lower(): body.strip() for title, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)}
+        sections = {
+            title.strip().lower(): body.strip()
+            for title, body in re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)
+        }
         return [title for title in ("example", "idempotence", "failure modes") if not sections.get(title)]
 
     assert not offenders(judge, ROLES), "sections that are absent or empty"
@@ -124,11 +143,16 @@ def test_readme_says_what_it_must():
 
 def test_main_is_a_table_of_contents():
     mains = [path for path in FILES_OF_ROLES if path.name == "main.yml" and path.parent.name == "tasks"]
-    lines = {role_ids(path): len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]) for path in mains}
+    lines = {
+        role_ids(path): len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
+        for path in mains
+    }
     assert len(mains) > 15 and not {path: count for path, count in lines.items() if count > 30}
 
     def judge(path):
-        return [task.get("name") for task in load(path) if not (module_of(task)[0] in STATIC or passes_its_tags_on(task))]
+        return [
+            task.get("name") for task in load(path) if not (module_of(task)[0] in STATIC or passes_its_tags_on(task))
+        ]
 
     assert not offenders(judge, mains), "tasks/main.yml holds static imports only"
 
@@ -137,7 +161,9 @@ STATIC = ("ansible.builtin.import_tasks", "ansible.builtin.meta")
 
 
 def passes_its_tags_on(task):
-    """A dynamic include saves the tasks of a long file that is seldom needed, but loses its tags unless it applies them."""
+    """A dynamic include saves the tasks of a long file that is seldom needed, but loses its tags unless it applies
+    them.
+    """
     module, arguments = module_of(task)
     return (module == "ansible.builtin.include_tasks" and isinstance(arguments, dict) and "when" in task
             and arguments.get("apply", {}).get("tags") == task.get("tags"))
@@ -145,7 +171,9 @@ def passes_its_tags_on(task):
 
 def test_tasks_are_named_after_their_file():
     def judge(path):
-        return [task.get("name") for task in tasks_of(load(path)) if not str(task.get("name")).startswith(path.stem + " | ")]
+        return [
+            task.get("name") for task in tasks_of(load(path)) if not str(task.get("name")).startswith(path.stem + " | ")
+        ]
 
     assert not offenders(judge, [path for path in FILES_OF_ROLES if path.name != "main.yml"])
 
@@ -153,7 +181,9 @@ def test_tasks_are_named_after_their_file():
 def test_our_modules_have_their_full_names():
     """ansible-lint knows Ansible's own."""
     ours = {path.stem for kind in ("modules", "action") for path in ROOT.glob(f"plugins/{kind}/*.py")}
-    assert not offenders(lambda path: [(task.get("name"), key) for task in tasks_of(load(path)) for key in task if key in ours], TASK_FILES)
+    assert not offenders(
+        lambda path: [(task.get("name"), key) for task in tasks_of(load(path))
+                      for key in task if key in ours], TASK_FILES)
 
 
 def test_commands_say_why_they_are_no_module():
@@ -172,8 +202,9 @@ def test_commands_say_why_they_are_no_module():
     assert not offenders(lambda path: list(silent(path)), TASK_FILES)
 
 
-SECRET = re.compile(r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|_headers\b|"
-                    r"secrets_(here|aws|on_host|input|kept|values|of_before|url)\b)")
+SECRET = re.compile(
+    r"\{\{[^}]*(password|_secret\b|_secrets\b|secrets_g|secrets\.|fernet_key|secret_key|_users\b|_headers\b|"
+    r"secrets_(here|aws|on_host|input|kept|values|of_before|url)\b)")
 # Modules of airflow_runtime that are called like secrets.
 PROGRAM = re.compile(r"'(fernet_key|database_password)'(?=, '| \| windsock)")
 # Modules that return secrets, whatever their arguments are.
@@ -181,16 +212,19 @@ RETURN_SECRETS = ("windsock.airflow.airflow_secrets", "windsock.airflow.airflow_
 # Tasks whose answer holds secrets, or whose arguments do in a way that the expression does not see.
 HOLD_SECRETS = {
     "start_restore | Unseal the keys": "prints all keys of the backup",
-    "start_restore | Check that the keys can read the backup": "compares Fernet keys, and a failed assert shows what it compared",
+    "start_restore | Check that the keys can read the backup":
+        "compares Fernet keys, and a failed assert shows what it compared",
     "gather_state | Query every host of the environment for its secrets": "prints the secrets of each host",
     "query_held | Ask which secrets of the rotation this host holds": "prints marks on which a password could be tried",
     "start_rotation | Note it for a rotation that fails": "keeps these marks for the rescue",
-    "revert_rotation | Ask each host whether the database takes its password": "opens the database with the host's password",
+    "revert_rotation | Ask each host whether the database takes its password":
+        "opens the database with the host's password",
     "read_copy | Take the secrets as they are": "sets a variable that holds all secrets",
     "prove | Query whether the Fernet key decrypts the values of the database": "gets the keys on standard input",
     "validate | Try the site's certificate and key": "passes the private key to a program",
 }
-# A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged one by one.
+# A static import prints nothing itself, and its no_log would silence what its tasks say of a failure; they are judged
+# one by one.
 SILENT = ("ansible.builtin.include_vars", "ansible.builtin.assert", "ansible.builtin.import_tasks")
 
 
@@ -220,7 +254,11 @@ def argument_spec(name):
 def shows_secrets(task):
     """Return why this task may show a secret, or nothing."""
     module, arguments = module_of(task)
-    given = {**(arguments if isinstance(arguments, dict) else {"": arguments}), **{key: task[key] for key in ("environment", "loop", "vars") if key in task}}
+    given = {
+        **(arguments if isinstance(arguments, dict) else {"": arguments}),
+        **{key: task[key]
+           for key in ("environment", "loop", "vars") if key in task}
+    }
     secrets = [name for name, value in given.items() if SECRET.search(PROGRAM.sub("", str(value)))]
     hidden = task.get("no_log")
     if hidden is True or re.fullmatch(r"\{\{ \w+_secure_logging \}\}", str(hidden)) or module in SILENT:
@@ -233,12 +271,17 @@ def shows_secrets(task):
     if hidden is not False:
         return f"no_log is {hidden!r}, which is neither true nor a variable *_secure_logging"
     # The module's own no_log hides its parameters, and nothing else.
-    shown = [name for name in secrets if name in ("environment", "loop", "vars", "") or not argument_spec(module).get(name, {}).get("no_log")]
+    shown = [
+        name for name in secrets
+        if name in ("environment", "loop", "vars", "") or not argument_spec(module).get(name, {}).get("no_log")
+    ]
     return f"no_log is false, and the module shows {', '.join(shown)}" if shown else ""
 
 
 def test_tasks_with_secrets_hide_them():
-    assert not offenders(lambda path: {task.get("name"): why for task in tasks_of(load(path)) if (why := shows_secrets(task))}, TASK_FILES)
+    assert not offenders(
+        lambda path: {task.get("name"): why
+                      for task in tasks_of(load(path)) if (why := shows_secrets(task))}, TASK_FILES)
 
 
 @pytest.mark.parametrize(("task", "why"), [
@@ -256,7 +299,8 @@ def test_tasks_with_secrets_hide_them():
     ({"windsock.airflow.airflow_aws_secrets": {"name": "/x"}, "no_log": False}, "the task holds secrets"),
     ({"windsock.airflow.airflow_dag_run": {"password": "{{ admin_password }}"}, "no_log": False}, ""),
     ({"windsock.airflow.airflow_dag_run": {"user": "{{ admin_password }}"}, "no_log": False}, "the module shows user"),
-    ({"windsock.airflow.airflow_dag_run": {"password": "{{ admin_password }}"}, "loop": "{{ airflow_users }}", "no_log": False}, "the module shows loop"),
+    ({"windsock.airflow.airflow_dag_run": {"password": "{{ admin_password }}"}, "loop": "{{ airflow_users }}",
+      "no_log": False}, "the module shows loop"),
 ])
 def test_the_rule_for_secrets_finds_what_it_is_for(task, why):
     assert why in shows_secrets(task) and bool(why) is bool(shows_secrets(task))
@@ -269,7 +313,11 @@ def all_tasks():
 def test_every_task_that_hides_itself_would_be_missed():
     """Without its no_log, each of them is against the rule: so none can lose it unseen."""
     hidden = [task for task in all_tasks() if task.get("no_log") and module_of(task)[0] not in SILENT]
-    unseen = [task["name"] for task in hidden if not shows_secrets({key: value for key, value in task.items() if key != "no_log"})]
+    unseen = [
+        task["name"] for task in hidden
+        if not shows_secrets({key: value
+                              for key, value in task.items() if key != "no_log"})
+    ]
     assert len(hidden) > 20 and not unseen, "name what they hold in SECRET or HOLD_SECRETS"
 
 
@@ -287,7 +335,8 @@ def shown_without_a_reason(text):
 
 
 def test_a_task_that_shows_its_output_on_purpose_says_why():
-    assert not offenders(lambda path: shown_without_a_reason(path.read_text(encoding="utf-8")), TASK_FILES), "lines without a reason"
+    assert not offenders(lambda path: shown_without_a_reason(path.read_text(encoding="utf-8")),
+                         TASK_FILES), "lines without a reason"
 
 
 @pytest.mark.parametrize("line", [
@@ -310,21 +359,28 @@ def says_something(line):
 
 
 def test_facts_are_read_from_their_dictionary():
-    facts = re.compile(r"\bansible_(?:distribution|os_family|memtotal_mb|processor\w*|hostname|default_ipv4|architecture)\w*")
+    facts = re.compile(
+        r"\bansible_(?:distribution|os_family|memtotal_mb|processor\w*|hostname|default_ipv4|architecture)\w*")
     assert not offenders(lambda path: facts.findall(path.read_text(encoding="utf-8")), TASK_FILES)
 
 
 def test_each_task_that_writes_on_the_controller_closes_what_it_writes():
-    """What playbooks bring there is for its user alone: they use fetch_private, because ansible.builtin.fetch leaves files that everybody may read."""
+    """What playbooks bring there is for its user alone: they use fetch_private, because ansible.builtin.fetch leaves
+    files that everybody may read.
+    """
     modules = {"fetch", "file", "copy", "template", "get_url", "unarchive", "slurp"}
 
     def judge(path):
         for task in tasks_of(load(path)):
-            here = task.get("delegate_to") == "localhost" or "local" in (task.get("connection"), (task.get("vars") or {}).get("ansible_connection"))
+            here = task.get("delegate_to") == "localhost" or "local" in (
+                task.get("connection"),
+                (task.get("vars") or {}).get("ansible_connection"),
+            )
             for name in modules & {key.removeprefix("ansible.builtin.") for key in task}:
                 arguments = task.get(f"ansible.builtin.{name}", task.get(name))
                 # A report for CI, which runs as somebody else, and has no more in it than CI's own log.
-                closed = arguments.get("state") == "absent" or arguments.get("mode") in ("0600", "0700") or arguments.get("dest") == "{{ airflow_dags_junit }}"
+                closed = arguments.get("state") == "absent" or arguments.get("mode") in (
+                    "0600", "0700") or arguments.get("dest") == "{{ airflow_dags_junit }}"
                 if name == "fetch" or here and not closed:
                     yield task["name"]
 
@@ -338,16 +394,23 @@ PARTS = [path for path in TEMPLATES if path.name.startswith("_")]
 def test_templates_begin_with_the_managed_header():
     def judge(path):
         head = "\n".join(path.read_text(encoding="utf-8").splitlines()[:6])
-        wanted = {"the managed header": r"\{\{-?\s*ansible_managed\s*\|\s*comment", "the name of the template": re.escape(path.name),
-                  "the role that writes the file": rf"role {path.relative_to(ROOT).parts[1]}\b"}
+        wanted = {
+            "the managed header": r"\{\{-?\s*ansible_managed\s*\|\s*comment",
+            "the name of the template": re.escape(path.name),
+            "the role that writes the file": rf"role {path.relative_to(ROOT).parts[1]}\b"
+        }
         return [f"lacks {what}" for what, pattern in wanted.items() if not re.search(pattern, head)]
 
     # JSON has no comments, and a part has the header of the template that includes it.
-    assert not offenders(judge, [path for path in TEMPLATES if path not in PARTS and not path.name.endswith(".json.j2")])
+    assert not offenders(judge,
+                         [path for path in TEMPLATES if path not in PARTS and not path.name.endswith(".json.j2")])
 
 
 def test_a_part_of_a_template_is_included_by_one():
-    assert not [part.name for part in PARTS if not any(part.name in path.read_text(encoding="utf-8") for path in TEMPLATES if path != part)]
+    assert not [
+        part.name for part in PARTS if not any(part.name in path.read_text(encoding="utf-8")
+                                               for path in TEMPLATES if path != part)
+    ]
 
 
 def test_a_task_is_named_after_its_file():

@@ -42,7 +42,9 @@ def test_it_has_a_page_that_a_symptom_leads_to(path):
     page = PAGES / f"{path.stem}.md"
     assert page.is_file()
     assert f"playbooks/runbooks/{path.name}" in page.read_text(encoding="utf-8"), "the page shows the command"
-    rows = [line for line in (PAGES / "index.md").read_text(encoding="utf-8").splitlines() if f"]({path.stem}.md)" in line]
+    rows = [
+        line for line in (PAGES / "index.md").read_text(encoding="utf-8").splitlines() if f"]({path.stem}.md)" in line
+    ]
     assert any(line.startswith("| ") for line in rows)
 
 
@@ -75,7 +77,10 @@ def test_the_table_of_faults_is_that_of_the_test():
 
 def test_no_playbook_takes_the_first_host_of_the_inventory():
     """A dynamic inventory changes its order, and what a run has kept on that host is not there for the next one."""
-    assert [path.name for path in ROOT.glob("playbooks/**/*.yml") if re.search(r"hosts: airflow\[", path.read_text(encoding="utf-8"))] == []
+    assert [
+        path.name for path in ROOT.glob("playbooks/**/*.yml")
+        if re.search(r"hosts: airflow\[", path.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_a_session_that_rolls_back_for_minutes_is_waited_for_and_reported():

@@ -12,8 +12,10 @@ PAGE = ROOT / "docs/troubleshooting.md"
 FOREIGN = ("Messages of Ansible, SSH and sudo", "Messages of the build of the virtualenv")
 # "…" stands for a name, a number or a path. A shorter piece between two of them would match anything.
 SHORTEST = 6
-CODE = ["site.yml", "bin/*", "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/files/*", "roles/*/files/*/*.py",
-        "roles/*/tasks/**/*.yml", "roles/*/templates/*", "roles/*/vars/*.yml"]
+CODE = [
+    "site.yml", "bin/*", "playbooks/**/*.yml", "playbooks/**/*.py", "plugins/**/*.py", "roles/*/files/*",
+    "roles/*/files/*/*.py", "roles/*/tasks/**/*.yml", "roles/*/templates/*", "roles/*/vars/*.yml"
+]
 
 
 def rows():

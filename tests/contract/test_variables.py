@@ -1,4 +1,6 @@
-"""Every public variable of a role is at work somewhere: with another value than its default, in a scenario or in a test that runs the role."""
+"""Every public variable of a role is at work somewhere: with another value than its default, in a scenario or in a test
+that runs the role.
+"""
 
 import ast
 import re
@@ -11,8 +13,12 @@ def defaults(role):
     return (load(path) or {}) if path.exists() else {}
 
 
-# What brings a variable to a running host: Molecule's scenarios, their preparation, the tests that run there, and what the playbooks derive from others.
-HOSTS = [*ROOT.glob("molecule/*/*.yml"), ROOT / ".config/molecule/config.yml", *ROOT.glob("tests/molecule/*.py"), *ROOT.glob("playbooks/group_vars/all/*.yml")]
+# What brings a variable to a running host: Molecule's scenarios, their preparation, the tests that run there, and what
+# the playbooks derive from others.
+HOSTS = [
+    *ROOT.glob("molecule/*/*.yml"), ROOT / ".config/molecule/config.yml", *ROOT.glob("tests/molecule/*.py"),
+    *ROOT.glob("playbooks/group_vars/all/*.yml")
+]
 # The AWS side has its own tests, against an emulator.
 VARIABLES = [(role.name, name) for role in ROLES if not role.name.startswith("aws_") for name in defaults(role)]
 
@@ -30,12 +36,24 @@ ELSEWHERE = {
     "airflow_webserver_config_file": ("tests/templates/test_webserver_config.py", "airflow_webserver_config_file"),
     "airflow_wheel_dir": ("tests/templates/test_build.py", "airflow_wheel_dir"),
     "cloudwatch_agent_log_source": ("tests/cloudwatch_agent/test_config.py", "'log_source':"),
-    "cloudwatch_agent_multi_line_start_pattern": ("tests/cloudwatch_agent/test_config.py", "'multi_line_start_pattern':"),
+    "cloudwatch_agent_multi_line_start_pattern": (
+        "tests/cloudwatch_agent/test_config.py",
+        "'multi_line_start_pattern':",
+    ),
     "cloudwatch_agent_user": ("tests/cloudwatch_agent/test_config.py", "'user':"),
-    "postgresql_autovacuum_analyze_scale_factor": ("tests/templates/test_postgresql.py", "autovacuum_analyze_scale_factor"),
-    "postgresql_autovacuum_vacuum_scale_factor": ("tests/templates/test_postgresql.py", "autovacuum_vacuum_scale_factor"),
+    "postgresql_autovacuum_analyze_scale_factor": (
+        "tests/templates/test_postgresql.py",
+        "autovacuum_analyze_scale_factor",
+    ),
+    "postgresql_autovacuum_vacuum_scale_factor": (
+        "tests/templates/test_postgresql.py",
+        "autovacuum_vacuum_scale_factor",
+    ),
     "postgresql_effective_io_concurrency": ("tests/templates/test_postgresql.py", "effective_io_concurrency"),
-    "postgresql_idle_in_transaction_session_timeout": ("tests/templates/test_postgresql.py", "idle_in_transaction_session_timeout"),
+    "postgresql_idle_in_transaction_session_timeout": (
+        "tests/templates/test_postgresql.py",
+        "idle_in_transaction_session_timeout",
+    ),
     "postgresql_jit": ("tests/templates/test_postgresql.py", "jit"),
     "postgresql_log_lock_waits": ("tests/templates/test_postgresql.py", "log_lock_waits"),
     "postgresql_max_wal_size": ("tests/templates/test_postgresql.py", "max_wal_size"),
@@ -52,8 +70,10 @@ ELSEWHERE = {
 NOWHERE = {
     "airflow_secure_logging": "false prints secrets, which every scenario searches its log for",
     "postgresql_secure_logging": "false prints secrets, which every scenario searches its log for",
-    "cloudwatch_agent_package_checksum": "Amazon's bucket can't be reached by the tests; a package file is installed in place of it",
-    "cloudwatch_agent_package_url": "Amazon's bucket can't be reached by the tests; a package file is installed in place of it",
+    "cloudwatch_agent_package_checksum": "Amazon's bucket can't be reached by the tests; a package file is installed "
+                                         "in place of it",
+    "cloudwatch_agent_package_url": "Amazon's bucket can't be reached by the tests; a package file is installed in "
+                                    "place of it",
     "postgresql_pgdg_url": "the PostgreSQL project's repository can't be reached by the tests",
 }
 
@@ -79,14 +99,19 @@ PYTHON = "\n".join(re.sub(r"(?m)^\s*#.*", "", text(path)) for path in HOSTS if p
 
 
 def flipped(name):
-    """Whether a file of a scenario sets it to another value than its default, or a test that runs on a host names it as a key or an argument."""
-    return any(key == name and value != DEFAULTS[name] for key, value in GIVEN) or bool(re.search(rf"""\b{name}["']?\s*[:=](?!=)""", PYTHON))
+    """Whether a file of a scenario sets it to another value than its default, or a test that runs on a host names it as
+    a key or an argument.
+    """
+    return any(key == name and value != DEFAULTS[name]
+               for key, value in GIVEN) or bool(re.search(rf"""\b{name}["']?\s*[:=](?!=)""", PYTHON))
 
 
 def test_a_variable_is_flipped_on_a_host_or_it_is_known_why_not():
     listed = {*ELSEWHERE, *NOWHERE}
-    assert not [name for _role, name in VARIABLES if name not in listed and not flipped(name)], "set nowhere, or to its default"
-    assert not [name for _role, name in VARIABLES if name in listed and flipped(name)], "flipped: take them out of the lists"
+    assert not [name for _role, name in VARIABLES if name not in listed and not flipped(name)
+                ], "set nowhere, or to its default"
+    assert not [name
+                for _role, name in VARIABLES if name in listed and flipped(name)], "flipped: take them out of the lists"
 
 
 def code(path):

@@ -79,7 +79,10 @@ def interpreters():
 def loaded(request, tmp_path_factory):
     """What each DAG file made, by file name. One start of Airflow for all files: it takes seconds."""
     if request.param is None:
-        pytest.skip("no Airflow here: set AIRFLOW_PYTHON to the python of an Airflow virtualenv; Molecule runs the DAGs for real")
+        pytest.skip(
+            "no Airflow here: set AIRFLOW_PYTHON to the python of an Airflow virtualenv; Molecule runs the DAGs for "
+            "real"
+        )
     run = subprocess.run(
         [request.param, "-c", PROBE, *map(str, DAG_FILES)], text=True, capture_output=True, check=False, timeout=300,
         env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow_home")),

@@ -10,14 +10,16 @@ base = f"http://127.0.0.1:{request['port']}"
 def call(method, path, body=None, headers=None):
     data = None if body is None else json.dumps(body).encode()
     made = urllib.request.Request(
-        base + path, data, {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}, method=method
+        base + path, data, {"Content-Type": "application/json", "Accept": "application/json",
+            **(headers or {})}, method=method
     )
     try:
         with urllib.request.urlopen(made, timeout=90) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-user, password = request["user"], request["password"] or Path(request["config_dir"], "secrets/admin_password").read_text()
+user, password = request["user"], request["password"]
+password = password or Path(request["config_dir"], "secrets/admin_password").read_text()
 token, status, text = request["token"], 401, None
 if request["major"] == 2:
     headers = {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
@@ -34,7 +36,8 @@ while True:
     if status in (401, 403) and token and token == request["token"]:
         # Signed with a key that was changed since.
         token = None
-    elif status != 200 or not request["until"] or json.loads(text)["state"] in request["until"] or time.monotonic() > end:
+    elif status != 200 or not request["until"] or json.loads(text)["state"] in request["until"] \
+            or time.monotonic() > end:
         break
     else:
         time.sleep(0.5)
@@ -88,7 +91,8 @@ class Api:
         """Unpause the DAG, start a run and return its id."""
         status, body = self.ask("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         assert status == 200, f"{dag_id}: {status} {body}"
-        status, body = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"conf": conf or {}, **({"logical_date": None} if self.major == 3 else {})})
+        status, body = self.ask("POST", f"/dags/{dag_id}/dagRuns",
+                                {"conf": conf or {}, **({"logical_date": None} if self.major == 3 else {})})
         assert status in (200, 201), f"{dag_id}: {status} {body}"
         return body["dag_run_id"]
 

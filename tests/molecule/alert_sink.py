@@ -1,4 +1,6 @@
-"""Takes what alerts send, by SMTP (port 2525) and HTTP (port 8099: a webhook, and SNS), on loopback. Writes each message as a line of JSON to argv[1]."""
+"""Takes what alerts send, by SMTP (port 2525) and HTTP (port 8099: a webhook, and SNS), on loopback. Writes each
+message as a line of JSON to argv[1].
+"""
 
 import email.parser
 import email.policy

@@ -1,4 +1,6 @@
-"""What the emulator of AWS was asked, in the words of IAM, and whether the policy that role aws_iam generates allows it."""
+"""What the emulator of AWS was asked, in the words of IAM, and whether the policy that role aws_iam generates allows
+it.
+"""
 
 import base64
 import fnmatch
@@ -18,13 +20,15 @@ PLACE = "eu-central-1:123456789012"
 
 def emulator(verb):
     """Tell the emulator's recorder what to do."""
-    request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/recorder/{verb}-recording", method="POST")
+    request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/recorder/{verb}-recording",
+                                     method="POST")
     urllib.request.urlopen(request, timeout=10).close()
 
 
 def asked():
     """Yield (action, ARN of the resource) of each request since the recording began."""
-    lines = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "aws_requests").read_text(encoding="utf-8").splitlines()
+    lines = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"],
+                         "aws_requests").read_text(encoding="utf-8").splitlines()
     for entry in map(json.loads, lines):
         target = {name.lower(): value for name, value in entry["headers"].items()}.get("x-amz-target", "")
         if not target:
@@ -39,7 +43,11 @@ def asked():
             yield f"{service}:{action}", f"arn:aws:secretsmanager:{PLACE}:secret:{body['SecretId']}"
         else:
             group = body.get("logGroupName", "")
-            yield f"logs:{action}", f"arn:aws:logs:{PLACE}:log-group:{group}" + (f":log-stream:{body['logStreamName']}" if "logStreamName" in body else "")
+            yield (
+                f"logs:{action}",
+                f"arn:aws:logs:{PLACE}:log-group:{group}"
+                + (f":log-stream:{body['logStreamName']}" if "logStreamName" in body else ""),
+            )
 
 
 def refused(requests, **declared):
@@ -49,7 +57,14 @@ def refused(requests, **declared):
     spec.loader.exec_module(plugin)
     region, account = PLACE.split(":")
     policy = plugin.aws_policy({
-        "partition": "aws", "region": region, "account": account, "log_group_prefix": "/airflow/flow", "namespace": "Airflow/flow",
-        "secret_prefix": "flow/", "buckets": [], "tables": [], "task_logs": False, "ecs": {}, **declared})
-    allowed = {(action, resource) for statement in policy["Statement"] for action in statement["Action"] for resource in statement["Resource"]}
-    return {(action, arn) for action, arn in requests if not any(action == may and fnmatch.fnmatchcase(arn, where) for may, where in allowed)}
+        "partition": "aws", "region": region, "account": account, "log_group_prefix": "/airflow/flow",
+        "namespace": "Airflow/flow", "secret_prefix": "flow/", "buckets": [], "tables": [], "task_logs": False,
+        "ecs": {}, **declared
+    })
+    allowed = {(action, resource)
+               for statement in policy["Statement"]
+               for action in statement["Action"]
+               for resource in statement["Resource"]}
+    return {(action, arn)
+            for action, arn in requests
+            if not any(action == may and fnmatch.fnmatchcase(arn, where) for may, where in allowed)}

@@ -13,13 +13,15 @@ from testinfra.utils import ansible_runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Testinfra and inventory() run ansible-inventory, which prints variables as they are written, secrets too. That is not what a playbook
-# prints, so it stays out of the log in which a test looks for secrets.
+# Testinfra and inventory() run ansible-inventory, which prints variables as they are written, secrets too. That is not
+# what a playbook prints, so it stays out of the log in which a test looks for secrets.
 LOG_PATH = os.environ.pop("ANSIBLE_LOG_PATH", "")
 
 
 def observed(_config, _inventory, host, **_options):
-    """Playbooks reach a host over SSH, as a login of their own. Tests look at it as root, from outside: what they see does not depend on the login."""
+    """Playbooks reach a host over SSH, as a login of their own. Tests look at it as root, from outside: what they see
+    does not depend on the login.
+    """
     return testinfra.get_host(f"docker://{host}")
 
 
@@ -46,7 +48,9 @@ def pytest_sessionstart(session):
         return
     config = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     scenario = pathlib.Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
-    missing = [name for name in config["verifier"].get("additional_files_or_dirs", []) if not (scenario / name).is_file()]
+    missing = [
+        name for name in config["verifier"].get("additional_files_or_dirs", []) if not (scenario / name).is_file()
+    ]
     if missing:
         pytest.exit(f"{scenario.name}/molecule.yml lists tests that are not there: {', '.join(missing)}", returncode=4)
 
@@ -59,7 +63,10 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed and host is not None:
         for title, command in (
             ("failed units", "systemctl list-units --failed --no-legend --plain"),
-            ("journal", "journalctl --no-pager -o short-iso -n 60 -u 'airflow*' 2>/dev/null | grep . || journalctl --no-pager -n 40"),
+            ("journal",
+             "journalctl --no-pager -o short-iso -n 60 -u 'airflow*' 2>/dev/null | grep . || journalctl --no-pager -n "
+             "40"
+             ),
         ):
             report.sections.append((f"{title} of {host_name(host)}", host.run(command).stdout))
 
@@ -107,21 +114,24 @@ def earlier(host):
         "/opt/airflow/venv/bin/python - 2>/dev/null <<'PROGRAM'\n"
         "import pathlib, re\nimport airflow.migrations.versions as versions\n"
         "texts = [path.read_text() for path in pathlib.Path(versions.__path__[0]).glob('*.py')]\n"
-        "parents = {re.search(r'^revision = \"(\\w+)\"', text, re.M)[1]: re.search(r'^down_revision = \"(\\w+)\"', text, re.M) for text in texts\n"
+        "parents = {re.search(r'^revision = \"(\\w+)\"', text, re.M)[1]: re.search(r'^down_revision = \"(\\w+)\"', "
+        "text, re.M) for text in texts\n"
         "           if re.search(r'^revision = ', text, re.M)}\n"
         "heads = set(parents) - {parent[1] for parent in parents.values() if parent}\n"
         "print(parents[heads.pop()][1])\nPROGRAM")
     return found.strip()
 
 
-# ---- long tests: bin/test --long ----------------------------------------------------------------------------------------------------
+# ---- long tests: bin/test --long
+# ----------------------------------------------------------------------------------------------------
 
 
 def pytest_collection_modifyitems(config, items):
     """Leave out the tests that are marked long("part"), or run those of one part alone.
 
-    A part that marks no test differs in what its scenario does before the tests, so the ordinary ones follow. long("part", ordinary=True) is run in
-    both, and long("part", ordinary=3) in an ordinary run only on a host with Airflow 3.
+    A part that marks no test differs in what its scenario does before the tests, so the ordinary ones follow.
+    long("part", ordinary=True) is run in both, and long("part", ordinary=3) in an ordinary run only on a host with
+    Airflow 3.
     """
     file = os.environ.get("MOLECULE_FILE")
     scenario = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8")) if file else {}

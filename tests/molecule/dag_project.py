@@ -16,7 +16,8 @@ except ImportError:
     from airflow.decorators import task
     from airflow.models.dag import DAG
 
-with DAG("{name}", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"], default_args={{"owner": "team"}}):
+with DAG("{name}", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"],
+    default_args={{"owner": "team"}}):
 
     @task
     def {task}():
@@ -52,15 +53,24 @@ class Project:
 
     def command(self, playbook, *arguments):
         source = ["-e", f"airflow_dags_source={self.path}"]
-        return ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", *source, *arguments]
+        return [
+            "ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], f"playbooks/{playbook}.yml", *source,
+            *arguments
+        ]
 
     def environment(self):
         return {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true", "ANSIBLE_LOG_PATH": LOG_PATH}
 
     def run(self, playbook, *arguments):
         """Run a playbook; return (exit code, output, changed tasks)."""
-        done = subprocess.run(self.command(playbook, *arguments), cwd=ROOT, env=self.environment(), text=True, capture_output=True, check=False)
-        return done.returncode, done.stdout + done.stderr, sum(int(number) for number in re.findall(r" changed=(\d+)", done.stdout))
+        done = subprocess.run(self.command(playbook, *arguments),
+                              cwd=ROOT,
+                              env=self.environment(),
+                              text=True,
+                              capture_output=True,
+                              check=False)
+        return done.returncode, done.stdout + done.stderr, sum(
+            int(number) for number in re.findall(r" changed=(\d+)", done.stdout))
 
     def deploy(self, *arguments):
         """Deploy, and return the id of the release that is in place then."""

@@ -24,8 +24,14 @@ def digest(path):
 recorded = {}
 for record in VENV.glob("lib/python*/site-packages/*.dist-info/RECORD"):
     with open(record, encoding="utf-8", newline="") as file:
-        recorded |= {Path(os.path.normpath(record.parents[1] / name)): value for name, value, _size in csv.reader(file) if value}
+        recorded |= {
+            Path(os.path.normpath(record.parents[1] / name)): value
+            for name, value, _size in csv.reader(file) if value
+        }
 damaged = [path for path, value in recorded.items() if not path.is_file() or digest(path) != value]
 # Bytecode, the RECORDs themselves and what belongs to no package have no hash. None of them is empty.
-damaged += [path for path in VENV.rglob("*") if path.is_file() and path not in recorded and path not in EMPTY and not path.stat().st_size]
+damaged += [
+    path for path in VENV.rglob("*")
+    if path.is_file() and path not in recorded and path not in EMPTY and not path.stat().st_size
+]
 print(json.dumps({"recorded": len(recorded), "damaged": sorted(map(str, damaged))}))

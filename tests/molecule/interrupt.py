@@ -13,9 +13,10 @@ import power
 from killed import noticed, run_until, run_without_connection
 
 HOST = "airflow-interrupted"
-# A kill point, the seconds after it that the run is interrupted, and how: KILL ends ansible-playbook with SIGKILL, POWER also stops every process
-# of the host, and CONNECTION ends only the SSH sessions, so that ansible-playbook must notice. Ansible opens a lost connection again for the next task: it
-# says UNREACHABLE for a task that runs meanwhile, and these take seconds.
+# A kill point, the seconds after it that the run is interrupted, and how: KILL ends ansible-playbook with SIGKILL,
+# POWER also stops every process of the host, and CONNECTION ends only the SSH sessions, so that ansible-playbook must
+# notice. Ansible opens a lost connection again for the next task: it says UNREACHABLE for a task that runs meanwhile,
+# and these take seconds.
 KILL, POWER, CONNECTION = "killed", "without power", "without its connection"
 POINTS = [
     # In the middle of the work of dpkg.
@@ -39,7 +40,9 @@ POINTS = [
 
 
 def lose_connection():
-    """Begin to end the login's sessions on the host, also new ones, for three seconds. The host and what they have started there go on."""
+    """Begin to end the login's sessions on the host, also new ones, for three seconds. The host and what they have
+    started there go on.
+    """
     end = "for _ in $(seq 30); do pkill -KILL -f '^sshd(-session)?: root@'; sleep 0.1; done"
     return subprocess.Popen(["docker", "exec", HOST, "sh", "-c", end])
 
@@ -57,10 +60,14 @@ def main(inventory):
             reached, said = run_until(command, point, delay)
         if not reached:
             print(said[-6000:])
-            sys.exit(f"The run ended before it reached {point!r}: an earlier interruption left what it could not repair.")
+            sys.exit(
+                f"The run ended before it reached {point!r}: an earlier interruption left what it could not repair.")
         if how == CONNECTION and not noticed(code, said):
             print(said[-6000:])
-            sys.exit(f"The connection was lost {delay:.1f} s after {point!r}, and the run ended with {code}. It must say UNREACHABLE and end with 4.")
+            sys.exit(
+                f"The connection was lost {delay:.1f} s after {point!r}, and the run ended with {code}. It must say "
+                "UNREACHABLE and end with 4."
+            )
         if how == POWER:
             power.restart(HOST)
         print(f"{how} {delay:.1f} s after '{point}' ({time.monotonic() - begin:.0f} s)", flush=True)

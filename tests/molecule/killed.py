@@ -2,8 +2,8 @@
 
 What the command started on the host goes on there, as it does when a connection is lost.
 
-A kill point is a task with a comment behind its name: `- name: Write the secrets # kill_point: write_secrets`. Tests use
-the text of the comment, which stays when the task gets another name. At an import, it is the first imported task.
+A kill point is a task with a comment in the line below its name: `# kill_point: write_secrets`. Tests use the text of
+the comment, which stays when the task gets another name. At an import, it is the first imported task.
 """
 
 import contextlib
@@ -23,7 +23,13 @@ def start(command, options):
     # Molecule asks for colours, which stand between the words of the recap.
     environment = {**options.pop("env", os.environ), "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK_PLUGINS),
                    "ANSIBLE_FORCE_COLOR": "false"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment, **options)
+    return subprocess.Popen(command,
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            text=True,
+                            start_new_session=True,
+                            env=environment,
+                            **options)
 
 
 def read_until(process, point):
@@ -39,14 +45,16 @@ def read_until(process, point):
 def kill(process):
     """Kill a command that was started in a session of its own, and its workers, with SIGKILL."""
     # Ansible's workers have sessions of their own, and would wait for ever for the one that is gone.
-    workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
+    workers = subprocess.run(["pgrep", "--parent", str(process.pid)], capture_output=True, text=True,
+                             check=False).stdout.split()
     for end, number in ((os.killpg, process.pid), *((os.kill, int(worker)) for worker in workers)):
         with contextlib.suppress(ProcessLookupError):
             end(number, signal.SIGKILL)
 
 
 def run_until(command, point, delay, **options):
-    """Kill the command with SIGKILL these seconds after the kill point. Return whether it was reached, and the output."""
+    """Kill the command with SIGKILL these seconds after the kill point. Return whether it was reached, and the output.
+    """
     process = start(command, options)
     reached, seen = read_until(process, point)
     if reached:
@@ -61,7 +69,8 @@ def run_without_connection(command, point, delay, cut, limit=180, **options):
 
     Return whether it was reached, the exit code, and the output.
 
-    `cut` begins to end connections, and returns the process that does so. A command that does not end within the limit is killed.
+    `cut` begins to end connections, and returns the process that does so. A command that does not end within the limit
+    is killed.
     """
     process = start(command, options)
     reached, seen = read_until(process, point)

@@ -1,4 +1,6 @@
-"""Which run this is: an ordinary one, or a part of the long tests with a seed (bin/test --long). The only place that reads these variables."""
+"""Which run this is: an ordinary one, or a part of the long tests with a seed (bin/test --long). The only place that
+reads these variables.
+"""
 
 import os
 import random
@@ -9,7 +11,8 @@ SEED = int(os.environ.get("AIRFLOW_TEST_SEED", "0"))
 
 
 def delays(seed):
-    """Return what turns the seconds before a kill into those of this run: the same in an ordinary run, between none and as many in a long one.
+    """Return what turns the seconds before a kill into those of this run: the same in an ordinary run, between none and
+    as many in a long one.
 
     Never more: the next task would be over, or the whole run.
     """

@@ -1,8 +1,10 @@
-"""Lose what a test host has not written to its disk, as a loss of power does: lose_unwritten.py NAME OF THE HOST. Runs on it, before it is killed.
+"""Lose what a test host has not written to its disk, as a loss of power does: lose_unwritten.py NAME OF THE HOST. Runs
+on it, before it is killed.
 
-To kill a container loses nothing: the machine below writes all that the container had left when it unmounts the container's file system. So every
-process is stopped here first, and then each file is cut where its part on the disk ends. Names are not lost, as a file system may write a name long
-before the content. Prints the files that have lost something, as JSON.
+To kill a container loses nothing: the machine below writes all that the container had left when it unmounts the
+container's file system. So every process is stopped here first, and then each file is cut where its part on the disk
+ends. Names are not lost, as a file system may write a name long before the content. Prints the files that have lost
+something, as JSON.
 """
 
 import fcntl
@@ -38,7 +40,9 @@ def end_on_disk(path):
 
 
 def files():
-    """Yield the files of the host's own file system. Docker writes some, such as /etc/hosts, and shares the volume with other hosts."""
+    """Yield the files of the host's own file system. Docker writes some, such as /etc/hosts, and shares the volume with
+    other hosts.
+    """
     with open("/proc/self/mounts", encoding="utf-8") as file:
         mounts = {line.split()[1] for line in file}
     for directory, folders, names in os.walk("/"):
@@ -52,12 +56,17 @@ def main():
     """Stop all, then cut."""
     # On another machine this would be a disaster.
     if sys.argv[1:] != [os.uname().nodename]:
-        sys.exit("The program stops every process of a test host and damages files. Run it there, with the name of the host.")
+        sys.exit(
+            "The program stops every process of a test host and damages files. Run it there, with the name of the host."
+        )
     os.kill(-1, signal.SIGSTOP)
     with open(WITNESS, "w", encoding="utf-8") as file:
         file.write("never written to the disk")
     if end_on_disk(WITNESS) != 0:
-        sys.exit("The file system of this host does not tell what it has not written. Docker's directory has to be on one that does, such as ext4.")
+        sys.exit(
+            "The file system of this host does not tell what it has not written. Docker's directory has to be on one "
+            "that does, such as ext4."
+        )
     os.unlink(WITNESS)
     lost = []
     for path in files():

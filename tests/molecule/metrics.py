@@ -1,4 +1,5 @@
-"""The metrics that alarms and the dashboard of role aws_observability ask for: the one list, and who sends what of it."""
+"""The metrics that alarms and the dashboard of role aws_observability ask for: the one list, and who sends what of it.
+"""
 
 import pathlib
 import re
@@ -31,7 +32,10 @@ def everything():
 def of_timer():
     """Those that the agent's timer sends."""
     certificates = load("group_vars/all/cloudwatch_agent.yml")["cloudwatch_agent_certificates"]
-    names = {*load("roles/cloudwatch_agent/defaults/main.yml")["cloudwatch_agent_file_ages"], *re.findall(r"'(airflow\.[a-z.]+)':", certificates)}
+    names = {
+        *load("roles/cloudwatch_agent/defaults/main.yml")["cloudwatch_agent_file_ages"],
+        *re.findall(r"'(airflow\.[a-z.]+)':", certificates)
+    }
     return set(map(cloudwatch, names))
 
 

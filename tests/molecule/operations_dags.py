@@ -1,4 +1,6 @@
-"""DAGs that fail, hang and are late, for test_operations.py. Put beside the host's own DAGs for the length of the tests; both majors read it."""
+"""DAGs that fail, hang and are late, for test_operations.py. Put beside the host's own DAGs for the length of the
+tests; both majors read it.
+"""
 
 import time
 from datetime import datetime, timedelta
@@ -49,6 +51,8 @@ with dag("operations_well"):
 if DeadlineAlert:
     from airflow_alerts import deadline_missed
 
-    late = DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(seconds=1), callback=AsyncCallback(deadline_missed))
+    late = DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT,
+                         interval=timedelta(seconds=1),
+                         callback=AsyncCallback(deadline_missed))
     with dag("operations_late", deadline=late):
         sleep(8)

@@ -11,20 +11,26 @@ import pytest
 from conftest import LOG_PATH, ROOT
 from killed import run_until
 
-# Where a scenario has installed the collection: the directory of a site, from which playbooks are run by their full names. Else they are run from the clone.
+# Where a scenario has installed the collection: the directory of a site, from which playbooks are run by their full
+# names. Else they are run from the clone.
 SITE = os.environ.get("AIRFLOW_TEST_SITE", "")
 # Whatever the scenario says: a test that wants more output asks for it.
-SETTINGS = {"ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": LOG_PATH}
+SETTINGS = {
+    "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": LOG_PATH
+}
 
 
 def command(playbook):
-    """Return the beginning of the command that runs a playbook: play("runbooks/check_health") runs that of the clone, or that of the collection."""
+    """Return the beginning of the command that runs a playbook: play("runbooks/check_health") runs that of the clone,
+    or that of the collection.
+    """
     path = f"windsock.airflow.{playbook.removeprefix('../').replace('/', '.')}" if SITE else f"playbooks/{playbook}.yml"
     return ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], path]
 
 
 class Play:
-    """What a playbook did: its output, whether it failed, how many tasks changed something, and the lines of its diffs."""
+    """What a playbook did: its output, whether it failed, how many tasks changed something, and the lines of its diffs.
+    """
 
     def __init__(self, done):
         self.failed, self.output = done.returncode != 0, done.stdout + done.stderr
@@ -37,11 +43,16 @@ class Play:
 
 @contextlib.contextmanager
 def prepared(playbook, arguments, variables):
-    """A command, and where and how it runs. Extra variables are given as they are: what a lookup returns is no template."""
+    """A command, and where and how it runs. Extra variables are given as they are: what a lookup returns is no
+    template.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(variables, file)
         file.flush()
-        given = {name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name) for name in variables}
+        given = {
+            name: "{{ (lookup('ansible.builtin.file', '%s') | from_json).%s }}" % (file.name, name)
+            for name in variables
+        }
         yield (
             [*command(playbook), "-e", json.dumps(given), *arguments],
             {"cwd": SITE or ROOT, "env": {**os.environ, **SETTINGS}},
@@ -62,9 +73,12 @@ def kill(playbook, point, delay=0.0, **variables):
 
 def look(runbook, *arguments):
     """Return the exit code of a runbook that only looks, and what it says as JSON."""
-    done = subprocess.run(
-        [*command(f"runbooks/{runbook}"), "-e", "airflow_format=json", *arguments], cwd=SITE or ROOT,
-        env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"}, text=True, capture_output=True, check=False)
+    done = subprocess.run([*command(f"runbooks/{runbook}"), "-e", "airflow_format=json", *arguments],
+                          cwd=SITE or ROOT,
+                          env={**os.environ, **SETTINGS, "ANSIBLE_STDOUT_CALLBACK": "community.general.null"},
+                          text=True,
+                          capture_output=True,
+                          check=False)
     try:
         return done.returncode, json.loads(done.stdout)
     except ValueError:

@@ -1,4 +1,6 @@
-"""A host that loses its power: all its processes end at once, and, where a test asks for that, what is not on its disk is gone."""
+"""A host that loses its power: all its processes end at once, and, where a test asks for that, what is not on its disk
+is gone.
+"""
 
 import json
 import pathlib
@@ -14,7 +16,9 @@ WAIT = 'until [ -n "$(find "$0" -mindepth 2 -maxdepth 2 -name "$1" -newer /run/b
 
 
 def restart(name):
-    """Stop every process of the host at once, and start it again. The machine below writes to the disk what the host had not written."""
+    """Stop every process of the host at once, and start it again. The machine below writes to the disk what the host
+    had not written.
+    """
     subprocess.run(["docker", "kill", name], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["docker", "start", name], check=True, stdout=subprocess.DEVNULL)
     started = "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.2; done"
@@ -23,15 +27,18 @@ def restart(name):
 
 def ask(name, program, *arguments):
     """Run a program of this directory on the host, and return what it prints."""
-    done = subprocess.run(
-        ["docker", "exec", "-i", name, "python3", "-", *arguments], input=(HERE / program).read_bytes(), capture_output=True, check=False
-    )
+    done = subprocess.run(["docker", "exec", "-i", name, "python3", "-", *arguments],
+                          input=(HERE / program).read_bytes(),
+                          capture_output=True,
+                          check=False)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 
 def lose_after(name, command, directory, mark, delay, **options):
-    """Lose power and unwritten files these seconds after the command has made a new mark in a directory below this one. Return the files."""
+    """Lose power and unwritten files these seconds after the command has made a new mark in a directory below this one.
+    Return the files.
+    """
     subprocess.run(["docker", "exec", name, "touch", "/run/begun"], check=True)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         run = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True, **options)

@@ -12,7 +12,8 @@ except ImportError:
     from airflow.decorators import task
     from airflow.models.dag import DAG
 
-with DAG("slow_dag", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, max_active_tasks=20, default_args={"retries": 0}):
+with DAG("slow_dag", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, max_active_tasks=20,
+    default_args={"retries": 0}):
 
     @task
     def numbers(dag_run=None):
@@ -34,8 +35,13 @@ class SlowTasks:
     def __init__(self, host, setting, api):
         self.host, self.api = host, api
         self.file = f"{setting('airflow_home')}/slow_dag_may_end"
-        self.path = f"{setting('airflow_dags_folder')}/slow_dag.py".replace("{{ airflow_install_dir }}", setting("airflow_install_dir"))
-        host.check_output(f"cat > {self.path} <<'DAG'\n{DAG}\nDAG\nchgrp {setting('airflow_group')} {self.path} && chmod 640 {self.path}")
+        self.path = f"{setting('airflow_dags_folder')}/slow_dag.py".replace(
+            "{{ airflow_install_dir }}", setting("airflow_install_dir")
+        )
+        host.check_output(
+            f"cat > {self.path} <<'DAG'\n{DAG}\nDAG\nchgrp {setting('airflow_group')} {self.path} && chmod 640 "
+            f"{self.path}"
+        )
         host.check_output("airflow dags reserialize")
         for _second in range(90):
             if api.ask("GET", "/dags/slow_dag")[0] == 200:
@@ -55,12 +61,16 @@ class SlowTasks:
 
     def let_end(self, after=0):
         """Let the tasks end, at once or so many seconds from now."""
-        self.host.check_output(f"systemd-run --quiet --on-active={after} touch {self.file}" if after else f"touch {self.file}")
+        self.host.check_output(
+            f"systemd-run --quiet --on-active={after} touch {self.file}" if after else f"touch {self.file}")
 
     def let_end_in_a_stop(self):
-        """Let the tasks end two seconds after the scheduler was told to stop, however late that is. It waits for them."""
-        self.host.check_output("systemd-run --quiet --collect timeout 300 sh -c 'until systemctl is-active airflow-scheduler | grep -q deactivating; do "
-                               f"sleep 0.2; done; sleep 2; touch {self.file}'")
+        """Let the tasks end two seconds after the scheduler was told to stop, however late that is. It waits for them.
+        """
+        self.host.check_output(
+            "systemd-run --quiet --collect timeout 300 sh -c 'until systemctl is-active airflow-scheduler | grep -q "
+            "deactivating; do "
+            f"sleep 0.2; done; sleep 2; touch {self.file}'")
 
     def end(self, run):
         """Let the tasks end, and return the (state, number of tries) of each."""

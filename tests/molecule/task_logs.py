@@ -23,7 +23,8 @@ def task_log(host, setting, path):
         return host.check_output("cat %s", f"{setting('airflow_log_dir')}/{path}")
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
     client = boto3.client("s3", region_name="eu-central-1")
-    return once_it_is_there(client, lambda: client.get_object(Bucket=bucket, Key=f"{prefix}/{path}")["Body"].read().decode())
+    return once_it_is_there(client,
+                            lambda: client.get_object(Bucket=bucket, Key=f"{prefix}/{path}")["Body"].read().decode())
 
 
 def cloudwatch_log(group, stream):

@@ -14,7 +14,9 @@ CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def type_in(command, answers, environment, cwd, timeout=1200):
-    """Run a command in a terminal. `answers` maps the end of a prompt to what is typed there. Return the exit code and the text of the screen."""
+    """Run a command in a terminal. `answers` maps the end of a prompt to what is typed there. Return the exit code and
+    the text of the screen.
+    """
     process, terminal = pty.fork()
     if process == 0:
         try:

@@ -1,4 +1,5 @@
-"""A host that site.yml installed: asked through the API, systemd, the kernel and the database, not through its files."""
+"""A host that site.yml installed: asked through the API, systemd, the kernel and the database, not through its files.
+"""
 
 import functools
 import os
@@ -28,14 +29,18 @@ def listeners(host):
 
 
 def test_the_home_of_the_login_has_the_mode_that_the_scenario_promises(host):
-    """Closed, as usual, or as the system makes it. Role airflow_database begins commands in this home that user airflow goes on with."""
+    """Closed, as usual, or as the system makes it. Role airflow_database begins commands in this home that user airflow
+    goes on with.
+    """
     scenario = yaml.safe_load(pathlib.Path(os.environ["MOLECULE_FILE"]).read_text(encoding="utf-8"))
     (login,) = [platform.get("login", {}) for platform in scenario["platforms"] if platform["name"] == host_name(host)]
     if login.get("name") == "docker":
         pytest.skip("the playbooks reach this host through Docker")
     promised = login.get("home_mode", "0700")
     if not promised:
-        defaults = dict(re.findall(r"^(HOME_MODE|UMASK)\s+(\d+)", host.file("/etc/login.defs").content_string, re.MULTILINE))
+        defaults = dict(
+            re.findall(r"^(HOME_MODE|UMASK)\s+(\d+)",
+                       host.file("/etc/login.defs").content_string, re.MULTILINE))
         promised = defaults.get("HOME_MODE") or oct(0o777 & ~int(defaults["UMASK"], 8))[2:]
     assert int(host.check_output(f"stat -c %a ~{host.ansible.get_variables()['ansible_user']}"), 8) == int(promised, 8)
 
@@ -80,7 +85,8 @@ def test_dag_run_succeeds(api, ended, dag_id):
 
 def test_task_log_is_read_back_through_the_api(api, ended):
     run, _state = ended("example_dag")
-    status, log = api.ask("GET", f"/dags/example_dag/dagRuns/{run.replace('+', '%2B')}/taskInstances/print_hello/logs/1")
+    status, log = api.ask("GET",
+                          f"/dags/example_dag/dagRuns/{run.replace('+', '%2B')}/taskInstances/print_hello/logs/1")
     assert status == 200
     assert "hello" in str(log).lower()
 
@@ -118,7 +124,8 @@ def test_units_are_sandboxed(host, major):
 
 
 def test_nothing_listens_that_need_not(host, setting, major):
-    allowed = {(setting("airflow_api_host"), str(setting("airflow_api_port")))} | ({("127.0.0.1", "8974")} if major == 3 else set())
+    allowed = {(setting("airflow_api_host"), str(setting("airflow_api_port")))
+               } | ({("127.0.0.1", "8974")} if major == 3 else set())
     if "airflow_proxy" in host.ansible.get_variables()["group_names"]:
         allowed |= {(address, port) for address in ("0.0.0.0", "[::]") for port in ("80", "443")}
     # The way in of the one who installs.
@@ -145,9 +152,9 @@ def test_directories_belong_to_the_right_user(host, setting, name, owner, mode):
 
 
 def test_airflow_made_up_no_configuration_of_its_own(host, setting):
-    assert host.check_output(f"find {setting('airflow_home')} / -xdev -name airflow.cfg -not -path '*/site-packages/*' | sort -u").split() == [
-        f"{setting('airflow_config_dir')}/airflow.cfg"
-    ]
+    assert host.check_output(
+        f"find {setting('airflow_home')} / -xdev -name airflow.cfg -not -path '*/site-packages/*' | sort -u").split(
+        ) == [f"{setting('airflow_config_dir')}/airflow.cfg"]
 
 
 def test_installed_set_is_the_lock(host, setting, airflow_version):
@@ -155,9 +162,13 @@ def test_installed_set_is_the_lock(host, setting, airflow_version):
     minor = host.check_output(f"{python} -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
     extra = setting("airflow_extra_packages")
     listing = host.check_output(
-        f"{python} -c 'from importlib.metadata import distributions as d; [print(p.metadata[\"Name\"], p.version) for p in d()]'"
+        f"{python} -c 'from importlib.metadata import distributions as d; [print(p.metadata[\"Name\"], p.version) for "
+        "p in d()]'"
     )
-    installed = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in map(str.split, listing.splitlines())}
+    installed = {
+        re.sub(r"[-_.]+", "-", name).lower(): version
+        for name, version in map(str.split, listing.splitlines())
+    }
     lock = ROOT / "locks" / f"airflow-{airflow_version}-py{minor}.txt"
     locked = dict(re.findall(r"^([a-z0-9-]+)==([^ \\\n;]+)", lock.read_text(encoding="utf-8"), re.M))
     for requirement in extra:
@@ -170,14 +181,17 @@ def test_installed_set_is_the_lock(host, setting, airflow_version):
 
 
 def test_packages_agree_with_each_other(host, setting):
-    installer = host.check_output(f"ls -d {setting('airflow_install_dir')}/installers/*/bin/{setting('airflow_installer')}")
+    installer = host.check_output(
+        f"ls -d {setting('airflow_install_dir')}/installers/*/bin/{setting('airflow_installer')}")
     python = f"{setting('airflow_install_dir')}/venv/bin/python"
-    host.run_expect([0], f"{installer} pip check --python {python}" if setting("airflow_installer") == "uv" else f"{installer} --python {python} check")
+    host.run_expect([0], f"{installer} pip check --python {python}"
+                    if setting("airflow_installer") == "uv" else f"{installer} --python {python} check")
 
 
 def test_modules_are_compiled(host, setting):
     venv = f"{setting('airflow_install_dir')}/venv/lib"
-    assert host.check_output(f"find -H {venv}/python3*/site-packages/airflow -name 'configuration.*.pyc' | wc -l") != "0"
+    assert host.check_output(
+        f"find -H {venv}/python3*/site-packages/airflow -name 'configuration.*.pyc' | wc -l") != "0"
 
 
 def test_the_service_user_can_read_all_of_the_virtualenv(host, setting):
@@ -189,23 +203,30 @@ def test_the_service_user_can_read_all_of_the_virtualenv(host, setting):
 
 def test_only_differences_from_airflows_own_defaults_are_configured(host, setting, major):
     """Options that a variable of ours may set to anything are left out."""
-    free = {"parallelism", "workers", "sql_alchemy_pool_size", "sql_alchemy_max_overflow", "host", "port", "web_server_host", "web_server_port"}
+    free = {
+        "parallelism", "workers", "sql_alchemy_pool_size", "sql_alchemy_max_overflow", "host", "port",
+        "web_server_host", "web_server_port"
+    }
     free |= {"executor", "base_url", "statsd_host", "statsd_port", "statsd_prefix"}
     script = (
         "import configparser, sys; from airflow.configuration import conf;"
         "f = configparser.ConfigParser(); f.optionxform = str; f.read(sys.argv[1]);"
         "d = conf._default_values if hasattr(conf, '_default_values') else conf.airflow_defaults;"
-        "print([s + '.' + k for s in f.sections() for k, v in f[s].items() if d.has_option(s, k) and d.get(s, k, fallback=None) == v])"
+        "print([s + '.' + k for s in f.sections() for k, v in f[s].items() if d.has_option(s, k) and d.get(s, k, "
+        "fallback=None) == v])"
     )
     config = f"{setting('airflow_config_dir')}/airflow.cfg"
-    out = host.check_output(f"AIRFLOW_CONFIG=/dev/null {setting('airflow_install_dir')}/venv/bin/python -c \"{script}\" {config}").splitlines()[-1]
+    out = host.check_output(
+        f"AIRFLOW_CONFIG=/dev/null {setting('airflow_install_dir')}/venv/bin/python -c \"{script}\" {config}"
+    ).splitlines()[-1]
     site = {f"{section}.{key}" for section, options in setting("airflow_config").items() for key in options}
     same = {name for name in re.findall(r"'([^']+)'", out) if name.split(".")[1] not in free} - site
     assert not same
 
 
 def test_command_works_from_a_shell_that_may_read_the_secrets(host, setting, api):
-    # `tasks test` makes a run and deletes it, and may then deadlock with a scheduler that looks at the run; it looks at none of a paused DAG.
+    # `tasks test` makes a run and deletes it, and may then deadlock with a scheduler that looks at the run; it looks at
+    # none of a paused DAG.
     assert api.ask("PATCH", "/dags/example_dag", {"is_paused": True})[0] == 200
     assert host.run("cd /root && airflow tasks test example_dag print_hello 2024-01-01").rc == 0
     # Nothing that root started is left in a directory of the components.

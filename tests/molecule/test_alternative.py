@@ -10,16 +10,18 @@ def python(host, setting, script):
     """Run a script with the virtualenv's Python as Airflow's user, in Airflow's environment."""
     config = setting("airflow_config_dir")
     return host.check_output(
-        f"cd / && set -a && . {config}/environment && setpriv --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups "
-        f"{setting('airflow_install_dir')}/venv/bin/python - <<'SCRIPT'\n{script}\nSCRIPT"
-    )
+        f"cd / && set -a && . {config}/environment && setpriv --reuid={setting('airflow_user')} "
+        f"--regid={setting('airflow_group')} --init-groups "
+        f"{setting('airflow_install_dir')}/venv/bin/python - <<'SCRIPT'\n{script}\nSCRIPT")
 
 
 def ask_database(host, setting, *statements):
     """The rows of the last statement, asked with the URL that the components have."""
-    said = python(host, setting, f"""
+    said = python(
+        host, setting, f"""
 import json, os, psycopg2
-url = open(os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")).read().replace("+psycopg2", "")
+path = os.environ["AIRFLOW_CONFIG"].replace("airflow.cfg", "secrets/sql_alchemy_conn")
+url = open(path).read().replace("+psycopg2", "")
 connection = psycopg2.connect(url)
 connection.autocommit = True
 cursor = connection.cursor()
@@ -35,8 +37,10 @@ def test_no_database_server_is_installed(host):
 
 
 def test_both_engines_talk_to_the_external_server_over_verified_tls(host, setting):
-    ((number, encrypted),) = ask_database(
-        host, setting, "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = current_user")
+    ((number, encrypted), ) = ask_database(
+        host, setting,
+        "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = current_user"
+    )
     assert number > 1
     assert encrypted
     asyncio = python(
@@ -65,11 +69,20 @@ def test_a_stop_asks_the_external_server_who_is_left(host, setting):
 
 
 def test_the_server_has_the_settings_that_it_was_given(host, setting):
-    names = "'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem', 'max_connections', 'log_min_duration_statement'"
-    assert dict(ask_database(host, setting, f"SELECT name, current_setting(name) FROM pg_settings WHERE name IN ({names})")) == {
-        "shared_buffers": "96MB", "effective_cache_size": "333MB", "work_mem": "5MB", "maintenance_work_mem": "65MB", "max_connections": "160",
-        "log_min_duration_statement": "5s",
-    }
+    names = (
+        "'shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem', 'max_connections', "
+        "'log_min_duration_statement'"
+    )
+    assert dict(
+        ask_database(host, setting,
+                     f"SELECT name, current_setting(name) FROM pg_settings WHERE name IN ({names})")) == {
+                         "shared_buffers": "96MB",
+                         "effective_cache_size": "333MB",
+                         "work_mem": "5MB",
+                         "maintenance_work_mem": "65MB",
+                         "max_connections": "160",
+                         "log_min_duration_statement": "5s",
+                     }
 
 
 def test_the_site_has_a_template_tasks_and_a_file_of_its_own(host, setting):
@@ -80,9 +93,9 @@ def test_the_site_has_a_template_tasks_and_a_file_of_its_own(host, setting):
     }
     assert host.file("/etc/flow-triggerer").content_string == "triggerer airflow-triggerer.service"
     pending = (
-        f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py"
-        " components pending"
-    )
+        f"{setting('airflow_install_dir')}/venv/bin/python "
+        f"{setting('airflow_install_dir')}/libexec/airflow_runtime/run.py"
+        " components pending")
     assert json.loads(host.check_output(pending)) == []
     host.check_output("cp -p /etc/flow-triggerer /etc/flow-triggerer.kept && echo more >> /etc/flow-triggerer")
     try:
@@ -94,27 +107,32 @@ def test_the_site_has_a_template_tasks_and_a_file_of_its_own(host, setting):
 def test_a_server_with_another_certificate_is_refused(host, setting):
     config = setting("airflow_config_dir")
     run = host.run(
-        f"set -a && . {config}/environment && PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt {setting('airflow_install_dir')}/venv/bin/python -c "
-        f"\"import psycopg2; psycopg2.connect(open('{config}/secrets/sql_alchemy_conn').read().replace('+psycopg2', ''))\""
+        f"set -a && . {config}/environment && PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt "
+        f"{setting('airflow_install_dir')}/venv/bin/python -c "
+        f"\"import psycopg2; psycopg2.connect(open('{config}/secrets/sql_alchemy_conn').read().replace('+psycopg2', "
+        "''))\""
     )
     assert run.rc != 0
     assert "certificate verify failed" in run.stderr
 
 
 def test_given_secrets_are_used(host, setting):
-    assert host.check_output(f"cat {setting('airflow_config_dir')}/secrets/api_secret_key") == setting("airflow_api_secret_key")
+    assert host.check_output(f"cat {setting('airflow_config_dir')}/secrets/api_secret_key") == setting(
+        "airflow_api_secret_key")
     assert not host.file(f"{setting('airflow_config_dir')}/secrets/database_password").exists
 
 
 def test_environment_reaches_components_as_it_was_written(host, setting):
     pid = host.check_output("systemctl show airflow-triggerer --property=MainPID --value")
-    assert "FLOW_GREETING=" + setting("airflow_environment")["FLOW_GREETING"] in host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ")
+    assert "FLOW_GREETING=" + setting("airflow_environment")["FLOW_GREETING"] in host.check_output(
+        f"tr '\\0' '\\n' < /proc/{pid}/environ")
     assert host.check_output("systemctl show airflow-triggerer --property=MemoryHigh --value") == str(2 * 1024**3)
 
 
 def test_options_and_packages_of_the_site_are_there(host, setting):
     assert host.check_output("airflow config get-value core default_timezone 2>/dev/null | tail -1") == "Europe/Berlin"
-    assert python(host, setting, "import cowsay, importlib.metadata as m; print(m.version('cowsay'))").splitlines()[-1] == "6.1"
+    assert python(host, setting,
+                  "import cowsay, importlib.metadata as m; print(m.version('cowsay'))").splitlines()[-1] == "6.1"
 
 
 def test_log_server_and_old_paths_are_not_there(host):

@@ -48,7 +48,8 @@ def api(host, setting, major):
 @pytest.fixture(scope="module")
 def sql(host):
     """sql("SELECT ..."): lines of the answer."""
-    return lambda statement: host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{statement}"').splitlines()
+    return lambda statement: host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{statement}"').splitlines(
+    )
 
 
 def wait_for(condition, seconds=60):
@@ -61,7 +62,10 @@ def wait_for(condition, seconds=60):
 def picture(api):
     """What people see: connections, variables, and each DAG with its state and runs."""
     dags = {dag["dag_id"]: dag["is_paused"] for dag in api.get("/dags?limit=100")["dags"]}
-    runs = {dag: sorted((run["dag_run_id"], run["state"]) for run in api.get(f"/dags/{dag}/dagRuns?limit=100")["dag_runs"]) for dag in dags}
+    runs = {
+        dag: sorted((run["dag_run_id"], run["state"]) for run in api.get(f"/dags/{dag}/dagRuns?limit=100")["dag_runs"])
+        for dag in dags
+    }
     return {
         "connections": api.get("/connections")["connections"],
         "variables": {item["key"]: item["value"] for item in api.get("/variables")["variables"]},
@@ -74,10 +78,16 @@ def picture(api):
 def drill(host, setting, api, sql, tmp_path_factory):
     """Fill Airflow, and back it up while a task runs: {path: the fetched backup, before: what people saw}."""
     folder, group = f"{setting('airflow_install_dir')}/dags/current/dags", setting("airflow_group")
-    host.check_output(f"cat > {folder}/drill.py <<'DAGS'\n{DAGS}\nDAGS\nchgrp {group} {folder}/drill.py && chmod 640 {folder}/drill.py")
+    host.check_output(
+        f"cat > {folder}/drill.py <<'DAGS'\n{DAGS}\nDAGS\nchgrp {group} {folder}/drill.py && chmod 640 "
+        f"{folder}/drill.py"
+    )
     host.check_output("airflow dags reserialize")
     for path, body in (
-        ("/connections", {"connection_id": "drill", "conn_type": "http", "host": "example.com", "password": PASSWORD, "extra": json.dumps({"token": EXTRA})}),
+        ("/connections", {
+            "connection_id": "drill", "conn_type": "http", "host": "example.com", "password": PASSWORD,
+            "extra": json.dumps({"token": EXTRA})
+        }),
         ("/variables", {"key": "drill", "value": VARIABLE}),
     ):
         status, answer = api.ask("POST", path, body)
@@ -89,7 +99,9 @@ def drill(host, setting, api, sql, tmp_path_factory):
     wait_for(lambda: [state for state, _tries in api.tasks("drill_running", running).values()] == ["running"])
 
     host.check_output("systemctl stop watch-argv 2>/dev/null; rm -f /root/argv")
-    subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_argv.py", f"{host_name(host)}:/root/watch_argv.py"], check=True, capture_output=True)
+    subprocess.run(["docker", "cp", ROOT / "tests/molecule/watch_argv.py", f"{host_name(host)}:/root/watch_argv.py"],
+                   check=True,
+                   capture_output=True)
     host.check_output("systemd-run --quiet --unit watch-argv python3 /root/watch_argv.py")
     before = picture(api)
     # The run creates the directory.
@@ -106,7 +118,9 @@ def test_a_backup_is_one_file_for_root_alone_and_tells_when_it_was_made(host, se
     assert last["file"] == f"{directory}/{name}" and last["bytes"] == drill["path"].stat().st_size
     assert drill["path"].with_name(f"{name}.sha256").read_text(encoding="utf-8").split() == [last["sha256"], name]
     assert last["airflow_version"] == setting("airflow_version")
-    assert host.check_output("systemctl is-enabled airflow-backup.timer airflow-clean-database.timer").split() == ["enabled", "enabled"]
+    assert host.check_output("systemctl is-enabled airflow-backup.timer airflow-clean-database.timer").split() == [
+        "enabled", "enabled"
+    ]
 
 
 def test_what_was_fetched_is_for_the_user_of_the_controller_alone(drill):
@@ -117,7 +131,9 @@ def test_what_was_fetched_is_for_the_user_of_the_controller_alone(drill):
 
 def test_no_secret_is_in_it_in_the_clear_nor_in_arguments_nor_in_the_journal(host, setting, drill):
     secrets = setting("airflow_config_dir") + "/secrets"
-    markers = [PASSWORD, EXTRA, VARIABLE, *host.check_output(f"for file in {secrets}/*; do cat $file; echo; done").split()]
+    markers = [
+        PASSWORD, EXTRA, VARIABLE, *host.check_output(f"for file in {secrets}/*; do cat $file; echo; done").split()
+    ]
     markers = [marker for marker in markers if len(marker) > 8]
     assert len(markers) > 7
     with tarfile.open(drill["path"]) as tar:
@@ -126,7 +142,8 @@ def test_no_secret_is_in_it_in_the_clear_nor_in_arguments_nor_in_the_journal(hos
     # As it was dumped, and as it is once it is unpacked.
     path = f"{setting('airflow_backup_dir')}/{drill['path'].name}"
     dumped = host.check_output(f"tar -xOf {path} database.dump | $(ls /usr/lib/postgresql/*/bin/pg_restore) --file=-")
-    journal, arguments = host.check_output("journalctl --no-pager -o cat -u airflow-backup"), host.file("/root/argv").content_string
+    journal, arguments = host.check_output("journalctl --no-pager -o cat -u airflow-backup"), host.file(
+        "/root/argv").content_string
     assert "pg_dump" in arguments and "drill_running" in dumped and '"sha256"' in journal
     for marker in markers:
         assert marker.encode() not in raw
@@ -142,7 +159,10 @@ def test_units_are_sandboxed(host):
 def test_a_backup_that_fails_says_why_and_keeps_the_older_ones(host, setting, drill):
     config = f"{setting('airflow_config_dir')}/backup.json"
     try:
-        host.check_output(f"cp -a {config} /root/backup.json && sed -i 's/\"min_free_mb\": [0-9]*/\"min_free_mb\": 100000000/' {config}")
+        host.check_output(
+            f"cp -a {config} /root/backup.json && sed -i 's/\"min_free_mb\": [0-9]*/\"min_free_mb\": 100000000/' "
+            f"{config}"
+        )
         done = play("runbooks/back_up_database")
         assert done.failed and "MB free and" in done.text and "airflow_backup_min_free_mb" in done.text, done.output
         assert host.run("systemctl is-failed airflow-backup").stdout.strip() == "failed"
@@ -156,7 +176,9 @@ def test_what_is_old_goes_from_the_database_and_stays_as_a_file(host, sql, major
     sql("INSERT INTO log (dttm, event) SELECT now() - interval '200 days', 'drill' FROM generate_series(1, 1500)")
     report = play("runbooks/clean_database")
     assert not report.failed and report.changed == 0 and "log 1500" in report.text, report.output
-    assert f"confirm={host_name(host)}" in report.text and sql("SELECT count(*) FROM log WHERE event = 'drill'") == ["1500"]
+    assert f"confirm={host_name(host)}" in report.text and sql("SELECT count(*) FROM log WHERE event = 'drill'") == [
+        "1500"
+    ]
     if major == 3:
         host.check_output("sed -i 's/\"batch_size\": [0-9]*/\"batch_size\": 500/' /etc/airflow/backup.json")
     done = play("runbooks/clean_database", airflow_confirm=host_name(host))
@@ -177,11 +199,20 @@ def test_what_a_restore_replaces_is_kept(host, setting, drill):
 
     # Airflow's role may connect to its own database only, so the server's superuser does it, over the socket.
     place, url = "/var/tmp/scratch", "postgresql+psycopg2://postgres@/scratch?host=/var/run/postgresql"
-    host.check_output(f"runuser -u postgres -- createdb scratch && mkdir -p {place}/secrets && printf '%s' '{url}' > {place}/secrets/sql_alchemy_conn")
+    host.check_output(
+        f"runuser -u postgres -- createdb scratch && mkdir -p {place}/secrets && printf '%s' '{url}' > "
+        f"{place}/secrets/sql_alchemy_conn"
+    )
     host.check_output(f"echo '{json.dumps({'config_dir': place})}' > {place}/backup.json")
     host.check_output(f"cp {setting('airflow_backup_dir')}/{drill['path'].name}* {place} && chown -R postgres {place}")
-    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
-    restore = f"runuser -u postgres -- env RUNTIME_DIRECTORY={place} {program} restore {place}/backup.json {place}/{drill['path'].name} rerun"
+    program = (
+        f"{setting('airflow_install_dir')}/venv/bin/python "
+        f"{setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
+    )
+    restore = (
+        f"runuser -u postgres -- env RUNTIME_DIRECTORY={place} {program} restore {place}/backup.json "
+        f"{place}/{drill['path'].name} rerun"
+    )
     assert json.loads(host.check_output(restore))["kept"] == "", "an empty database is not worth keeping"
     variables = ask("SELECT count(*) FROM variable")
     assert variables != "0"
@@ -195,7 +226,8 @@ def test_what_a_restore_replaces_is_kept(host, setting, drill):
 
 
 def damaged(path, directory):
-    """A copy of the backup with one other byte in the middle of it, once with its checksum beside it and once without."""
+    """A copy of the backup with one other byte in the middle of it, once with its checksum beside it and once without.
+    """
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     for name in ("with", "without"):
@@ -223,13 +255,16 @@ def test_a_restore_refuses_what_is_not_meant_or_not_whole(drill, tmp_path, api, 
     bad = damaged(drill["path"], tmp_path)
     cases = [
         ({"airflow_backup_file": str(drill["path"])},
-         f"To replace the database, the secrets and the DAG release: the same command with -e airflow_confirm={host_name(host)}"),
-        ({"airflow_backup_file": str(drill["path"]), "airflow_confirm": "yes"}, "airflow_confirm is yes; to restore onto"),
+         "To replace the database, the secrets and the DAG release: the same command with -e "
+         f"airflow_confirm={host_name(host)}"
+         ),
+        ({"airflow_backup_file": str(drill["path"]),
+          "airflow_confirm": "yes"}, "airflow_confirm is yes; to restore onto"),
         ({"airflow_backup_file": bad[0], "airflow_confirm": host_name(host)}, "was damaged or changed"),
-        ({"airflow_backup_file": bad[1], "airflow_confirm": host_name(host)},
-         "is damaged: database.dump is not what manifest.json says"),
-        ({"airflow_backup_file": newer(drill["path"], tmp_path), "airflow_confirm": host_name(host)},
-         "The backup is of Airflow 3.99.0 and airflow_version is"),
+        ({"airflow_backup_file": bad[1],
+          "airflow_confirm": host_name(host)}, "is damaged: database.dump is not what manifest.json says"),
+        ({"airflow_backup_file": newer(drill["path"], tmp_path),
+          "airflow_confirm": host_name(host)}, "The backup is of Airflow 3.99.0 and airflow_version is"),
     ]
     # One after the other: a run with confirm takes the lock of the environment.
     for number, (variables, message) in enumerate(cases):
@@ -240,7 +275,9 @@ def test_a_restore_refuses_what_is_not_meant_or_not_whole(drill, tmp_path, api, 
 
 @pytest.fixture(scope="module")
 def lost(host, drill):
-    """The host is gone, with its secrets, and so is the controller's copy of these. There is an empty one of the same name."""
+    """The host is gone, with its secrets, and so is the controller's copy of these. There is an empty one of the same
+    name.
+    """
     for path in SECRETS.iterdir():
         if not path.name.startswith("backup_key"):
             path.unlink()
@@ -271,4 +308,5 @@ def test_an_empty_host_becomes_the_one_that_was_lost(host, setting, lost, drill,
     assert api.wait("drill_done", api.start_run("drill_done")) == "success"
     # The controller has its copy again, and the host the DAGs as they were.
     assert {path.name for path in SECRETS.iterdir()} >= {"jwt_secret", "admin_password", "backup_key"}
-    assert host.file(f"{setting('airflow_install_dir')}/dags/current/dags/drill.py").content_string.strip() == DAGS.strip()
+    assert host.file(
+        f"{setting('airflow_install_dir')}/dags/current/dags/drill.py").content_string.strip() == DAGS.strip()

@@ -12,7 +12,8 @@ import pytest
 AGENT = "/opt/aws/amazon-cloudwatch-agent"
 UNIT = "amazon-cloudwatch-agent"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCHEMA = pathlib.Path(os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
+SCHEMA = pathlib.Path(
+    os.environ.get("AIRFLOW_CLOUDWATCH_SCHEMA") or ROOT.parent / "shared/cloudwatch_agent/schema.json")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def test_it_is_absent_where_it_is_off(host, setting):
 
 def test_it_is_the_stand_in(host, agent):
     """So that nobody takes these tests for proof of more."""
-    assert "stand-in for the Amazon CloudWatch Agent" in host.check_output("dpkg-query --show --showformat '${Description}' amazon-cloudwatch-agent")
+    assert "stand-in for the Amazon CloudWatch Agent" in host.check_output(
+        "dpkg-query --show --showformat '${Description}' amazon-cloudwatch-agent")
 
 
 def test_it_runs_and_comes_back(host, agent):
@@ -53,7 +55,8 @@ def test_it_runs_as_its_user_in_the_groups_that_it_needs(host, setting, status):
     user = setting("cloudwatch_agent_user")
     assert int(status["Uid"].split()[0]) == host.user(user).uid
     if user != "root":
-        wanted = {"journald": ["systemd-journal"], "files": [setting("airflow_group")], "none": []}[setting("cloudwatch_agent_log_source")]
+        wanted = {"journald": ["systemd-journal"], "files": [setting("airflow_group")],
+                  "none": []}[setting("cloudwatch_agent_log_source")]
         wanted += setting("cloudwatch_agent_groups")
         assert {int(gid) for gid in status["Groups"].split()} == {host.group(name).gid for name in wanted}
 
@@ -65,7 +68,8 @@ def test_it_has_loaded_the_configuration_of_now(host, config):
 def test_it_measures_and_names_what_it_was_told(host, setting, config):
     metrics_of_host = config["metrics"]["metrics_collected"]
     assert config["metrics"]["namespace"] == setting("cloudwatch_agent_namespace")
-    assert {"cpu", "mem", "disk", "net", "swap"} & metrics_of_host.keys() == set(setting("cloudwatch_agent_host_metrics"))
+    assert {"cpu", "mem", "disk", "net", "swap"} & metrics_of_host.keys() == set(
+        setting("cloudwatch_agent_host_metrics"))
     if "disk" in metrics_of_host:
         assert metrics_of_host["disk"]["resources"] == setting("cloudwatch_agent_disk_paths")
     if "net" in metrics_of_host:
@@ -75,9 +79,15 @@ def test_it_measures_and_names_what_it_was_told(host, setting, config):
     if setting("cloudwatch_agent_common_config"):
         common = configparser.ConfigParser()
         common.read_string(host.file(f"{AGENT}/etc/common-config.toml").content_string)
-        found = {section: {key: json.loads(value) for key, value in common[section].items()} for section in common.sections()}
+        found = {
+            section: {key: json.loads(value)
+                      for key, value in common[section].items()}
+            for section in common.sections()
+        }
         assert found == setting("cloudwatch_agent_common_config")
-    for entry in config["logs"]["logs_collected"].get(setting("cloudwatch_agent_log_source"), {}).get("collect_list", []):
+    for entry in (
+        config["logs"]["logs_collected"].get(setting("cloudwatch_agent_log_source"), {}).get("collect_list", [])
+    ):
         assert entry["log_group_name"].startswith(setting("cloudwatch_agent_log_group_prefix") + "/")
 
 
@@ -99,7 +109,8 @@ def test_it_can_read_the_logs_that_it_ships(host, setting, config):
         if source == "files":
             host.check_output(f"{reader} head -c 1 {entry['file_path']}")
         else:
-            assert host.check_output(f"{reader} journalctl --quiet --lines 1 --unit {entry['units'][0]} 2>/dev/null"), entry
+            assert host.check_output(
+                f"{reader} journalctl --quiet --lines 1 --unit {entry['units'][0]} 2>/dev/null"), entry
 
 
 def test_airflows_metrics_arrive(host, setting, config):
@@ -130,12 +141,16 @@ def test_a_configuration_that_it_refuses_never_replaces_the_good_one(host, confi
 
 def test_it_looks_for_the_processes_of_each_component(config, major):
     """By the patterns that test_statsd.py tries."""
-    entries = {entry["append_dimensions"]["component"]: entry["pattern"] for entry in config["metrics"]["metrics_collected"]["procstat"]}
+    entries = {
+        entry["append_dimensions"]["component"]: entry["pattern"]
+        for entry in config["metrics"]["metrics_collected"]["procstat"]
+    }
     assert entries == {name: component["process"] for name, component in metrics.components(major).items()}
 
 
 def test_the_timer_measures_what_the_agent_cant(host, agent):
-    """A certificate of ten days, and a backup of two hours ago. As the unit runs it, to a listener of the test's own."""
+    """A certificate of ten days, and a backup of two hours ago. As the unit runs it, to a listener of the test's own.
+    """
     assert host.service("cloudwatch-agent-gauges.timer").is_running
     assert host.service("cloudwatch-agent-gauges.timer").is_enabled
     received = host.check_output("""
@@ -147,8 +162,10 @@ import socket, subprocess
 listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 listener.bind(("127.0.0.1", 8126))
 listener.settimeout(5)
-subprocess.run(["/usr/local/sbin/cloudwatch-agent-gauges", "127.0.0.1:8126", "days=c.days=/var/lib/test-gauges/pem", "days=c.none=/var/lib/test-gauges/no",
-                "hours=b.hours=/var/lib/test-gauges/file", "hours=b.never=/var/lib/test-gauges/no", "hours=b.none=/no/file"], check=True)
+subprocess.run(["/usr/local/sbin/cloudwatch-agent-gauges", "127.0.0.1:8126",
+                "days=c.days=/var/lib/test-gauges/pem", "days=c.none=/var/lib/test-gauges/no",
+                "hours=b.hours=/var/lib/test-gauges/file", "hours=b.never=/var/lib/test-gauges/no",
+                "hours=b.none=/no/file"], check=True)
 print(*[listener.recv(100).decode() for _ in range(3)])'
         rm -r /var/lib/test-gauges""").split()
     values = {name: float(value.removesuffix("|g")) for name, value in (line.split(":") for line in received)}
@@ -163,7 +180,8 @@ def test_the_unit_of_the_timer_succeeds_and_reaches_the_agent(host, setting, age
     host.check_output("install -d -m 0700 /var/lib/airflow-backup && systemctl start cloudwatch-agent-gauges.service")
     try:
         for _second in range(10):
-            if setting("cloudwatch_agent_file_ages").keys() <= set(host.file(f"{AGENT}/var/statsd-metrics.txt").content_string.split()):
+            if setting("cloudwatch_agent_file_ages").keys() <= set(
+                    host.file(f"{AGENT}/var/statsd-metrics.txt").content_string.split()):
                 return
             time.sleep(1)
         raise AssertionError(host.check_output("journalctl --unit cloudwatch-agent-gauges --lines 20 --no-pager"))

@@ -1,4 +1,6 @@
-"""The collection's archive in use from the directory of a site, as a site's own repository uses it. The scenario has installed the host with it."""
+"""The collection's archive in use from the directory of a site, as a site's own repository uses it. The scenario has
+installed the host with it.
+"""
 
 import os
 import pathlib
@@ -20,7 +22,8 @@ def api(host, setting, major):
 def source(tmp_path_factory):
     """DAGs of the site. Afterwards the first ones are in place again."""
     path = tmp_path_factory.mktemp("source")
-    for name, text in {"dags/mine.py": DAG.format(name="mine", task="answer"), "include/lib.py": "VERSION = 5\n"}.items():
+    for name, text in {"dags/mine.py": DAG.format(name="mine", task="answer"),
+                       "include/lib.py": "VERSION = 5\n"}.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(text, encoding="utf-8")
     yield path
@@ -51,7 +54,9 @@ def test_a_message_prints_a_command_in_the_form_in_which_the_run_was_started():
     asked = play("remove_airflow")
     assert asked.changed == 0
     (command,) = re.findall(r"To do it: (.*?) To see what would go:", asked.text)
-    assert re.fullmatch(r"ansible-playbook -i \S+ (-e '\{\}' )?windsock\.airflow\.remove_airflow .*-e airflow_confirm=\S+", command), asked.output
+    assert re.fullmatch(
+        r"ansible-playbook -i \S+ (-e '\{\}' )?windsock\.airflow\.remove_airflow .*-e airflow_confirm=\S+",
+        command), asked.output
 
 
 def test_a_restore(host, api, source, tmp_path):

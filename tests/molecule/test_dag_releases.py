@@ -1,4 +1,6 @@
-"""What DAG releases never do: lose a running task, restart a service for DAG code, leave a host half way. Airflow 3, after test_deploy_dags.py."""
+"""What DAG releases never do: lose a running task, restart a service for DAG code, leave a host half way. Airflow 3,
+after test_deploy_dags.py.
+"""
 
 import json
 import os
@@ -18,7 +20,8 @@ import time
 from datetime import datetime
 from airflow.sdk import DAG, task
 
-with DAG("mapped", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"], default_args={"owner": "team", "retries": 0}):
+with DAG("mapped", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"],
+    default_args={"owner": "team", "retries": 0}):
 
     @task
     def work(number):
@@ -57,7 +60,8 @@ def version(project, number):
 def units(host):
     """Return what tells a restart of any component."""
     names = "airflow-api-server airflow-dag-processor airflow-scheduler airflow-triggerer"
-    return host.check_output(f"systemctl show {names} --property=NRestarts --property=MainPID --property=ActiveEnterTimestampMonotonic")
+    return host.check_output(
+        f"systemctl show {names} --property=NRestarts --property=MainPID --property=ActiveEnterTimestampMonotonic")
 
 
 POLL = """
@@ -85,8 +89,10 @@ def test_running_tasks_keep_their_release_while_others_come_and_go(project, api,
     before = units(host)
     host.run("rm -f /tmp/poll*")
     poll = subprocess.Popen(
-        ["docker", "exec", "-i", host.backend.host, "python3", "-", str(setting("airflow_api_port")), "/tmp/poll"], stdin=subprocess.PIPE, text=True
-    )
+        ["docker", "exec", "-i", host.backend.host, "python3", "-",
+         str(setting("airflow_api_port")), "/tmp/poll"],
+        stdin=subprocess.PIPE,
+        text=True)
     poll.stdin.write(POLL)
     poll.stdin.close()
 
@@ -179,13 +185,21 @@ def fleet(project, host, tmp_path, monkeypatch):
     inventory = {
         "all": {
             "hosts": {name: here, "second": {**here, "airflow_install_dir": "/opt/second"}},
-            "children": {"airflow": {"children": {group: {"hosts": {name: {}}} for group in groups} | {"airflow_worker": {"hosts": {"second": {}}}}}},
+            "children": {
+                "airflow": {
+                    "children": {group: {"hosts": {name: {}}}
+                                 for group in groups} | {"airflow_worker": {"hosts": {"second": {}}}}
+                }
+            },
         }
     }
     path = tmp_path / "fleet.json"
     path.write_text(json.dumps(inventory), encoding="utf-8")
     monkeypatch.setenv("MOLECULE_INVENTORY_FILE", str(path))
-    host.check_output("mkdir -p /opt/second/dags && ln -sfn /opt/airflow/venv /opt/second/venv && ln -sfn /opt/airflow/libexec /opt/second/libexec")
+    host.check_output(
+        "mkdir -p /opt/second/dags && ln -sfn /opt/airflow/venv /opt/second/venv && ln -sfn /opt/airflow/libexec "
+        "/opt/second/libexec"
+    )
     yield Project(project.path, host, "/opt/second/dags")
     host.check_output("rm -rf /opt/second")
 
@@ -240,7 +254,9 @@ def test_a_fleet_goes_back_from_a_release_that_airflow_does_not_take(project, fl
 @pytest.mark.long("deploys")
 def test_changed_plugins_restart_the_components_once(project, host):
     before = units(host)
-    project.write("plugins/shout.py", "from airflow.plugins_manager import AirflowPlugin\nclass Shout(AirflowPlugin):\n    name = 'shout'\n")
+    project.write(
+        "plugins/shout.py",
+        "from airflow.plugins_manager import AirflowPlugin\nclass Shout(AirflowPlugin):\n    name = 'shout'\n")
     project.deploy()
     after = units(host)
     assert before != after
@@ -268,7 +284,8 @@ def test_its_step_in_site_yml_is_short_and_does_not_undo_a_deploy(project):
 
 
 @pytest.mark.parametrize(("release", "said"), [
-    ("nothing", "There is no release nothing on this host"), pytest.param("", "is in place already", marks=pytest.mark.long("deploys"))])
+    ("nothing", "There is no release nothing on this host"),
+    pytest.param("", "is in place already", marks=pytest.mark.long("deploys"))])
 def test_rollback_is_refused(project, release, said):
     before = project.current()
     code, output, changed = project.run("rollback_dags", "-e", f"airflow_release={release or before}")

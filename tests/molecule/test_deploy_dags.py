@@ -1,4 +1,6 @@
-"""The life of DAG releases, on both majors: deployed, refused, switched back, rolled back. The tests build on each other."""
+"""The life of DAG releases, on both majors: deployed, refused, switched back, rolled back. The tests build on each
+other.
+"""
 
 import json
 import re
@@ -17,12 +19,14 @@ def api(host, setting, major):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, host, setting):
     made = Project(tmp_path_factory.mktemp("project"), host, f"{setting('airflow_install_dir')}/dags")
-    made.write("include/lib.py", f"# Other content than in a run of these tests before this one: {made.path}\nVERSION = 1\n")
+    made.write("include/lib.py",
+               f"# Other content than in a run of these tests before this one: {made.path}\nVERSION = 1\n")
     made.dag("stays")
     made.dag("goes")
     yield made
     # Back to the DAGs that other tests run.
-    code, output, _changed = made.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e", "airflow_dags_validation=false")
+    code, output, _changed = made.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e",
+                                      "airflow_dags_validation=false")
     assert code == 0, output
 
 
@@ -86,7 +90,8 @@ def test_a_new_version(project, api):
 HOOK = """
 - name: Note what is in place
   ansible.builtin.shell: |-
-    echo "{name} {{{{ airflow_deploy.previous }}}} to {{{{ airflow_deploy.release }}}}: $(readlink {root}/current)" >> /run/deploys
+    release="{{{{ airflow_deploy.previous }}}} to {{{{ airflow_deploy.release }}}}"
+    echo "{name} $release: $(readlink {root}/current)" >> /run/deploys
 - name: Refuse
   ansible.builtin.fail:
     msg: The site says no
@@ -94,9 +99,12 @@ HOOK = """
 """
 BROKEN = {
     "syntax.py": ("from airflow import DAG\nx = (\n", r"dags/syntax\.py:2: SyntaxError"),
-    "missing.py": ("from airflow import DAG\nimport no_such_module\n", r"dags/missing\.py:2: ModuleNotFoundError: No module named 'no_such_module'"),
-    "deep.py": ("from airflow import DAG\nimport include.bad\n", r"include/bad\.py:3: ValueError: bad \(imported by dags/deep\.py\)"),
-    "hangs.py": ("from airflow import DAG\nimport time\ntime.sleep(60)\n", r"dags/hangs\.py:3: still not imported after 4 s"),
+    "missing.py": ("from airflow import DAG\nimport no_such_module\n",
+                   r"dags/missing\.py:2: ModuleNotFoundError: No module named 'no_such_module'"),
+    "deep.py": ("from airflow import DAG\nimport include.bad\n",
+                r"include/bad\.py:3: ValueError: bad \(imported by dags/deep\.py\)"),
+    "hangs.py": ("from airflow import DAG\nimport time\ntime.sleep(60)\n",
+                 r"dags/hangs\.py:3: still not imported after 4 s"),
     "exits.py": ("from airflow import DAG\nimport sys\nsys.exit(0)\n", r"dags/exits\.py:3: SystemExit"),
 }
 CYCLE = '''
@@ -106,7 +114,8 @@ try:
     from airflow.providers.standard.operators.empty import EmptyOperator
 except ImportError:
     from airflow.operators.empty import EmptyOperator
-with DAG("turns", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"], default_args={"owner": "team"}):
+with DAG("turns", start_date=datetime(2024, 1, 1), schedule=None, catchup=False, tags=["tested"],
+    default_args={"owner": "team"}):
     first, second = EmptyOperator(task_id="first"), EmptyOperator(task_id="second")
     first >> second >> first
 '''
@@ -120,22 +129,26 @@ def test_a_broken_version_is_refused_with_file_and_line(project, tmp_path):
     project.write("include/bad.py", "\n\nraise ValueError('bad')\n")
     project.write("dags/cycle.py", CYCLE)
     project.write("dags/twin.py", (project.path / "dags/stays.py").read_text(encoding="utf-8"))
-    project.write("dags/lax.py", CYCLE.replace(" >> first\n", "\n").replace("turns", "lax").replace(", catchup=False, tags=[\"tested\"]", ""))
+    project.write(
+        "dags/lax.py",
+        CYCLE.replace(" >> first\n", "\n").replace("turns", "lax").replace(", catchup=False, tags=[\"tested\"]", ""))
     project.write("dags/.airflowignore", "^ignored[.]py$\nignored.py\n")
     project.write("dags/ignored.py", "from airflow import DAG\nraise SystemError\n")
     project.write("requirements.txt", "no-such-package>=2\n")
     report = tmp_path / "report.xml"
-    code, output, _changed = project.run("deploy_dags", "-e", f"airflow_dags_junit={report}", "-e", "airflow_dags_parse_limit=4")
+    code, output, _changed = project.run("deploy_dags", "-e", f"airflow_dags_junit={report}", "-e",
+                                         "airflow_dags_parse_limit=4")
     for path in [*project.path.glob("dags/*"), project.path / "include/bad.py", project.path / "requirements.txt"]:
         if path.stem not in ("stays", "comes"):
             path.unlink()
     assert code != 0
     text = " ".join(output.split())
     for said in [
-        *(said for _text, said in BROKEN.values()),
-        r"dags/cycle\.py:8: AirflowDagCycleException",
-        r"dags/twin\.py:\d+: dag_id stays is also in dags/stays\.py:10",
-        r"requirements\.txt: asks for no-such-package>=2, the virtualenv has none\. Put it into airflow_extra_packages and run playbooks/airflow\.yml",
+            *(said for _text, said in BROKEN.values()),
+            r"dags/cycle\.py:8: AirflowDagCycleException",
+            r"dags/twin\.py:\d+: dag_id stays is also in dags/stays\.py:10",
+            r"requirements\.txt: asks for no-such-package>=2, the virtualenv has none\. Put it into "
+            r"airflow_extra_packages and run playbooks/airflow\.yml",
     ]:
         assert re.search(said, text), said + "\n" + output
     assert "dags/ignored.py" not in text
@@ -165,7 +178,10 @@ def test_tasks_of_the_site_run_before_and_after_a_deploy(project, host, tmp_path
     host.check_output("rm -f /run/deploys")
     for name in ("before", "after"):
         (tmp_path / f"{name}.yml").write_text(HOOK.format(name=name, root=project.root), encoding="utf-8")
-    files = {"airflow_dags_deploy_before": [f"{tmp_path}/before.yml"], "airflow_dags_deploy_after": [f"{tmp_path}/after.yml"]}
+    files = {
+        "airflow_dags_deploy_before": [f"{tmp_path}/before.yml"],
+        "airflow_dags_deploy_after": [f"{tmp_path}/after.yml"]
+    }
     hooks = ["-e", json.dumps(files)]
     project.dag("comes", task="other")
     release = project.deploy(*hooks)

@@ -1,6 +1,8 @@
-"""The end of site.yml: a run that changed something tells what comes next, from any directory and with any ansible.cfg; other runs tell nothing.
+"""The end of site.yml: a run that changed something tells what comes next, from any directory and with any ansible.cfg;
+other runs tell nothing.
 
-In the ordinary run the new user sees both (test_new_user.py). Also runs of site.yml that are refused, and builds by a login that keeps its files to itself.
+In the ordinary run the new user sees both (test_new_user.py). Also runs of site.yml that are refused, and builds by a
+login that keeps its files to itself.
 """
 
 import os
@@ -32,8 +34,14 @@ def elsewhere(tmp_path):
 
 def site(directory, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    done = subprocess.run(["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(ROOT / "site.yml"), *arguments], cwd=directory,
-                          env={**environment, "ANSIBLE_NOCOLOR": "true"}, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"],
+         str(ROOT / "site.yml"), *arguments],
+        cwd=directory,
+        env={**environment, "ANSIBLE_NOCOLOR": "true"},
+        text=True,
+        capture_output=True,
+        check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -98,13 +106,17 @@ def test_a_virtualenv_that_was_never_built_is_not_switched_to(host, setting):
 
 @pytest.mark.long("site")
 def test_an_executor_whose_tasks_nothing_runs_is_refused(host, setting):
-    picture = (f"sha256sum {setting('airflow_config_dir')}/airflow.cfg; readlink {setting('airflow_install_dir')}/venv; "
-               "systemctl show --property MainPID airflow-scheduler")
+    picture = (
+        f"sha256sum {setting('airflow_config_dir')}/airflow.cfg; readlink {setting('airflow_install_dir')}/venv; "
+        "systemctl show --property MainPID airflow-scheduler")
     before = host.check_output(picture)
     done = play("../site", airflow_executor="CeleryExecutor")
     assert (done.failed, done.changed) == (True, 0), done.output
     assert "Nothing was changed and no host was contacted" in done.text
-    assert "airflow_executor" in done.text and "no role installs Celery workers yet" in done.text and "Use LocalExecutor" in done.text
+    assert (
+        "airflow_executor" in done.text and "no role installs Celery workers yet" in done.text
+        and "Use LocalExecutor" in done.text
+    )
     assert host.check_output(picture) == before
 
 
@@ -127,7 +139,9 @@ def test_another_owner_for_an_airflow_that_is_installed_is_refused(host, setting
 def umask(host, request):
     """The umask of what the login does as root."""
     file = "/etc/sudoers.d/umask-of-test"
-    host.check_output(f"echo 'Defaults umask={request.param}, umask_override' > {file} && chmod 0440 {file} && visudo --check --quiet")
+    host.check_output(
+        f"echo 'Defaults umask={request.param}, umask_override' > {file} && chmod 0440 {file} && visudo --check --quiet"
+    )
     yield request.param
     host.check_output(f"rm {file}")
 
@@ -136,9 +150,18 @@ def umask(host, request):
 @pytest.mark.parametrize("umask", ["0077", "0027"], indirect=True)
 def test_the_service_user_can_run_what_a_login_with_this_umask_builds(host, setting, umask):
     """Tag install builds and does not switch."""
-    command = ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", "ansible.builtin.command", "-a", "sh -c umask"]
-    asked = subprocess.run(command, cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, capture_output=True, check=False)
-    assert asked.returncode == 0 and asked.stdout.split()[-1] == umask, "the login has this umask: " + asked.stdout + asked.stderr
+    command = [
+        "ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"],
+        host_name(host), "--become", "-m", "ansible.builtin.command", "-a", "sh -c umask"
+    ]
+    asked = subprocess.run(command,
+                           cwd=ROOT,
+                           env={**os.environ, **SETTINGS},
+                           text=True,
+                           capture_output=True,
+                           check=False)
+    assert asked.returncode == 0 and asked.stdout.split(
+    )[-1] == umask, "the login has this umask: " + asked.stdout + asked.stderr
     venvs, user = f"{setting('airflow_install_dir')}/venvs", setting("airflow_user")
     there, linked = set(host.file(venvs).listdir()), host.check_output(f"readlink {venvs}/../venv")
     new = set()
@@ -147,8 +170,12 @@ def test_the_service_user_can_run_what_a_login_with_this_umask_builds(host, sett
         assert not done.failed, done.output
         new = set(host.file(venvs).listdir()) - there
         (name,) = new
-        assert host.file(f"{venvs}/{name}/release.json").exists and host.check_output(f"readlink {venvs}/../venv") == linked
-        said = host.check_output(f"cd / && runuser -u {user} -- {venvs}/{name}/bin/python -c 'import airflow, cowsay; print(airflow.__version__)'")
+        assert host.file(f"{venvs}/{name}/release.json").exists and host.check_output(
+            f"readlink {venvs}/../venv") == linked
+        said = host.check_output(
+            f"cd / && runuser -u {user} -- {venvs}/{name}/bin/python -c 'import airflow, cowsay; "
+            "print(airflow.__version__)'"
+        )
         assert said.splitlines()[-1] == setting("airflow_version")
         assert host.check_output(f"runuser -u {user} -- find {venvs}/{name} ! -readable -print -quit") == ""
     finally:

@@ -8,8 +8,10 @@ import pytest
 from playbook import Play, play, prepared
 
 LOCK = "/run/airflow-environment.lock"
-JANE = {"by": "jane@laptop", "host": "laptop", "pid": 4711, "machine": "laptop", "token": "laptop:4711:1", "since": "2026-01-01T00:00:00Z",
-        "command": "ansible-playbook site.yml"}
+JANE = {
+    "by": "jane@laptop", "host": "laptop", "pid": 4711, "machine": "laptop", "token": "laptop:4711:1",
+    "since": "2026-01-01T00:00:00Z", "command": "ansible-playbook site.yml"
+}
 
 
 @pytest.fixture
@@ -61,7 +63,10 @@ def test_of_two_controllers_at_once_one_works_and_the_other_is_refused(host, set
     linked, there = host.check_output(f"readlink {install}/venv"), set(host.file(f"{install}/venvs").listdir())
     since = host.check_output("date +%s")
     with prepared("../site", (), changed) as (command, options):
-        processes = [subprocess.Popen(command, **options, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _number in range(2)]
+        processes = [
+            subprocess.Popen(command, **options, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            for _number in range(2)
+        ]
         said = [process.communicate()[0] for process in processes]
     runs = [(process, Play(types.SimpleNamespace(returncode=process.returncode, stdout=output, stderr="")))
             for process, output in zip(processes, said, strict=True)]
@@ -70,10 +75,14 @@ def test_of_two_controllers_at_once_one_works_and_the_other_is_refused(host, set
         (winner, works), (_loser, refused) = sorted(runs, key=lambda run: run[1].failed)
         assert (works.failed, refused.failed) == (False, True), "\n".join(said)
         assert refused.changed == 0 and "This run has changed nothing." in refused.text, refused.output
-        assert "is at work on this environment since" in refused.text and f"(process {winner.pid} on " in refused.text, refused.output
+        assert (
+            "is at work on this environment since" in refused.text and f"(process {winner.pid} on " in refused.text
+        ), refused.output
         assert len(new) == 1 and host.check_output(f"readlink {install}/venv") == f"venvs/{next(iter(new))}"
         # One switch is one restart.
-        assert host.check_output(f"journalctl --unit airflow-scheduler --since @{since} --output cat --no-pager | grep -c '^Started '") == "1"
+        assert host.check_output(
+            f"journalctl --unit airflow-scheduler --since @{since} --output cat --no-pager | grep -c '^Started '"
+        ) == "1"
         host.check_output(f"timeout 5 sh -c 'while [ -s {LOCK} ]; do sleep 0.1; done'")
         again = play("../site", **changed)
         assert (again.failed, again.changed) == (False, 0), again.output

@@ -7,7 +7,8 @@ def test_a_healthy_host_is_called_healthy_and_a_stopped_component_by_its_name(ho
     code, said = look("check_health")
     assert code == 0, said["causes"]
     server = "airflow-api-server" if major == 3 else "airflow-webserver"
-    assert {result["what"] for result in said["results"]} >= {"airflow-scheduler", server, "schema", "queue", "pools", "tasks"}
+    assert {result["what"]
+            for result in said["results"]} >= {"airflow-scheduler", server, "schema", "queue", "pools", "tasks"}
     host.check_output("systemctl stop airflow-triggerer")
     try:
         assert look("check_health")[0] != 0

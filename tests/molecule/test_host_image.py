@@ -21,7 +21,9 @@ def test_systemd_is_pid_1_and_no_unit_failed(host):
 
 def test_host_is_not_privileged(container):
     assert container["HostConfig"]["Privileged"] is False
-    assert sorted(name.removeprefix("CAP_") for name in container["HostConfig"]["CapAdd"]) == ["DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]
+    assert sorted(name.removeprefix("CAP_") for name in container["HostConfig"]["CapAdd"]) == [
+        "DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"
+    ]
 
 
 def test_ports_are_published_on_loopback_only(container):
@@ -31,9 +33,13 @@ def test_ports_are_published_on_loopback_only(container):
 
 def test_units_can_be_sandboxed(host):
     """What the components' units ask for must work here, else their sandbox would never be tested."""
-    properties = ["ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "NoNewPrivileges=yes", "DynamicUser=yes"]
+    properties = [
+        "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "NoNewPrivileges=yes",
+        "DynamicUser=yes"
+    ]
     options = " ".join(f"-p {name}" for name in properties)
-    inside = host.run(f"systemd-run --quiet --wait --pipe {options} sh -c 'touch /usr/x || echo read-only; ls -A /tmp | wc -l'")
+    inside = host.run(
+        f"systemd-run --quiet --wait --pipe {options} sh -c 'touch /usr/x || echo read-only; ls -A /tmp | wc -l'")
     assert inside.rc == 0, inside.stderr
     assert inside.stdout.split() == ["read-only", "0"]
 
@@ -61,4 +67,6 @@ def test_root_directory_is_readable_by_services(host):
 
 
 def test_package_cache_is_shared(container):
-    assert "airflow-sandbox-cache" in [mount.get("Name") for mount in container["Mounts"] if mount["Destination"] == "/var/cache/airflow"]
+    assert "airflow-sandbox-cache" in [
+        mount.get("Name") for mount in container["Mounts"] if mount["Destination"] == "/var/cache/airflow"
+    ]

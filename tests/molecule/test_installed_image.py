@@ -6,8 +6,10 @@ import subprocess
 from conftest import host_name
 
 # Whatever may differ between two hosts, as sha256sum prints it. What a system does not have is left out.
-IDENTITY = ("cd / && sha256sum etc/machine-id etc/ssh/ssh_host_*_key etc/ssl/private/ssl-cert-snakeoil.key etc/airflow/secrets/*"
-            " 2>/dev/null || true")
+IDENTITY = (
+    "cd / && sha256sum etc/machine-id etc/ssh/ssh_host_*_key etc/ssl/private/ssl-cert-snakeoil.key "
+    "etc/airflow/secrets/*"
+    " 2>/dev/null || true")
 
 
 def test_a_host_of_an_image_shares_no_identity_with_it(host):
@@ -16,10 +18,17 @@ def test_a_host_of_an_image_shares_no_identity_with_it(host):
     def identity(text):
         return {path: checksum for checksum, path in (line.split(maxsplit=1) for line in text.splitlines())}
 
-    image = subprocess.run(["docker", "inspect", "--format", "{{.Config.Image}}", host_name(host)], capture_output=True, text=True, check=True).stdout.strip()
+    image = subprocess.run(["docker", "inspect", "--format", "{{.Config.Image}}",
+                            host_name(host)],
+                           capture_output=True,
+                           text=True,
+                           check=True).stdout.strip()
     assert image.endswith("-installed")
-    asked = subprocess.run(["docker", "run", "--rm", "--pull", "never", "--network", "none", image, "sh", "-c", IDENTITY],
-                           capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        ["docker", "run", "--rm", "--pull", "never", "--network", "none", image, "sh", "-c", IDENTITY],
+        capture_output=True,
+        text=True,
+        check=True)
     of_image, of_host = identity(asked.stdout), identity(host.check_output(IDENTITY))
     # PostgreSQL's package makes the key. The image has nothing else that identifies a host: its machine-id is empty.
     assert set(of_image) == {"etc/machine-id", "etc/ssl/private/ssl-cert-snakeoil.key"}

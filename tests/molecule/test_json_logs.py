@@ -1,4 +1,6 @@
-"""airflow_log_format is json: each line that a task logs is one object. Asked of the log of a DAG that fails; those of components: test_logrotate.py."""
+"""airflow_log_format is json: each line that a task logs is one object. Asked of the log of a DAG that fails; those of
+components: test_logrotate.py.
+"""
 
 import json
 
@@ -43,12 +45,16 @@ def failed(tmp_path_factory, host, setting, api):
     assert api.wait("fails", run) == "failed"
     yield run
     # Back to the DAGs that other tests run.
-    code, output, _changed = project.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e", "airflow_dags_validation=false")
+    code, output, _changed = project.run("deploy_dags", "-e", f"airflow_dags_source={ROOT}/files/dags", "-e",
+                                         "airflow_dags_validation=false")
     assert code == 0, output
 
 
 def test_each_line_of_a_task_is_an_object(host, setting, failed):
-    lines = [json.loads(line) for line in task_log(host, setting, f"dag_id=fails/run_id={failed}/task_id=broken/attempt=1.log").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in task_log(host, setting, f"dag_id=fails/run_id={failed}/task_id=broken/attempt=1.log").splitlines()
+    ]
     of_the_task = [line for line in lines if line.get("task_id")]
     for line in of_the_task:
         assert line.keys() >= KEYS | {"dag_id", "task_id", "run_id", "try_number", "map_index"}

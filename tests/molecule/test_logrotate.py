@@ -10,11 +10,17 @@ import pytest
 WRITER = "airflow-component-logs"
 GROOMER = "airflow-groom-logs"
 KEYS = {"timestamp", "level", "event", "logger"}
-# A record of a log that is no object: its level, as Airflow, gunicorn and Python write it, or the first line of a traceback.
-IN_CLEAR = re.compile(r"\[(debug|info|warning|error|critical) *\]|\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|^Traceback \(most recent call last\)", re.MULTILINE)
-# What no logging has written: Airflow 2's webserver, told to stop in the moment in which it asks whether its gunicorn is alive, waits for half a minute and
-# dies of it (webserver_command.py, kill_proc).
-LAST_WORDS = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)*? .* in kill_proc\n(?: .*\n)*subprocess\.TimeoutExpired: .*", re.MULTILINE)
+# A record of a log that is no object: its level, as Airflow, gunicorn and Python write it, or the first line of a
+# traceback.
+IN_CLEAR = re.compile(
+    r"\[(debug|info|warning|error|critical) *\]|\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|^Traceback \(most recent call "
+    r"last\)",
+    re.MULTILINE)
+# What no logging has written: Airflow 2's webserver, told to stop in the moment in which it asks whether its gunicorn
+# is alive, waits for half a minute and dies of it (webserver_command.py, kill_proc).
+LAST_WORDS = re.compile(
+    r"^Traceback \(most recent call last\):\n(?: .*\n)*? .* in kill_proc\n(?: .*\n)*subprocess\.TimeoutExpired: .*",
+    re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,9 @@ def tag():
 
 def lines(host, log_dir, tag, expected):
     """All lines with the tag in the scheduler's log and its rotated files; waits for the expected number."""
-    command = f"for f in {log_dir}/scheduler.log*; do case $f in *.gz) zcat $f ;; *) cat $f ;; esac; done | grep '{tag}'"
+    command = (
+        f"for f in {log_dir}/scheduler.log*; do case $f in *.gz) zcat $f ;; *) cat $f ;; esac; done | grep '{tag}'"
+    )
     for _half_second in range(40):
         found = host.run(command).stdout.splitlines()
         if len(found) >= expected:
@@ -59,7 +67,10 @@ def test_each_component_has_a_log_that_is_its_owners(host, setting, files, log_d
 
 def test_no_line_is_lost_when_files_rotate(host, setting, files, log_dir, tag):
     """20000 lines in some 10 s, and meanwhile rotations, a rotation of the journal and a restart of the writer."""
-    script = f"for i in $(seq 40); do seq -f '{tag} %.0f' $((i * 500 - 499)) $((i * 500)); sleep 0.2; done | systemd-cat -t airflow-scheduler"
+    script = (
+        f"for i in $(seq 40); do seq -f '{tag} %.0f' $((i * 500 - 499)) $((i * 500)); sleep 0.2; done | systemd-cat -t "
+        "airflow-scheduler"
+    )
     host.check_output(f"systemd-run --quiet --unit log-{tag} sh -c \"{script}\"".replace("$", "\\$"))
     for action in ("true", "journalctl --rotate", "true", f"systemctl restart {WRITER}", "true", "true"):
         host.check_output(f"logrotate --force /etc/logrotate.d/airflow && {action} && sleep 1.1")
@@ -81,16 +92,23 @@ def test_a_killed_writer_comes_back_by_itself(host, files, log_dir, tag):
 
 
 def test_tracebacks_and_long_lines_arrive_as_they_were_printed(host, files, log_dir, tag):
-    program = f"print('{tag} Traceback:\\n  File x {tag}\\n\\tTäb {tag}'); print('{tag}' + 'x' * 40000); print(dict(seen='{tag}'))"
+    program = (f"print('{tag} Traceback:\\n  File x {tag}\\n\\tTäb {tag}'); print('{tag}' + 'x' * 40000); "
+               f"print(dict(seen='{tag}'))")
     host.check_output(f"python3 -X utf8 -c \"{program}\" | systemd-cat -t airflow-scheduler")
-    assert lines(host, log_dir, tag, 5) == [f"{tag} Traceback:", f"  File x {tag}", f"\tTäb {tag}", tag + "x" * 40000, f"{{'seen': '{tag}'}}"]
+    assert lines(host, log_dir, tag, 5) == [
+        f"{tag} Traceback:", f"  File x {tag}", f"\tTäb {tag}", tag + "x" * 40000, f"{{'seen': '{tag}'}}"
+    ]
 
 
 def test_each_line_of_json_is_an_object(host, setting, log_dir):
-    """Of a component's file all are, also what the tests above have printed. The journal has what is printed as it is, and no record of a log in clear."""
+    """Of a component's file all are, also what the tests above have printed. The journal has what is printed as it is,
+    and no record of a log in clear.
+    """
     if setting("airflow_log_format") != "json":
         pytest.skip("airflow_log_format is text")
-    units = host.check_output("systemctl show --property=ConsistsOf --value airflow.target").replace(".service", "").split()
+    units = (
+        host.check_output("systemctl show --property=ConsistsOf --value airflow.target").replace(".service", "").split()
+    )
     # It is no component.
     units.remove("airflow-watchdog")
     for unit in units:
@@ -109,7 +127,8 @@ def test_lines_are_not_kept_in_syslog_too(host, files, log_dir, tag):
     host.check_output(f"logger -t airflow-scheduler {tag}; logger -t other other-{tag}")
     assert lines(host, log_dir, tag, 1) == [tag]
     if host.file("/var/log/syslog").exists:
-        assert [line.split()[-1] for line in host.check_output(f"sleep 1; grep {tag} /var/log/syslog").splitlines()] == [f"other-{tag}"]
+        assert [line.split()[-1]
+                for line in host.check_output(f"sleep 1; grep {tag} /var/log/syslog").splitlines()] == [f"other-{tag}"]
 
 
 def test_logrotate_finds_no_fault_and_keeps_what_it_was_told(host, setting, files, log_dir):
@@ -121,8 +140,10 @@ def test_logrotate_finds_no_fault_and_keeps_what_it_was_told(host, setting, file
 
 
 def test_limits_are_looked_at_when_it_was_said(host, setting):
-    normal = host.check_output("systemd-analyze calendar %s", setting("logrotate_schedule")).split("Normalized form: ")[1].splitlines()[0]
-    assert f"OnCalendar={normal} ;" in host.check_output(f"systemctl show --property TimersCalendar --value {GROOMER}.timer")
+    normal = host.check_output("systemd-analyze calendar %s",
+                               setting("logrotate_schedule")).split("Normalized form: ")[1].splitlines()[0]
+    assert f"OnCalendar={normal} ;" in host.check_output(
+        f"systemctl show --property TimersCalendar --value {GROOMER}.timer")
 
 
 def test_without_component_files_nothing_writes_them(host, setting):

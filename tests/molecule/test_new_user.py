@@ -1,4 +1,6 @@
-"""The README's road, typed by a user of this machine who is not root and has nothing but a clone: from a fresh server to the removal of Airflow."""
+"""The README's road, typed by a user of this machine who is not root and has nothing but a clone: from a fresh server
+to the removal of Airflow.
+"""
 
 import contextlib
 import email
@@ -58,7 +60,13 @@ def road():
     deploy, run_dag, open_ui = use
     (preflight,) = [command for command in script("docs/install.md", "The commands") if "validate.yml" in command]
     health = inline("docs/install.md", "The commands", "check_health")
-    return types.SimpleNamespace(setup=setup, preflight=preflight, install=install, health=health, deploy=deploy, run_dag=run_dag, open_ui=open_ui)
+    return types.SimpleNamespace(setup=setup,
+                                 preflight=preflight,
+                                 install=install,
+                                 health=health,
+                                 deploy=deploy,
+                                 run_dag=run_dag,
+                                 open_ui=open_ui)
 
 
 def removal():
@@ -69,7 +77,9 @@ def removal():
 
 @pytest.fixture(scope="module")
 def user(login, tmp_path_factory):
-    """A user of this machine with a home, a key and an entry for the server in ~/.ssh/config. What the README's address stands for is in the home."""
+    """A user of this machine with a home, a key and an entry for the server in ~/.ssh/config. What the README's address
+    stands for is in the home.
+    """
     name = "airflow-newcomer"
     if os.geteuid() == 0:
         subprocess.run(["userdel", "--remove", name], capture_output=True, check=False)
@@ -82,24 +92,33 @@ def user(login, tmp_path_factory):
     ssh.mkdir(mode=0o700)
     shutil.copy(login.identity_file, ssh / "id_ed25519")
     (ssh / "config").write_text(
-        f"Host {ADDRESS}\n  HostName 127.0.0.1\n  Port {login.port}\n  IdentityFile ~/.ssh/id_ed25519\n", encoding="utf-8")
+        f"Host {ADDRESS}\n  HostName 127.0.0.1\n  Port {login.port}\n  IdentityFile ~/.ssh/id_ed25519\n",
+        encoding="utf-8")
     (ssh / "id_ed25519").chmod(0o600)
     if prefix:
         subprocess.run(["chown", "-R", f"{name}:", home], check=True)
     environment = {
-        "HOME": str(home), "USER": pwd.getpwuid(home.stat().st_uid).pw_name, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm",
-        **{key: os.environ[key] for key in NEEDED_HERE if key in os.environ},
+        "HOME": str(home),
+        "USER": pwd.getpwuid(home.stat().st_uid).pw_name,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "TERM": "xterm",
+        **{key: os.environ[key]
+           for key in NEEDED_HERE if key in os.environ},
     }
 
     def run(commands, expected=0):
         """Type commands into one shell, which begins in the home. Return what the screen shows."""
         script = "\n".join(["set -e", *commands])
-        for word, own in {REPOSITORY: "~/project.git", f"--user {LOGIN}": f"--user {login.user}", f"{LOGIN}@": f"{login.user}@"}.items():
+        for word, own in {
+                REPOSITORY: "~/project.git", f"--user {LOGIN}": f"--user {login.user}", f"{LOGIN}@": f"{login.user}@"
+        }.items():
             script = script.replace(word, own)
         code, shown = type_in(
-            [*prefix, "bash", "-c", script],
-            {"BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass, "(yes/no/[fingerprint])?": "yes",
-             "Vault password:": VAULT_PASSWORD}, environment, home)
+            [*prefix, "bash", "-c", script], {
+                "BECOME password:": login.become_pass, f"password for {login.user}:": login.become_pass,
+                "(yes/no/[fingerprint])?": "yes", "Vault password:": VAULT_PASSWORD
+            }, environment, home)
         assert code == expected, f"exit {code}\n{script}\n{shown[-8000:]}"
         for secret in (login.become_pass, VAULT_PASSWORD, MAIL_PASSWORD):
             assert secret not in shown
@@ -152,7 +171,9 @@ def test_the_check_before_the_installation_changes_nothing(installed):
 
 def test_the_readme_installs(host, user, installed):
     assert recap(installed.site)["failed"] == 0
-    assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor airflow-triggerer").split() == ["active"] * 4
+    assert host.check_output(
+        "systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor airflow-triggerer").split(
+        ) == ["active"] * 4
 
 
 def test_the_last_screen_says_what_comes_next(installed):
@@ -172,7 +193,9 @@ def test_the_last_screen_has_a_command_for_the_password_and_not_the_password(hos
 
 
 def test_the_site_is_complete_and_holds_no_open_secret(user, installed):
-    assert {"hosts.yml", "ansible.cfg", ".gitignore", "README.md", "group_vars"} <= {path.name for path in user.site.iterdir()}
+    assert {"hosts.yml", "ansible.cfg", ".gitignore", "README.md",
+            "group_vars"} <= {path.name
+                              for path in user.site.iterdir()}
     values = yaml.safe_load((user.site / "group_vars/all/main.yml").read_text(encoding="utf-8"))
     assert values["airflow_version"] and values["airflow_site_id"]
 
@@ -203,20 +226,26 @@ def repository(user):
 
 @pytest.fixture(scope="module")
 def own_dag(user, installed, repository):
-    """What a user adds in the first hour: a package, a connection, a person who may look, and the repository with the DAGs."""
-    add(user, {
-        "airflow_extra_packages": ["pandas==2.3.3"],
-        "airflow_dags_source": repository,
-        "airflow_dags_ref": "main",
-        "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com"}},
-        "airflow_users": {VIEWER["name"]: {"email": "vera@example.com", "roles": ["Viewer"], "password": VIEWER["password"]}},
-    })
+    """What a user adds in the first hour: a package, a connection, a person who may look, and the repository with the
+    DAGs.
+    """
+    add(
+        user, {
+            "airflow_extra_packages": ["pandas==2.3.3"],
+            "airflow_dags_source": repository,
+            "airflow_dags_ref": "main",
+            "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com"}},
+            "airflow_users": {
+                VIEWER["name"]: {"email": "vera@example.com", "roles": ["Viewer"], "password": VIEWER["password"]}
+            },
+        })
     return typed(user, *road().install, road().deploy, road().run_dag)
 
 
 def test_a_dag_of_ones_own_runs(host, own_dag):
     assert recap(own_dag)["failed"] == 0
-    assert "sum 6 rate 7 host warehouse.example.com" in host.check_output("grep -rhs 'sum 6' /var/log/airflow/dag_id=my_first | tail -n 1")
+    assert "sum 6 rate 7 host warehouse.example.com" in host.check_output(
+        "grep -rhs 'sum 6' /var/log/airflow/dag_id=my_first | tail -n 1")
 
 
 @pytest.fixture(scope="module")
@@ -237,14 +266,17 @@ def tunnel(user, own_dag):
 @pytest.fixture(scope="module")
 def page(tunnel):
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-proxy-server"])
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+                                             args=["--no-proxy-server"])
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         yield page
         browser.close()
 
 
 def go(page, url):
-    """Open a page. Chromium gives up while its machine gets or loses an address, which each container that starts brings."""
+    """Open a page. Chromium gives up while its machine gets or loses an address, which each container that starts
+    brings.
+    """
     for _ in range(5):
         with contextlib.suppress(Error):
             return page.goto(url)
@@ -268,15 +300,18 @@ def test_the_viewer_may_look_and_nothing_else(host, own_dag):
     ask = textwrap.dedent(f"""
         import json, urllib.error, urllib.request
         def call(method, path, body, token=None):
-            request = urllib.request.Request("http://127.0.0.1:8080" + path, json.dumps(body).encode() if body is not None else None,
-                {{"Content-Type": "application/json", **({{"Authorization": "Bearer " + token}} if token else {{}})}}, method=method)
+            data = json.dumps(body).encode() if body is not None else None
+            request = urllib.request.Request("http://127.0.0.1:8080" + path, data,
+                {{"Content-Type": "application/json", **({{"Authorization": "Bearer " + token}} if token else {{}})}},
+                method=method)
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 return error.code, {{}}
         token = call("POST", "/auth/token", {VIEWER | {"username": VIEWER["name"]}!r})[1]["access_token"]
-        print(call("GET", "/api/v2/dags", None, token)[0], call("POST", "/api/v2/pools", {{"name": "x", "slots": 1}}, token)[0])
+        print(call("GET", "/api/v2/dags", None, token)[0],
+              call("POST", "/api/v2/pools", {{"name": "x", "slots": 1}}, token)[0])
     """)
     done = host.run("python3 - <<'ASK'\n" + ask + "\nASK")
     assert done.stdout.split() == ["200", "403"], done.stderr
@@ -334,7 +369,8 @@ def change(user):
 def mail_settings(user, own_dag, change):
     """The site as docs/email.md has it, with its password in an encrypted vault."""
     wanted = yaml.safe_load(page_block("docs/email.md", "The connection", "yaml"))
-    change(lambda values: values["airflow_connections"].update(wanted.pop("airflow_connections")) or values.update(wanted))
+    change(
+        lambda values: values["airflow_connections"].update(wanted.pop("airflow_connections")) or values.update(wanted))
     editor = user.home / "editor"
     editor.write_text(f"#!/bin/sh\necho 'vault_smtp_password: {MAIL_PASSWORD}' >> \"$1\"\n", encoding="utf-8")
     editor.chmod(0o755)
@@ -356,7 +392,8 @@ def test_the_page_on_mail_leads_to_a_connection_whose_password_is_in_the_vault(h
 @pytest.mark.long("pages")
 def test_a_dag_of_the_page_sends_mail_and_schedules_have_the_zone_of_the_site(host, user, mail_settings, change):
     """Through a relay on the same host, as a row of the page says. A site with a vault adds --ask-vault-pass."""
-    row = re.search(r"^\| no encryption .*\| (\d+) \| `(.+?)`; leave `login` and `password` out \|$", section("docs/email.md", "The connection"), re.M)
+    row = re.search(r"^\| no encryption .*\| (\d+) \| `(.+?)`; leave `login` and `password` out \|$",
+                    section("docs/email.md", "The connection"), re.M)
 
     def settings(values):
         connection = values["airflow_connections"]["smtp_default"]
@@ -371,7 +408,9 @@ def test_a_dag_of_the_page_sends_mail_and_schedules_have_the_zone_of_the_site(ho
     dag = user.home / "pipelines/dags/mail.py"
     dag.write_text(page_block("docs/email.md", "In a DAG", "python"), encoding="utf-8")
     user.run(["cd ~/pipelines", "git add .", "git -c user.name=me -c user.email=me@example.com commit --quiet -m mail"])
-    commands = [*script("docs/time_zones.md", "Set the default zone of schedules"), *script("docs/email.md", "In a DAG")]
+    commands = [
+        *script("docs/time_zones.md", "Set the default zone of schedules"), *script("docs/email.md", "In a DAG")
+    ]
     shown = typed(user, *(f"{command} --ask-vault-pass" for command in commands))
     assert recap(shown)["failed"] == 0
     assert host.check_output("airflow config get-value core default_timezone 2> /dev/null") == "Europe/Berlin"
@@ -418,4 +457,3 @@ def test_airflow_is_removed(host, user, own_dag):
         assert not host.file(path).exists, path
     assert host.run("pgrep -af '[/]opt/airflow'").stdout == ""
     assert host.check_output("ls /var/backups/airflow")
-

@@ -102,7 +102,10 @@ def test_a_run_that_fails_shows_why_and_people_hear_of_it(host, api, setting, si
     assert sum("This is the last of 3 messages" in message["text"] for message in messages) == 3
     assert json.loads(host.file(f"{setting('airflow_home')}/alerts.json").content_string)["held"] == 1
 
-    shown = play("runbooks/show_logs", airflow_dag_id="operations_fail", airflow_task_id="fail_1", airflow_level="error")
+    shown = play("runbooks/show_logs",
+                 airflow_dag_id="operations_fail",
+                 airflow_task_id="fail_1",
+                 airflow_level="error")
     assert (shown.failed, shown.changed) == (False, 0)
     assert "RuntimeError: on purpose, 1" in shown.text
     assert "before the failure" not in shown.text
@@ -124,17 +127,25 @@ def test_a_try_that_is_not_the_last_alerts_nobody(api, sink):
 
 def test_a_run_that_succeeds_says_so_and_one_that_would_wait_is_refused(host, api):
     unpause(api, "operations_well")
-    done = play("runbooks/trigger_dag", airflow_dag_id="operations_well", airflow_conf={"day": "2026-01-31"}, airflow_wait_timeout=120)
+    done = play("runbooks/trigger_dag",
+                airflow_dag_id="operations_well",
+                airflow_conf={"day": "2026-01-31"},
+                airflow_wait_timeout=120)
     assert (done.failed, done.changed) == (False, 1), done.output
     assert ": success" in done.text
-    (run,) = [run for run in api.get("/dags/operations_well/dagRuns")["dag_runs"] if run["conf"] == {"day": "2026-01-31"}]
+    (run, ) = [
+        run for run in api.get("/dags/operations_well/dagRuns")["dag_runs"] if run["conf"] == {"day": "2026-01-31"}
+    ]
     assert run["state"] == "success"
 
     host.check_output("airflow dags pause operations_well >/dev/null 2>&1")
     waits = play("runbooks/trigger_dag", airflow_dag_id="operations_well")
     assert waits.failed
     assert "operations_well is paused" in waits.text
-    assert "To unpause it and run it: ansible-playbook" in waits.text and "run_dag.yml -e airflow_dag_id=operations_well" in waits.text
+    assert (
+        "To unpause it and run it: ansible-playbook" in waits.text
+        and "run_dag.yml -e airflow_dag_id=operations_well" in waits.text
+    )
     assert len(api.get("/dags/operations_well/dagRuns")["dag_runs"]) == 1
     unknown = play("runbooks/trigger_dag", airflow_dag_id="operations_wel")
     assert unknown.failed
@@ -148,7 +159,11 @@ def test_a_run_that_is_late_alerts(host, api, setting, sink):
     channels, heard, end = {"email", "slack", "sns"}, set(), time.monotonic() + 90
     while heard != channels and time.monotonic() < end:
         time.sleep(1)
-        heard = {message["by"] for message in sink() if "operations_late missed its deadline" in message["text"] + message.get("subject", "")}
+        heard = {
+            message["by"]
+            for message in sink()
+            if "operations_late missed its deadline" in message["text"] + message.get("subject", "")
+        }
     assert heard == channels
 
 
@@ -191,9 +206,13 @@ def test_a_task_that_nobody_works_on_is_named_and_cleared_and_then_runs(host, ap
     # The scheduler and its tasks die at once, and twenty minutes pass.
     host.check_output("systemctl kill --signal=KILL airflow-scheduler; systemctl stop airflow-scheduler")
     age = "UPDATE task_instance SET start_date = now() - interval '20 minutes' WHERE dag_id = 'operations_hang'"
-    beat = "UPDATE task_instance SET last_heartbeat_at = now() - interval '20 minutes' WHERE dag_id = 'operations_hang'" if api.major == 3 else (
+    beat = ("UPDATE task_instance SET last_heartbeat_at = now() - interval '20 minutes' WHERE dag_id = "
+            "'operations_hang'") if api.major == 3 else (
         "UPDATE job SET latest_heartbeat = now() - interval '20 minutes' WHERE dag_id = 'operations_hang'")
-    host.check_output(f"runuser -u postgres -- psql -q {setting('airflow_database_name')} -c {shlex.quote(age)} -c {shlex.quote(beat)}")
+    host.check_output(
+        f"runuser -u postgres -- psql -q {setting('airflow_database_name')} -c {shlex.quote(age)} -c "
+        f"{shlex.quote(beat)}"
+    )
     try:
         report = play("runbooks/clear_stuck_tasks", airflow_minutes=10)
         assert (report.failed, report.changed) == (False, 0), report.output
@@ -214,11 +233,11 @@ def test_room_is_made_on_a_host_whose_tmp_is_full(host, setting):
     logs, install = setting("airflow_log_dir"), setting("airflow_install_dir")
     cache, old, torn = "/var/cache/operations", f"{logs}/dag_id=operations_old/task_id=x", f"{install}/venvs/torn"
     host.check_output(
-        f"mkdir -p {cache}/uv {old} {torn} && head -c 30000000 /dev/zero > {cache}/uv/wheel && head -c 5000000 /dev/zero > {torn}/part && "
+        f"mkdir -p {cache}/uv {old} {torn} && head -c 30000000 /dev/zero > {cache}/uv/wheel && head -c 5000000 "
+        f"/dev/zero > {torn}/part && "
         f"head -c 3000000 /dev/zero > {old}/attempt=1.log && touch -d '90 days ago' {old}/attempt=1.log && "
         f"chown -R {setting('airflow_user')}: {logs}/dag_id=operations_old && "
-        "mount -t tmpfs -o size=1m tmpfs /tmp && { head -c 2000000 /dev/zero > /tmp/full; true; }"
-    )
+        "mount -t tmpfs -o size=1m tmpfs /tmp && { head -c 2000000 /dev/zero > /tmp/full; true; }")
     try:
         assert host.check_output("df --output=pcent /tmp | tail -1").strip() == "100%"
         report = play("runbooks/free_disk_space", airflow_cache_dir=cache)

@@ -1,4 +1,6 @@
-"""Another process uses apt, as the upgrades of a new host do: it is shown, waited for, and named where it takes too long."""
+"""Another process uses apt, as the upgrades of a new host do: it is shown, waited for, and named where it takes too
+long.
+"""
 
 import json
 import os
@@ -8,7 +10,10 @@ import pytest
 from conftest import ROOT, host_name
 from playbook import SETTINGS
 
-HOLD = "import fcntl, sys, time; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(int(sys.argv[2]))"
+HOLD = (
+    "import fcntl, sys, time; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX); "
+    "time.sleep(int(sys.argv[2]))"
+)
 
 
 # A run waits for both in the same way, so each end is seen with one of them.
@@ -30,9 +35,25 @@ def holder(host, request):
 def install(host, seconds):
     """Begin to see with the roles' module that a package is there, which it is."""
     return subprocess.Popen(
-        ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", "windsock.airflow.packages", "-a",
-         json.dumps({"name": ["python3"], "manager": "apt"}), "-e", f"airflow_package_lock_timeout={seconds}"],
-        cwd=ROOT, env={**os.environ, **SETTINGS}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        [
+            "ansible",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            host_name(host),
+            "--become",
+            "-m",
+            "windsock.airflow.packages",
+            "-a",
+            json.dumps({"name": ["python3"], "manager": "apt"}),
+            "-e",
+            f"airflow_package_lock_timeout={seconds}",
+        ],
+        cwd=ROOT,
+        env={**os.environ, **SETTINGS},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 @pytest.mark.parametrize("holder", [FRONTEND], indirect=True)

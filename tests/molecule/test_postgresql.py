@@ -27,13 +27,19 @@ def show(host, setting):
 
 def databases(host):
     """Name and owner of each database that somebody made."""
-    return sql(host, "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1")
+    return sql(
+        host,
+        "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' "
+        "ORDER BY 1"
+    )
 
 
 def sign_in(host, user, database, password="", address="127.0.0.1", runuser="nobody"):
     """Try to connect as a system user that is nobody in particular."""
-    return host.run(f"cd / && runuser -u {runuser} -- env PGPASSWORD=%s psql -X -w -h {address} -p {show(host, 'port')} -U %s -d %s -c 'SELECT 1'",
-                    password, user, database)
+    return host.run(
+        f"cd / && runuser -u {runuser} -- env PGPASSWORD=%s psql -X -w -h {address} -p {show(host, 'port')} -U %s -d "
+        "%s -c 'SELECT 1'",
+        password, user, database)
 
 
 def listeners(host, port):
@@ -48,8 +54,11 @@ def listeners(host, port):
 
 def test_server_is_the_version_that_was_asked_for(host):
     release = host.check_output(". /etc/os-release && echo $ID-$VERSION_ID")
-    distribution = {"debian-12": "15", "debian-13": "17", "ubuntu-22.04": "14", "ubuntu-24.04": "16", "amzn-2023": "15"}[release]
-    assert int(show(host, "server_version_num")) // 10000 == int(variables(host).get("postgresql_version") or distribution)
+    distribution = {
+        "debian-12": "15", "debian-13": "17", "ubuntu-22.04": "14", "ubuntu-24.04": "16", "amzn-2023": "15"
+    }[release]
+    assert int(show(host, "server_version_num")) // 10000 == int(
+        variables(host).get("postgresql_version") or distribution)
 
 
 def test_server_starts_at_boot(host):
@@ -102,9 +111,15 @@ def test_unknown_roles_are_refused(host):
 
 
 def test_rules_are_peer_for_the_superuser_and_scram_for_the_rest(host):
-    rules = sql(host, "SELECT type, array_to_string(user_name, ','), address, auth_method, error FROM pg_hba_file_rules ORDER BY line_number")
+    rules = sql(
+        host,
+        "SELECT type, array_to_string(user_name, ','), address, auth_method, error FROM pg_hba_file_rules ORDER BY "
+        "line_number"
+    )
     assert rules[0] == ["local", "postgres", "", "peer", ""]
-    allowed = {"", "127.0.0.1", "::1"} | {network.split("/")[0] for network in variables(host).get("postgresql_allowed_networks", [])}
+    allowed = {"", "127.0.0.1", "::1"
+               } | {network.split("/")[0]
+                    for network in variables(host).get("postgresql_allowed_networks", [])}
     for kind, users, address, method, error in rules[1:]:
         assert (method, error) == ("scram-sha-256", "")
         assert address in allowed and users not in ("all", "postgres")
@@ -125,18 +140,26 @@ def test_passwords_are_not_in_the_servers_log(host):
 
 
 def test_databases_belong_to_plain_roles_and_are_utf8(host):
-    rows = sql(host, """SELECT d.datname, r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication, pg_encoding_to_char(d.encoding)
-                          FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE NOT d.datistemplate AND d.datname <> 'postgres'""")
+    rows = sql(
+        host,
+        """SELECT d.datname, r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication,
+            pg_encoding_to_char(d.encoding)
+                          FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE NOT d.datistemplate AND d.datname
+                              <> 'postgres'"""
+    )
     assert rows and all(row[1:] == ["f", "UTF8"] for row in rows)
     declared = variables(host)
-    assert [declared.get("airflow_database_name", "airflow"), declared.get("airflow_database_user", "airflow")] in databases(host)
+    assert [declared.get("airflow_database_name", "airflow"),
+            declared.get("airflow_database_user", "airflow")] in databases(host)
 
 
 def test_server_has_taken_over_every_setting_of_its_files(host):
     assert sql(host, "SELECT name FROM pg_settings WHERE pending_restart") == []
     assert sql(host, "SELECT sourcefile, name, error FROM pg_file_settings WHERE error IS NOT NULL") == []
     ours = sql(host, "SELECT name, applied FROM pg_file_settings WHERE sourcefile LIKE '%ansible.conf'")
-    assert {"listen_addresses", "max_connections", "password_encryption", "shared_buffers"} <= {name for name, _ in ours}
+    assert {"listen_addresses", "max_connections", "password_encryption",
+            "shared_buffers"} <= {name
+                                  for name, _ in ours}
     assert {applied for _, applied in ours} == {"t"}
     hba = show(host, "hba_file")
     assert sql(host, f"SELECT (pg_stat_file('{hba}')).change <= pg_conf_load_time()") == [["t"]]
@@ -153,13 +176,16 @@ def test_max_connections_covers_the_pools_of_all_components(host):
     tasks = int(given.get("airflow_parallelism", max(min(cores * 8, (ram - 2048) // 150, 32), 2)))
     pool = int(given.get("airflow_database_pool_size", 5)) + int(given.get("airflow_database_max_overflow", 10))
     if str(given.get("airflow_version", "3")).startswith("2"):
-        # API processes and the one that forks them, scheduler, triggerer; each running task and each parser connects by itself.
+        # API processes and the one that forks them, scheduler, triggerer; each running task and each parser connects by
+        # itself.
         clients = (workers + 3) * pool + tasks * 2 + 2
     else:
         # API processes and the one that forks them, scheduler, DAG processor, triggerer; two engines each.
         clients = (workers + 4) * pool * 2
-    assert int(show(host, "max_connections")) == int(given.get("postgresql_connections", clients)) + int(given.get("postgresql_connections_reserved", 20))
-    assert int(sql(host, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0]) <= clients
+    assert int(show(host, "max_connections")) == int(given.get("postgresql_connections", clients)) + int(
+        given.get("postgresql_connections_reserved", 20))
+    assert int(sql(host,
+                   "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0]) <= clients
 
 
 def test_memory_is_in_proportion_to_the_host(host):
@@ -171,7 +197,10 @@ def test_memory_is_in_proportion_to_the_host(host):
 
 
 def test_files_are_the_servers_to_read_and_roots_to_write(host):
-    files = [row[0] for row in sql(host, "SELECT DISTINCT sourcefile FROM pg_file_settings WHERE sourcefile LIKE '%ansible.conf'")]
+    files = [
+        row[0]
+        for row in sql(host, "SELECT DISTINCT sourcefile FROM pg_file_settings WHERE sourcefile LIKE '%ansible.conf'")
+    ]
     for path in [*files, show(host, "hba_file")]:
         file = host.file(path)
         assert (file.user, file.group, file.mode) == ("root", "postgres", 0o640)
@@ -183,18 +212,28 @@ def test_certificate_is_the_one_that_was_given(host):
     given = variables(host)
     if given.get("postgresql_tls_certificate"):
         assert show(host, "ssl") == "on"
-        for setting, variable in (("ssl_cert_file", "postgresql_tls_certificate"), ("ssl_key_file", "postgresql_tls_key")):
+        for setting, variable in (
+            ("ssl_cert_file", "postgresql_tls_certificate"),
+            ("ssl_key_file", "postgresql_tls_key"),
+        ):
             copy = host.file(show(host, setting))
             assert copy.sha256sum == host.file(given[variable]).sha256sum
             assert (copy.user, copy.group, copy.mode) == ("root", "postgres", 0o640)
     for name, value in given.get("postgresql_settings", {}).items():
-        assert sql(host, f"SELECT setting, boot_val, source FROM pg_settings WHERE name = '{name}'")[0][2] == "configuration file", value
+        assert sql(host, f"SELECT setting, boot_val, source FROM pg_settings WHERE name = '{name}'"
+                   )[0][2] == "configuration file", value
 
 
 # What Airflow benefits from, as the server shows it.
 TUNED = {
-    "random_page_cost": "1.1", "effective_io_concurrency": "200", "max_wal_size": "2GB", "jit": "off",
-    "autovacuum_vacuum_scale_factor": "0.05", "autovacuum_analyze_scale_factor": "0.02", "idle_in_transaction_session_timeout": "30min", "log_lock_waits": "on",
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": "200",
+    "max_wal_size": "2GB",
+    "jit": "off",
+    "autovacuum_vacuum_scale_factor": "0.05",
+    "autovacuum_analyze_scale_factor": "0.02",
+    "idle_in_transaction_session_timeout": "30min",
+    "log_lock_waits": "on",
 }
 
 
@@ -227,7 +266,10 @@ def test_a_forgotten_transaction_is_ended(host):
 
 def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
     """pg_dump waits for a table, and the session that holds its snapshot does nothing meanwhile."""
-    program = f"{setting('airflow_install_dir')}/venv/bin/python {setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
+    program = (
+        f"{setting('airflow_install_dir')}/venv/bin/python "
+        f"{setting('airflow_install_dir')}/libexec/airflow_runtime/run.py backup"
+    )
     # The unit's directory of its state.
     program = f"mkdir -p /var/lib/airflow-backup && {program} run {setting('airflow_config_dir')}/backup.json"
     done = host.run(f"{locked(host, 'slot_pool', 4)}; export {IMPATIENT}; {program}")
@@ -239,8 +281,11 @@ def test_a_backup_outlives_the_limit_for_idle_transactions(host, setting):
 def updater(host, setting):
     """The directory of the programs, on the host; a command that runs Python as Airflow does."""
     path = f"{setting('airflow_install_dir')}/libexec/airflow_runtime"
-    python = (f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv"
-              f" --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups {setting('airflow_install_dir')}/venv/bin/python")
+    python = (
+        f"cd / && set -a && . {setting('airflow_config_dir')}/environment && {IMPATIENT} setpriv"
+        f" --reuid={setting('airflow_user')} --regid={setting('airflow_group')} --init-groups "
+        f"{setting('airflow_install_dir')}/venv/bin/python"
+    )
     return path, python
 
 
@@ -276,8 +321,12 @@ def test_connections_of_a_migration_outlive_the_limit_for_idle_transactions(host
 def test_a_migration_outlives_the_limit_for_idle_transactions(host, updater, setting):
     """It waits for a table at its end, while two sessions hold locks: the installer's and Airflow's own."""
     path, python = updater
-    # Airflow's own sessions in the process have the same name. Only the installer's lock is held outside of a transaction.
-    ask = "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND application_name = 'airflow-installer'"
+    # Airflow's own sessions in the process have the same name. Only the installer's lock is held outside of a
+    # transaction.
+    ask = (
+        "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted AND "
+        "application_name = 'airflow-installer'"
+    )
     begin = f"{path}/run.py database begin {setting('airflow_admin_user')} admin@example.com < /dev/null"
     host.check_output(f"{locked(host, 'slot_pool', 12)}; {python} {begin}")
     # Airflow takes seconds to import, and the lock of the installer was taken before.

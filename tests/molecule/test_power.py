@@ -1,4 +1,6 @@
-"""Power is lost just after a build of the virtualenv or a DAG release: after the next run, every file is complete. bin/test --long power."""
+"""Power is lost just after a build of the virtualenv or a DAG release: after the next run, every file is complete.
+bin/test --long power.
+"""
 
 import hashlib
 import json
@@ -13,7 +15,8 @@ from slow_tasks import wait_until_healthy
 
 pytestmark = pytest.mark.long("power")
 
-# Losses of power in a run, of each kind, and the most seconds between the mark and the loss: what nobody writes to the disk stays unwritten for 30 s.
+# Losses of power in a run, of each kind, and the most seconds between the mark and the loss: what nobody writes to the
+# disk stays unwritten for 30 s.
 LOSSES, SECONDS = 10, 10
 # Files of a release, so that it is not written in a moment.
 FILES = 200
@@ -21,7 +24,9 @@ FILES = 200
 
 @pytest.fixture(scope="module", autouse=True)
 def _var_is_a_file_system_of_its_own(host):
-    """uv's cache is written to the disk right after a build. On this host that would write the build too, which is on the same file system."""
+    """uv's cache is written to the disk right after a build. On this host that would write the build too, which is on
+    the same file system.
+    """
     host.check_output(
         "cat > /usr/local/bin/sync <<'PROGRAM' && chmod 755 /usr/local/bin/sync && /usr/bin/sync --file-system /\n"
         '#!/bin/sh\ncase $2 in /var/*) ;; *) exec /usr/bin/sync "$@" ;; esac\nPROGRAM'
@@ -30,7 +35,9 @@ def _var_is_a_file_system_of_its_own(host):
 
 @pytest.fixture
 def lose(host, seed, request):
-    """lose(command, directory, mark): run the command, and lose the power at a moment of the seed after it has made the mark."""
+    """lose(command, directory, mark): run the command, and lose the power at a moment of the seed after it has made the
+    mark.
+    """
 
     def run(command, directory, mark, **options):
         delay = random.Random(f"{seed} {request.node.name}").uniform(0, SECONDS)
@@ -45,7 +52,9 @@ def lose(host, seed, request):
 def test_a_virtualenv_is_complete(host, airflow_version, lose, tmp_path, number):
     # Another content is another virtualenv.
     lock = tmp_path / "lock.txt"
-    lock.write_text((ROOT / f"locks/airflow-{airflow_version}-py3.11.txt").read_text(encoding="utf-8") + f"# {number}\n", encoding="utf-8")
+    lock.write_text(
+        (ROOT / f"locks/airflow-{airflow_version}-py3.11.txt").read_text(encoding="utf-8") + f"# {number}\n",
+        encoding="utf-8")
     with prepared("../site", (), {"airflow_lock": str(lock)}) as (command, options):
         lost = lose(command, "/opt/airflow/venvs", "release.json", **options)
     done = play("../site", airflow_lock=str(lock))
@@ -70,7 +79,11 @@ def test_a_dag_release_is_complete(host, setting, project, lose, number):
     wait_until_healthy(host, setting)
     project.deploy("-e", "airflow_dags_validation=false")
     release = f"{project.root}/releases/{project.current()}"
-    hashes = host.check_output(f"cd {release} && find dags include -name '*.py' -type f -exec sha256sum {{}} +").splitlines()
-    expected = {str(path.relative_to(project.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in project.path.rglob("*.py")}
+    hashes = host.check_output(
+        f"cd {release} && find dags include -name '*.py' -type f -exec sha256sum {{}} +").splitlines()
+    expected = {
+        str(path.relative_to(project.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in project.path.rglob("*.py")
+    }
     assert dict(line.split("  ")[::-1] for line in hashes) == expected, lost[:20]
     assert json.loads(host.file(f"{release}/REVISION").content_string)["id"] == project.current()

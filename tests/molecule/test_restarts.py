@@ -56,8 +56,9 @@ def test_an_idle_triggerer_never_waits_for_a_child_that_has_ended(host):
     times = [seconds_of_stop(host, "airflow-triggerer") for _number in range(5)]
     assert max(times) < 5, times
     # It has closed its row, so that the next one takes its triggers at once.
-    left = host.check_output("runuser -u postgres -- psql -At -d airflow -c \"SELECT count(*) FROM job WHERE job_type = 'TriggererJob' "
-                             "AND state = 'running'\"")
+    left = host.check_output(
+        "runuser -u postgres -- psql -At -d airflow -c \"SELECT count(*) FROM job WHERE job_type = 'TriggererJob' "
+        "AND state = 'running'\"")
     assert left == "1"
 
 
@@ -77,7 +78,8 @@ SLOW_REQUEST = """
 import socket, subprocess, time
 body = b'{"username": "nobody", "password": "wrong"}'
 one = socket.create_connection(("127.0.0.1", PORT))
-head = "POST /auth/token HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+head = "POST /auth/token HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Type: application/json\\r\\n"
+head += "Content-Length: %d\\r\\n\\r\\n" % len(body)
 one.sendall(head.encode() + body[:5])
 time.sleep(1)
 subprocess.run(["systemctl", "stop", "--no-block", "airflow-api-server"], check=True)
@@ -89,7 +91,8 @@ print(one.recv(1000).decode().splitlines()[0])
 
 @pytest.mark.major(3)
 def test_a_request_that_runs_is_answered_before_the_server_ends(host, setting):
-    said = host.check_output(f"python3 - <<'CODE'\n{SLOW_REQUEST.replace('PORT', str(setting('airflow_api_port')))}\nCODE")
+    said = host.check_output(
+        f"python3 - <<'CODE'\n{SLOW_REQUEST.replace('PORT', str(setting('airflow_api_port')))}\nCODE")
     host.check_output("timeout 30 sh -c 'while systemctl is-active --quiet airflow-api-server; do sleep 0.2; done'")
     host.check_output("systemctl start airflow-api-server")
     wait_until_healthy(host, setting)
@@ -99,7 +102,9 @@ def test_a_request_that_runs_is_answered_before_the_server_ends(host, setting):
 @pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_a_server_that_is_stopped_while_it_starts_is_waited_for_seconds_only(host, setting):
-    """A SIGTERM that Python drops cost 100 s. Which moment drops it is chance; tests/unit/test_components.py has a process that always does."""
+    """A SIGTERM that Python drops cost 100 s. Which moment drops it is chance; tests/unit/test_components.py has a
+    process that always does.
+    """
     for pause in (0.5, 2, 4):
         host.check_output("systemctl stop airflow-api-server")
         host.check_output(f"systemctl start --no-block airflow-api-server && sleep {pause}")
@@ -113,9 +118,24 @@ def test_a_server_that_is_stopped_while_it_starts_is_waited_for_seconds_only(hos
 def module(name, host, *arguments, **options):
     """Run a module on the host as the roles do, and return its result."""
     done = subprocess.run(
-        ["ansible", "-i", os.environ["MOLECULE_INVENTORY_FILE"], host_name(host), "--become", "-m", name,
-         "-a", json.dumps(options), *arguments],
-        cwd=ROOT, env={**os.environ, **SETTINGS, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}, text=True, capture_output=True, check=False)
+        [
+            "ansible",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            host_name(host),
+            "--become",
+            "-m",
+            name,
+            "-a",
+            json.dumps(options),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, **SETTINGS, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{"):])[0]
 
@@ -148,7 +168,8 @@ def test_a_virtualenv_that_a_sandboxed_service_uses_outlives_two_switches(host):
         assert (found["removed"], found["in_use"]) == (["unused"], {"used": [int(pid)]})
         assert host.file("/opt/prune-test/venvs/used/library").exists
         host.check_output("systemctl stop prune-test")
-        assert module("windsock.airflow.airflow_virtualenv_prune", host, install_dir="/opt/prune-test", keep=0)["removed"] == ["used"]
+        assert module("windsock.airflow.airflow_virtualenv_prune", host, install_dir="/opt/prune-test",
+                      keep=0)["removed"] == ["used"]
     finally:
         host.run("systemctl stop prune-test; rm -r /opt/prune-test")
 
@@ -180,7 +201,10 @@ def room(host, number):
         return
     drop_in = "/run/systemd/system/airflow-scheduler.service.d/twenty.conf"
     restart = "systemctl daemon-reload && systemctl restart airflow-scheduler"
-    host.check_output(f"mkdir -p $(dirname {drop_in}) && printf '[Service]\nEnvironment=AIRFLOW__CORE__PARALLELISM=20\n' > {drop_in} && {restart}")
+    host.check_output(
+        f"mkdir -p $(dirname {drop_in}) && printf '[Service]\nEnvironment=AIRFLOW__CORE__PARALLELISM=20\n' > {drop_in} "
+        f"&& {restart}"
+    )
     yield
     host.check_output(f"rm {drop_in} && {restart}")
 
@@ -192,7 +216,8 @@ def test_running_tasks_outlive_a_restart_of_every_component(host, major, tasks, 
     run = tasks.start(number)
     since = host.check_output("date +%s")
     said = f"journalctl --unit airflow-scheduler --since @{since} --output cat --no-pager"
-    units = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer"] if major == 3 else ["airflow-webserver", "airflow-triggerer"]
+    units = ["airflow-api-server", "airflow-dag-processor", "airflow-triggerer"
+             ] if major == 3 else ["airflow-webserver", "airflow-triggerer"]
     for unit in random.Random(seed).sample(units, len(units)):
         host.check_output(f"systemctl restart {unit}")
     host.check_output("systemctl restart --no-block airflow-scheduler")
@@ -211,7 +236,9 @@ def test_running_tasks_outlive_a_restart_of_every_component(host, major, tasks, 
 @pytest.mark.long("restarts")
 @pytest.mark.major(3)
 def test_a_database_that_is_late_is_waited_for(host, setting):
-    """As on a host that boots beside its database: all is asked to start, and the database is there twenty seconds later."""
+    """As on a host that boots beside its database: all is asked to start, and the database is there twenty seconds
+    later.
+    """
     host.check_output("systemctl stop airflow.target 'airflow-*.service' postgresql.service")
     host.check_output("systemctl start --no-block airflow.target")
     time.sleep(20)

@@ -16,9 +16,13 @@ from playbook import play
 PEM = "/etc/nginx/airflow.pem"
 CONFIG = "/etc/nginx/conf.d/airflow.conf"
 JSON = {"Content-Type": "application/json"}
-LIES = {"X-Forwarded-Host": "evil.example.com", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "81", "X-Forwarded-Prefix": "/evil",
-        "X-Forwarded-For": "192.0.2.66", "X-Forwarded-Ssl": "off", "Forwarded": "host=evil.example.com;proto=http"}
-# Run on the host, which need not be reached from here; by its own address, which is another than that of the proxy to Airflow.
+LIES = {
+    "X-Forwarded-Host": "evil.example.com", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "81",
+    "X-Forwarded-Prefix": "/evil", "X-Forwarded-For": "192.0.2.66", "X-Forwarded-Ssl": "off",
+    "Forwarded": "host=evil.example.com;proto=http"
+}
+# Run on the host, which need not be reached from here; by its own address, which is another than that of the proxy to
+# Airflow.
 CLIENT = r"""
 import http.client, json, socket, ssl, subprocess, sys, time
 request, address = json.load(sys.stdin), subprocess.check_output(["hostname", "-I"], text=True).split()[0]
@@ -36,7 +40,8 @@ else:
     print(json.dumps([response.status, response.getheaders(), response.read().decode(errors="replace")]))
 """
 
-# In the place of Airflow, which may have a websocket in any release: it echoes a line on one, and answers all else with nothing.
+# In the place of Airflow, which may have a websocket in any release: it echoes a line on one, and answers all else with
+# nothing.
 WEBSOCKET = """
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +60,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 18080), Handler).serve_forever()
 ASK_WEBSOCKET = r"""
 import socket, ssl, sys
 asks = "GET /socket HTTP/1.1\r\nHost: " + sys.argv[1] + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-with ssl._create_unverified_context().wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=30), server_hostname=sys.argv[1]) as to:
+plain = socket.create_connection(("127.0.0.1", 443), timeout=30)
+with ssl._create_unverified_context().wrap_socket(plain, server_hostname=sys.argv[1]) as to:
     to.sendall(asks.encode())
     answer = to.makefile("rb")
     print(answer.readline().decode().strip())
@@ -84,11 +90,14 @@ class Browser:
     def request(self, path, body=None, method=None, headers=None, port=443, name=None, pad=0):
         """What CLIENT reads. So many characters take the place of PAD in the body."""
         cookies = {"Cookie": "; ".join(f"{key}={value}" for key, value in self.cookies.items())} if self.cookies else {}
-        return json.dumps({"name": name or self.name, "port": port, "method": method or ("POST" if body else "GET"), "path": path, "body": body,
-                           "pad": pad, "headers": {**cookies, **self.headers, **(headers or {})}})
+        return json.dumps({
+            "name": name or self.name, "port": port, "method": method or ("POST" if body else "GET"), "path": path,
+            "body": body, "pad": pad, "headers": {**cookies, **self.headers, **(headers or {})}
+        })
 
     def ask(self, *arguments, **options):
-        said = self.host.check_output(f"python3 -c {_quote(CLIENT)} <<'REQUEST'\n{self.request(*arguments, **options)}\nREQUEST")
+        said = self.host.check_output(
+            f"python3 -c {_quote(CLIENT)} <<'REQUEST'\n{self.request(*arguments, **options)}\nREQUEST")
         answer = Answer(*json.loads(said))
         self.set_cookies += answer.header("set-cookie")
         self.cookies.update(cookie.split(";")[0].split("=", 1) for cookie in answer.header("set-cookie"))
@@ -116,10 +125,13 @@ def browser(host, name):
 
 
 def s_client(host, *options):
-    return host.run(f"openssl s_client -connect 127.0.0.1:443 {' '.join(options)} </dev/null").stdout_bytes.decode(errors="replace")
+    return host.run(f"openssl s_client -connect 127.0.0.1:443 {' '.join(options)} </dev/null").stdout_bytes.decode(
+        errors="replace")
 
 
-@pytest.mark.parametrize(("asked", "port"), [("airflow.example.com", 80), ("other.example.com", 80), ("other.example.com", 443)])
+@pytest.mark.parametrize(
+    ("asked", "port"), [("airflow.example.com", 80), ("other.example.com", 80), ("other.example.com", 443)]
+)
 def test_the_site_has_a_server_of_its_own_beside_ours(host):
     """The scenario has a template of its own, which includes the role's."""
     said = host.check_output("curl -fsS --resolve status.example.com:80:127.0.0.1 http://status.example.com/")
@@ -134,7 +146,9 @@ def test_http_and_other_names_lead_to_https_and_the_one_name(browser, url, asked
 
 def test_browsers_are_told_to_come_by_https_only(browser, setting):
     for path in ("/", "/no-such-page", "/api/v2/dags"):
-        assert browser.ask(path).header("strict-transport-security") == [f"max-age={setting('reverse_proxy_hsts_seconds')}"]
+        assert browser.ask(path).header("strict-transport-security") == [
+            f"max-age={setting('reverse_proxy_hsts_seconds')}"
+        ]
 
 
 def names(name):
@@ -181,7 +195,8 @@ def test_signing_in_gives_secure_cookies_and_leads_to_the_outside_name(host, api
     assert signed_in.status == 302
     for location in sent_away.header("location") + signed_in.header("location"):
         assert re.match(rf"{re.escape(url)}/|/(?!/|evil)", location), location
-    assert {cookie.split("=")[0] for cookie in browser.set_cookies} >= ({"session", "_token"} if major == 3 else {"session"})
+    assert {cookie.split("=")[0]
+            for cookie in browser.set_cookies} >= ({"session", "_token"} if major == 3 else {"session"})
     assert [cookie for cookie in browser.set_cookies if "; secure" not in cookie.lower()] == []
     assert browser.ask("/api/v2/dags" if major == 3 else "/home").status == 200
 
@@ -190,7 +205,10 @@ def test_signing_in_gives_secure_cookies_and_leads_to_the_outside_name(host, api
 def test_airflow_knows_the_clients_address_from_nginx_alone(host, browser):
     marker = f"/no-such-page-{time.monotonic_ns()}"
     browser.ask(marker, headers=LIES)
-    logged = host.check_output(f"for i in 1 2 3 4 5; do journalctl -t airflow-api-server -o cat --since -1min | grep {marker} && break; sleep 1; done")
+    logged = host.check_output(
+        f"for i in 1 2 3 4 5; do journalctl -t airflow-api-server -o cat --since -1min | grep {marker} && break; sleep "
+        "1; done"
+    )
     assert host.check_output("hostname -I").split()[0] in logged and "192.0.2.66" not in logged
 
 
@@ -219,7 +237,10 @@ def test_rest_api_takes_a_large_request_and_no_larger_one(browser, setting, api,
     variables = f"/api/v{major - 1}/variables"
     # Airflow 2 itself takes no more than [webserver] allowed_payload_size, a megabyte.
     sizes = (2_000_000 if major == 3 else 900_000), (setting("reverse_proxy_max_body_mb") << 20) + 1
-    large, too_large = (browser.ask(variables, '{"key": "proxy", "value": "PAD"}', headers={**headers, **JSON}, pad=size) for size in sizes)
+    large, too_large = (browser.ask(variables,
+                                    '{"key": "proxy", "value": "PAD"}',
+                                    headers={**headers, **JSON},
+                                    pad=size) for size in sizes)
     assert large.status in (200, 201), large.body
     assert too_large.status == 413
     assert browser.ask(f"{variables}/proxy", method="DELETE", headers=headers).status == 204
@@ -261,7 +282,7 @@ def test_a_stream_comes_line_by_line_and_outlives_a_reload(host, browser, api, m
     assert json.loads(lines()[-1][1])["state"] == "success"
 
 
-# ---- the role, run again ------------------------------------------------------------------------------------------------------------
+# ---- the role, run again ---------------------------------------------------------------------------------------------
 
 
 def pair(name, days):
@@ -269,11 +290,18 @@ def pair(name, days):
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     made = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=9)).not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(names(name), critical=False).sign(key, hashes.SHA256())
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(names(name), critical=False)
+        .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                serialization.NoEncryption())
     return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
@@ -285,9 +313,11 @@ def served(host, name):
     return fingerprint(s_client(host, "-servername", name))
 
 
-# Each run of the role takes ten seconds and more, so an ordinary run has the harder of two cases, and "proxy", which is a long part, the other one.
+# Each run of the role takes ten seconds and more, so an ordinary run has the harder of two cases, and "proxy", which is
+# a long part, the other one.
 @pytest.mark.parametrize("reload", [
-    pytest.param("echo nonsense >/etc/nginx/conf.d/z.conf; ! systemctl reload nginx; rm /etc/nginx/conf.d/z.conf", id="failed"),
+    pytest.param("echo nonsense >/etc/nginx/conf.d/z.conf; ! systemctl reload nginx; rm "
+                 "/etc/nginx/conf.d/z.conf", id="failed"),
     pytest.param("true", id="killed", marks=pytest.mark.long("proxy")),
 ])
 def test_a_run_whose_reload_was_killed_or_failed_is_made_good(host, reload):
@@ -326,7 +356,8 @@ def test_a_configuration_that_nginx_refuses_is_not_put_in_place(host, browser):
     host.check_output("echo nonsense >/etc/nginx/conf.d/z.conf")
     done = play("proxy", reverse_proxy_timeout=77)
     host.check_output("rm /etc/nginx/conf.d/z.conf")
-    assert done.failed and re.search(rf"{CONFIG}\s+was\s+left\s+as\s+it\s+is.*z\.conf", done.output, re.DOTALL), done.output
+    assert done.failed and re.search(rf"{CONFIG}\s+was\s+left\s+as\s+it\s+is.*z\.conf", done.output,
+                                     re.DOTALL), done.output
     assert host.file(CONFIG).content == before
     assert host.service("nginx").is_running and browser.ask("/").status < 400
 
@@ -336,7 +367,11 @@ def other_upstream(host, name):
     """Another server behind nginx, with the site's own certificate before it: (the run, certificate, key)."""
     certificate, key = pair(name, 90)
     host.check_output(f"systemd-run --quiet --collect --unit websocket python3 -c {_quote(WEBSOCKET)}")
-    yield play("proxy", "-vvv", "--diff", reverse_proxy_upstream="127.0.0.1:18080", reverse_proxy_tls_certificate=certificate,
+    yield play("proxy",
+               "-vvv",
+               "--diff",
+               reverse_proxy_upstream="127.0.0.1:18080",
+               reverse_proxy_tls_certificate=certificate,
                reverse_proxy_tls_key=key), certificate, key
     host.check_output("systemctl stop websocket")
     assert not play("proxy").failed
@@ -356,25 +391,28 @@ def test_the_sites_own_certificate_is_served_and_its_key_is_shown_nowhere(host, 
     assert host.file(PEM).mode == 0o600
 
 
-# ---- ACME ---------------------------------------------------------------------------------------------------------------------------
+# ---- ACME ------------------------------------------------------------------------------------------------------------
 
-PEBBLE = {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "httpPort": 80, "tlsPort": 443,
-          "certificate": "/usr/local/share/ca-certificates/pebble.crt", "privateKey": "/tmp/pebble.key"}
+PEBBLE = {
+    "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "httpPort": 80, "tlsPort": 443,
+    "certificate": "/usr/local/share/ca-certificates/pebble.crt", "privateKey": "/tmp/pebble.key"
+}
 
 
 @pytest.fixture
 def acme(host, name):
-    """Address of an ACME server for tests, on the host itself, which trusts it. For it the name is that of this host."""
-    host.check_output(
-        f"""set -e
+    """Address of an ACME server for tests, on the host itself, which trusts it. For it the name is that of this host.
+    """
+    host.check_output(f"""set -e
         DEBIAN_FRONTEND=noninteractive apt-get install -y -q pebble
         openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost \
             -keyout {PEBBLE["privateKey"]} -out {PEBBLE["certificate"]}
         update-ca-certificates
         grep -q {name} /etc/hosts || echo 127.0.0.1 {name} >>/etc/hosts
         echo '{json.dumps({"pebble": PEBBLE})}' >/tmp/pebble.json
-        systemd-run --unit pebble --setenv PEBBLE_VA_NOSLEEP=1 --setenv PEBBLE_WFE_NONCEREJECT=0 pebble -config /tmp/pebble.json"""
-    )
+        systemd-run --unit pebble --setenv PEBBLE_VA_NOSLEEP=1 --setenv PEBBLE_WFE_NONCEREJECT=0 \\
+            pebble -config /tmp/pebble.json"""
+                      )
     yield "https://localhost:14000/dir"
     # It forgets its accounts, so certbot does too. Then the host is as the scenario says again.
     host.check_output("systemctl stop pebble; rm -rf /etc/letsencrypt")
@@ -386,7 +424,8 @@ def test_a_certificate_of_an_acme_server_is_put_in_place_and_renewed_by_its_clie
     variables = {"reverse_proxy_acme_email": "ops@example.com", "reverse_proxy_acme_server": acme}
 
     def issued():
-        assert "Pebble Intermediate CA" in host.check_output(f"openssl x509 -noout -issuer -in {PEM}") and host.file(PEM).mode == 0o600
+        assert "Pebble Intermediate CA" in host.check_output(f"openssl x509 -noout -issuer -in {PEM}") and host.file(
+            PEM).mode == 0o600
         assert served(host, name) == fingerprint(host.check_output(f"cat {PEM}"))
         return served(host, name)
 

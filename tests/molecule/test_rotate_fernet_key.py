@@ -1,4 +1,6 @@
-"""One whole rotation of the Fernet key, in the other major. Scenario secrets rotates everything under load, killed at each step."""
+"""One whole rotation of the Fernet key, in the other major. Scenario secrets rotates everything under load, killed at
+each step.
+"""
 
 import pytest
 from airflow_api import Api
@@ -16,7 +18,8 @@ def test_what_the_old_key_encrypted_is_written_anew_and_opens_with_the_new_one_a
         return key, host.check_output(f"runuser -u postgres -- psql -d airflow -Atc '{query}'")
 
     api = Api(host, setting, major)
-    status, answer = api.ask("POST", "/connections", {"connection_id": "rotated", "conn_type": "http", "password": PASSWORD})
+    status, answer = api.ask("POST", "/connections",
+                             {"connection_id": "rotated", "conn_type": "http", "password": PASSWORD})
     assert status in (200, 201), answer
     old, before = held()
     done = play("rotate_fernet_key", "-vvv", "--diff")
@@ -25,4 +28,5 @@ def test_what_the_old_key_encrypted_is_written_anew_and_opens_with_the_new_one_a
     assert Fernet(new).decrypt(after).decode() == PASSWORD
     with pytest.raises(InvalidToken):
         Fernet(old).decrypt(after)
-    assert Fernet(old).decrypt(before).decode() == PASSWORD and not [secret for secret in (old, new, PASSWORD) if secret in done.output]
+    assert Fernet(old).decrypt(
+        before).decode() == PASSWORD and not [secret for secret in (old, new, PASSWORD) if secret in done.output]

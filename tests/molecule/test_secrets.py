@@ -13,13 +13,16 @@ from playbook import play
 
 NAMES = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "admin_password", "database_password"]
 
-# The options that Airflow and the installed providers mark as sensitive. Without importing Airflow, which takes seconds.
+# The options that Airflow and the installed providers mark as sensitive. Without importing Airflow, which takes
+# seconds.
 SENSITIVE = """
 import pathlib, runpy, sysconfig, yaml
 airflow = pathlib.Path(sysconfig.get_path("purelib"), "airflow")
 found = [yaml.load((airflow / "config_templates/config.yml").read_text(), yaml.CSafeLoader)]
-found += [runpy.run_path(str(path))["get_provider_info"]().get("config") or {} for path in airflow.glob("providers/**/get_provider_info.py")]
-options = [(f"{section}.{name}", option) for config in found for section, content in config.items() for name, option in content["options"].items()]
+found += [runpy.run_path(str(path))["get_provider_info"]().get("config") or {}
+          for path in airflow.glob("providers/**/get_provider_info.py")]
+options = [(f"{section}.{name}", option)
+           for config in found for section, content in config.items() for name, option in content["options"].items()]
 print(*{name for name, option in options if option.get("sensitive")})
 """
 
@@ -36,7 +39,9 @@ def secrets(host, setting):
 
 @pytest.fixture(scope="module")
 def validated(host, tmp_path_factory):
-    """Deploy DAGs, and have Ansible say the most, if the scenario has planted a secret in the environment of their validation."""
+    """Deploy DAGs, and have Ansible say the most, if the scenario has planted a secret in the environment of their
+    validation.
+    """
     if "validation" in host.ansible.get_variables().get("markers", {}):
         source = tmp_path_factory.mktemp("source")
         shutil.copytree(ROOT / "files/dags", source / "dags")
@@ -50,7 +55,8 @@ def validated(host, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def everything(host, secrets, validated):
-    """The secrets of the files, and what the scenario has planted as `markers` wherever its inventory takes a secret."""
+    """The secrets of the files, and what the scenario has planted as `markers` wherever its inventory takes a secret.
+    """
     # The tests themselves put secrets into argument lists.
     host.run("systemctl stop watch-argv")
     variables = host.ansible.get_variables()
@@ -64,7 +70,11 @@ def test_files_are_for_the_group_only_and_end_without_newline(host, setting, sec
         file = host.file(f"{setting('airflow_config_dir')}/secrets/{name}")
         # The components don't need the administrator's password, and the database's is in sql_alchemy_conn.
         for_root = name in ("admin_password", "database_password")
-        assert (file.user, file.group, file.mode) == ("root", "root" if for_root else setting("airflow_group"), 0o600 if for_root else 0o640)
+        assert (file.user, file.group, file.mode) == (
+            "root",
+            "root" if for_root else setting("airflow_group"),
+            0o600 if for_root else 0o640,
+        )
         assert not file.content.endswith(b"\n")
 
 
@@ -73,7 +83,10 @@ def test_what_a_virtualenv_was_built_from_is_gone(host, setting, everything):
     directory = f"{setting('airflow_install_dir')}/installers"
     assert (host.file(directory).user, host.file(directory).mode) == ("root", 0o700)
     assert host.check_output(f"find {directory} -maxdepth 1 -name 'build.*' -perm /077") == ""
-    assert [name for name in host.file(directory).listdir() if name.endswith((".pin.txt", ".constraints.txt", ".packages.txt", ".environment"))] == []
+    assert [
+        name for name in host.file(directory).listdir()
+        if name.endswith((".pin.txt", ".constraints.txt", ".packages.txt", ".environment"))
+    ] == []
     patterns = " ".join(f"-e '{value}'" for value in everything.values())
     assert host.run(f"grep -rlF {patterns} {directory}").stdout == ""
 
@@ -92,11 +105,13 @@ def test_preflight_refuses_in_airflow_cfg_what_airflow_takes_for_a_secret(host, 
 def test_no_file_that_others_may_read_holds_one(host, everything):
     patterns = "\n".join(everything.values())
     run = host.run(
-        f"find / -xdev -type f -perm -o+r -size -2M -not -path '/proc/*' -not -path '*/site-packages/*' -not -path '/var/cache/airflow/*' "
-        f"-not -path '/usr/share/*' -print0 | xargs -0 grep -lF -e '{patterns}' 2>/dev/null"
-    )
+        "find / -xdev -type f -perm -o+r -size -2M -not -path '/proc/*' -not -path '*/site-packages/*' -not -path "
+        "'/var/cache/airflow/*' "
+        f"-not -path '/usr/share/*' -print0 | xargs -0 grep -lF -e '{patterns}' 2>/dev/null")
     # A file counts only where every directory above it can be entered by others.
-    open_to_all = [path for path in run.stdout.splitlines() if host.run(f"runuser -u nobody -- test -r '{path}'").rc == 0]
+    open_to_all = [
+        path for path in run.stdout.splitlines() if host.run(f"runuser -u nobody -- test -r '{path}'").rc == 0
+    ]
     assert open_to_all == []
 
 
@@ -106,7 +121,8 @@ def test_no_argument_list_holds_one(host, everything):
 
 
 def test_no_environment_of_a_component_holds_one(host, setting, everything):
-    shown = host.check_output(f"for p in $(pgrep -u {setting('airflow_user')}); do cat /proc/$p/environ 2>/dev/null; done | tr '\\0' '\\n'")
+    shown = host.check_output(
+        f"for p in $(pgrep -u {setting('airflow_user')}); do cat /proc/$p/environ 2>/dev/null; done | tr '\\0' '\\n'")
     assert "AIRFLOW_CONFIG=" in shown
     # airflow_environment is meant to be there.
     assert [name for name, value in everything.items() if value in shown and name != "environment"] == []
@@ -128,7 +144,8 @@ def test_ansibles_output_and_its_fact_cache_hold_none(everything):
 def written(value):
     """A secret as logs and headers know it, and of each the characters that give it away."""
     raw = value.encode()
-    for text in (value, urllib.parse.quote(value, safe=""), raw.hex(), base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
+    for text in (value, urllib.parse.quote(value, safe=""), raw.hex(), base64.b64encode(raw).decode(),
+                 base64.urlsafe_b64encode(raw).decode()):
         yield text, text
     # As the password of a header, behind users of three lengths.
     for user in (b"admin:", b"admin1:", b"admin12:"):
@@ -137,12 +154,20 @@ def written(value):
 
 
 def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tmp_path):
-    """What Airflow knows as a secret is also put where the bundle takes text from: encoded, as it is never found there by itself."""
-    known = {name: value for name, value in everything.items() if name not in ("admin_password", "index", "package", "pin", "validation", "user", "sudo")}
+    """What Airflow knows as a secret is also put where the bundle takes text from: encoded, as it is never found there
+    by itself.
+    """
+    known = {
+        name: value
+        for name, value in everything.items()
+        if name not in ("admin_password", "index", "package", "pin", "validation", "user", "sudo")
+    }
     leak = "/var/lib/airflow-watchdog/restarts.jsonl"
     there = host.file("/var/lib/airflow-watchdog").exists
-    host.check_output("mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" % (
-        leak, leak, leak, leak, "\n".join(f"{name}: {text}" for name, value in known.items() for text, _core in written(value))))
+    host.check_output(
+        "mkdir -p /var/lib/airflow-watchdog; [ ! -e %s ] || cp -p %s %s.kept; cat >> %s <<'END'\n%s\nEND" %
+        (leak, leak, leak, leak, "\n".join(f"{name}: {text}" for name, value in known.items()
+                                           for text, _core in written(value))))
     try:
         done = play("runbooks/collect_support_bundle", airflow_directory=str(tmp_path))
     finally:
@@ -156,8 +181,16 @@ def test_a_support_bundle_holds_none_and_is_of_use(host, setting, everything, tm
     (bundle,) = tmp_path.glob("*.tar.gz")
     assert bundle.stat().st_mode & 0o777 == 0o600
     with tarfile.open(bundle) as archive:
-        members = {member.name.split("/", 1)[1]: archive.extractfile(member).read().decode() for member in archive.getmembers()}
-    found = {name: path for name, value in everything.items() for _text, core in written(value) for path, content in members.items() if core in content}
+        members = {
+            member.name.split("/", 1)[1]: archive.extractfile(member).read().decode()
+            for member in archive.getmembers()
+        }
+    found = {
+        name: path
+        for name, value in everything.items()
+        for _text, core in written(value)
+        for path, content in members.items() if core in content
+    }
     assert found == {}
     # Of use: each part has what it is named after.
     for path, expected in {

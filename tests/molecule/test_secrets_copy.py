@@ -1,4 +1,6 @@
-"""The controller's copy of the generated secrets: for its owner alone, and what a host that lost them gets them back from."""
+"""The controller's copy of the generated secrets: for its owner alone, and what a host that lost them gets them back
+from.
+"""
 
 import os
 import pathlib
@@ -21,7 +23,10 @@ def lost(host, setting):
 
 def test_copy_is_what_the_host_has_and_only_its_owner_may_read_it(host, setting):
     # Beside them lies the key for backups, which no host has.
-    kept = {path.name: path.read_text(encoding="utf-8") for path in COPY.iterdir() if not path.name.startswith("backup_key")}
+    kept = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in COPY.iterdir() if not path.name.startswith("backup_key")
+    }
     assert kept.keys() == {"fernet_key", "api_secret_key", "jwt_secret", "database_password", "admin_password"}
     for name, value in kept.items():
         assert host.file(f"{setting('airflow_config_dir')}/secrets/{name}").content_string == value

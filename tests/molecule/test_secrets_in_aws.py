@@ -43,8 +43,12 @@ def test_a_backend_that_cant_be_imported_is_refused_before_the_configuration_is_
     config = f"{setting('airflow_config_dir')}/airflow.cfg"
     before = host.file(config).sha256sum
     marker = "marker-backend-token-5d20"
-    done = play("airflow", "-vvv", "--diff",
-                airflow_secrets_backend={"backend": "airflow.providers.nobody.secrets.Backend", "backend_kwargs": {"token": marker}})
+    done = play("airflow",
+                "-vvv",
+                "--diff",
+                airflow_secrets_backend={
+                    "backend": "airflow.providers.nobody.secrets.Backend", "backend_kwargs": {"token": marker}
+                })
     assert done.failed
     assert marker not in done.output
     assert "No module named 'airflow.providers.nobody'" in done.text
@@ -72,7 +76,9 @@ def test_what_a_host_has_from_before_is_put_there_rather_than_made_anew(aws, hos
     with pytest.raises(aws.exceptions.ResourceNotFoundException):
         aws.get_secret_value(SecretId="flow/moved")
     assert play("virtualenv", **moved).changed == 1
-    assert json.loads(aws.get_secret_value(SecretId="flow/moved")["SecretString"]) == {"jwt_secret": on_host(host, setting, "jwt_secret")}
+    assert json.loads(aws.get_secret_value(SecretId="flow/moved")["SecretString"]) == {
+        "jwt_secret": on_host(host, setting, "jwt_secret")
+    }
 
 
 def test_a_source_that_refuses_stops_a_run_before_it_changes_the_host():

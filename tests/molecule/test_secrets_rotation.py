@@ -1,4 +1,6 @@
-"""Secrets rotate while a DAG reads a connection and writes a variable every second, killed at each step, and none of its tasks fails."""
+"""Secrets rotate while a DAG reads a connection and writes a variable every second, killed at each step, and none of
+its tasks fails.
+"""
 
 import re
 import time
@@ -20,7 +22,8 @@ except ImportError:
 
     Connection.get = Connection.get_connection_from_secrets
 
-with DAG("load", start_date=datetime(2024, 1, 1), schedule="@continuous", max_active_runs=1, catchup=False, default_args={{"retries": 0}}):
+with DAG("load", start_date=datetime(2024, 1, 1), schedule="@continuous", max_active_runs=1, catchup=False,
+    default_args={{"retries": 0}}):
 
     @task
     def read():
@@ -53,8 +56,13 @@ def read(host, setting):
 
 @pytest.fixture(scope="module")
 def stored(host):
-    """What the database holds in place of passwords, extras and variables, but for the one that the load writes. Our own record is clear text."""
-    query = "SELECT password FROM connection UNION ALL SELECT extra FROM connection UNION ALL SELECT val FROM variable WHERE is_encrypted AND key <> $$beat$$"
+    """What the database holds in place of passwords, extras and variables, but for the one that the load writes. Our
+    own record is clear text.
+    """
+    query = (
+        "SELECT password FROM connection UNION ALL SELECT extra FROM connection UNION ALL SELECT val FROM variable "
+        "WHERE is_encrypted AND key <> $$beat$$"
+    )
     return lambda: host.check_output(f"runuser -u postgres -- psql -d airflow -Atc '{query}'").split()
 
 
@@ -72,26 +80,35 @@ def load(host, setting, api):
         time.sleep(1)
     assert host.file(log).exists
     # What the rotations put into argument lists, and not what the tests before did.
-    host.check_output("systemctl stop watch-argv 2>/dev/null; rm -f /root/argv && systemd-run --quiet --unit watch-argv python3 /root/watch_argv.py")
+    host.check_output(
+        "systemctl stop watch-argv 2>/dev/null; rm -f /root/argv && systemd-run --quiet --unit watch-argv python3 "
+        "/root/watch_argv.py"
+    )
     yield lambda: [float(line) for line in host.check_output(f"cat {log}").split()]
     host.check_output(f"rm {path}")
 
 
 # Each of them has to refuse before it has changed anything. None: a dry run, which is not refused.
 REFUSALS = [
-    ("rotate_fernet_key", {"airflow_fernet_key": Fernet.generate_key().decode()}, "with any of the keys: connection marked (extra), connection marked (pass"),
+    ("rotate_fernet_key", {"airflow_fernet_key": Fernet.generate_key().decode()},
+     "with any of the keys: connection marked (extra), connection marked (pass"),
     ("rotate_fernet_key", {"airflow_fernet_key": ""}, None),
 ]
 # These are found without a look at the database.
 MORE_REFUSALS = [
-    ("rotate_api_secrets", {}, "airflow_api_secret_key and airflow_jwt_secret: given by the inventory, and what all hosts have already"),
-    ("rotate_fernet_key", {"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "x"}}, "airflow_environment.AIRFLOW__CORE__FERNET_KEY: Airflow uses it"),
-    ("rotate_fernet_key", {"airflow_jwt_secret": "one-that-no-host-has-yet"}, "jwt_secret in /etc/airflow/secrets is another one on some host"),
-    ("rotate_database_password", {"airflow_database_name": "nowhere"}, "and only the password may differ from the one that the hosts hold"),
+    ("rotate_api_secrets", {},
+     "airflow_api_secret_key and airflow_jwt_secret: given by the inventory, and what all hosts have already"),
+    ("rotate_fernet_key", {"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY": "x"}},
+     "airflow_environment.AIRFLOW__CORE__FERNET_KEY: Airflow uses it"),
+    ("rotate_fernet_key", {"airflow_jwt_secret": "one-that-no-host-has-yet"},
+     "jwt_secret in /etc/airflow/secrets is another one on some host"),
+    ("rotate_database_password", {"airflow_database_name": "nowhere"},
+     "and only the password may differ from the one that the hosts hold"),
 ]
 
 
-@pytest.mark.parametrize("refusals", [REFUSALS, pytest.param(MORE_REFUSALS, marks=pytest.mark.long("rotations"))], ids=["ordinary", "more"])
+@pytest.mark.parametrize("refusals", [REFUSALS, pytest.param(MORE_REFUSALS, marks=pytest.mark.long("rotations"))],
+                         ids=["ordinary", "more"])
 def test_what_can_not_be_rotated_is_refused_and_a_dry_run_changes_nothing(read, stored, refusals):
     before = read("fernet_key"), stored()
     # One after the other: each takes the lock of the environment.
@@ -104,7 +121,9 @@ def test_what_can_not_be_rotated_is_refused_and_a_dry_run_changes_nothing(read, 
 
 @pytest.fixture
 def rotated(read):
-    """rotated(playbook, names, **variables): run it to its end and prove that these files have other secrets than when the test began, all unseen."""
+    """rotated(playbook, names, **variables): run it to its end and prove that these files have other secrets than when
+    the test began, all unseen.
+    """
     before = {name: read(name) for name in SECRETS}
 
     def run(playbook, *names, **variables):
@@ -119,23 +138,32 @@ def rotated(read):
     return run
 
 
-# At each step, and each kill in the run that goes on from the one before: a step is reached that was not yet, and one run ends all of it.
+# At each step, and each kill in the run that goes on from the one before: a step is reached that was not yet, and one
+# run ends all of it.
 
 
-# The seconds after the beginning of each step. An ordinary run kills one rotation once, the long part "rotations" kills each at all steps.
+# The seconds after the beginning of each step. An ordinary run kills one rotation once, the long part "rotations" kills
+# each at all steps.
 STEPS = {
-    "rotate_api_secrets": {"kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0,
-                           "kill_point: restart_others": 1},
+    "rotate_api_secrets": {
+        "kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0,
+        "kill_point: restart_others": 1
+    },
     # Not in its drain, which is that of the two others.
-    "rotate_fernet_key": {"kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0, "kill_point: restart_others": 1,
-                          "kill_point: encrypt_values": 0.3},
-    "rotate_database_password": {"kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: change_password": 0.5,
-                                 "kill_point: write_secrets": 0, "kill_point: restart_others": 1},
+    "rotate_fernet_key": {
+        "kill_point: renew_secrets": 0.5, "kill_point: write_secrets": 0, "kill_point: restart_others": 1,
+        "kill_point: encrypt_values": 0.3
+    },
+    "rotate_database_password": {
+        "kill_point: drain": 1, "kill_point: renew_secrets": 0.5, "kill_point: change_password": 0.5,
+        "kill_point: write_secrets": 0, "kill_point: restart_others": 1
+    },
 }
 
 
 def killed_at(*steps):
-    return pytest.mark.parametrize("steps", [steps, pytest.param(None, marks=pytest.mark.long("rotations"))], ids=["ordinary", "all"])
+    return pytest.mark.parametrize("steps", [steps, pytest.param(None, marks=pytest.mark.long("rotations"))],
+                                   ids=["ordinary", "all"])
 
 
 @pytest.fixture
@@ -163,7 +191,10 @@ def test_fernet_key_rotates(steps, killed, rotated, read, stored, delay):
     new, old = both.split(",")
     if not steps:
         # From an inventory the old key is dropped by whoever wrote both.
-        kill("rotate_fernet_key", "kill_point: prove_fernet_key", delay=delay(0.3), **{**GENERATED, "airflow_fernet_key": both})
+        kill("rotate_fernet_key",
+             "kill_point: prove_fernet_key",
+             delay=delay(0.3),
+             **{**GENERATED, "airflow_fernet_key": both})
         assert all(Fernet(new).decrypt(value.encode()) for value in stored())
         # Where the old key goes: first from the controller's copy, which may be ahead of the host then.
         kill("rotate_fernet_key", "kill_point: drop_fernet_key", **GENERATED)
@@ -181,7 +212,8 @@ def test_database_password_rotates(host, setting, killed, rotated):
     before, _said = rotated("rotate_database_password", "sql_alchemy_conn", "sql_alchemy_conn_async", **variables)
     old = before["sql_alchemy_conn"].replace("+psycopg2", "")
     python = f"{setting('airflow_install_dir')}/venv/bin/python"
-    assert "password authentication failed" in host.run(f"{python} -c 'import psycopg2; psycopg2.connect(\"{old}\")'").stderr
+    assert "password authentication failed" in host.run(
+        f"{python} -c 'import psycopg2; psycopg2.connect(\"{old}\")'").stderr
 
 
 @pytest.mark.long("rotations", ordinary=True)
@@ -193,7 +225,10 @@ def test_no_task_has_failed_and_the_load_went_on(api, load):
         assert time.monotonic() < end, "it reads no more"
         time.sleep(1)
     # However many there were: the API gives a page of them.
-    count = {state: api.get(f"/dags/load/dagRuns?limit=1&state={state}")["total_entries"] for state in ("success", "failed")}
+    count = {
+        state: api.get(f"/dags/load/dagRuns?limit=1&state={state}")["total_entries"]
+        for state in ("success", "failed")
+    }
     assert count["success"] >= 5 and count["failed"] == 0, count
     gaps = [after - before for before, after in zip(beats, beats[1:])]
     print(f"{len(beats)} reads, longest pause {max(gaps):.0f} s")
@@ -205,7 +240,8 @@ def test_every_connection_reads_back(api, host):
     assert set(listed) == {"marked", "marked_by_uri"}
     markers = host.ansible.get_variables()["markers"]
     # The API shows no password.
-    shown = host.check_output("f=/var/lib/airflow/all.json; airflow connections export $f --file-format json >/dev/null; cat $f; rm $f")
+    shown = host.check_output(
+        "f=/var/lib/airflow/all.json; airflow connections export $f --file-format json >/dev/null; cat $f; rm $f")
     assert all(shown.count(markers[name]) == 1 for name in ("connection", "extra", "uri"))
     assert api.get("/variables/marked_password")["key"] == "marked_password"
 
@@ -215,6 +251,11 @@ def test_no_argument_list_and_no_journal_held_a_new_secret(host, read):
     host.check_output("systemctl stop watch-argv")
     shown = host.check_output("cat /root/argv; journalctl --no-pager -o cat")
     url = read("sql_alchemy_conn")
-    secrets = [*read("fernet_key").split(","), read("api_secret_key"), read("jwt_secret"), url, re.search(r":([^:@]+)@", url)[1]]
+    secrets = [
+        *read("fernet_key").split(","),
+        read("api_secret_key"),
+        read("jwt_secret"), url,
+        re.search(r":([^:@]+)@", url)[1]
+    ]
     assert "run.py components" in shown
     assert [secret for secret in secrets if secret in shown] == []

@@ -12,8 +12,9 @@ from slow_tasks import SlowTasks, wait_until_healthy
 
 # Seconds of silence until the watchdog acts: the product's, and those of these tests. Airflow beats every five.
 LIMIT, SHORT = 60, 12
-# It looks six times within them, and once more where the last beat came just after a look. What follows, evidence and a new start, takes as long with
-# either; so what has to be over within two minutes with the product's has to be over here within this.
+# It looks six times within them, and once more where the last beat came just after a look. What follows, evidence and a
+# new start, takes as long with either; so what has to be over within two minutes with the product's has to be over here
+# within this.
 TWO_MINUTES = 120 - (LIMIT - SHORT) * 7 / 6
 TOOL = "/opt/airflow/venv/bin/python /opt/airflow/libexec/airflow_runtime/run.py components"
 RESTARTS = "/var/lib/airflow-watchdog/restarts.jsonl"
@@ -71,7 +72,8 @@ def test_recover_scheduler_reports_refuses_and_mends(host, tasks):
     assert not done.failed, done.output
     assert "The scheduler beats. Evidence on" in done.text
     # Its task ended with it, was named, and is repeated at once although it has no retries.
-    assert "gave up on dag slow_dag" in host.check_output("journalctl --unit airflow-scheduler --output cat --no-pager --lines 400")
+    assert "gave up on dag slow_dag" in host.check_output(
+        "journalctl --unit airflow-scheduler --output cat --no-pager --lines 400")
     assert tasks.end(run) == [("success", 2)]
     again = play("runbooks/recover_scheduler", airflow_confirm=host_name(host))
     assert again.failed and "Nothing to recover" in again.text
@@ -82,7 +84,8 @@ def test_recover_scheduler_reports_refuses_and_mends(host, tasks):
 def test_a_drain_has_a_limit_and_names_what_it_gave_up_on(host, setting, tasks):
     settings = f"{setting('airflow_config_dir')}/components.json"
     run = tasks.start()
-    host.check_output(f"""cp -p {settings} /tmp/drain.json && sed -i 's/"drain_timeout": [0-9]*/"drain_timeout": 3/' {settings}""")
+    host.check_output(
+        f"""cp -p {settings} /tmp/drain.json && sed -i 's/"drain_timeout": [0-9]*/"drain_timeout": 3/' {settings}""")
     try:
         host.check_output("systemctl restart airflow-scheduler")
     finally:
@@ -110,7 +113,8 @@ def test_restart_airflow_restarts_all_and_waits_for_tasks(host, tasks):
 def test_restart_airflow_refuses_a_component_that_there_is_none_of(airflow_version):
     wrong = play("runbooks/restart_airflow", airflow_component="schedular")
     assert wrong.failed and wrong.changed == 0
-    assert f"-e airflow_component=schedular: Airflow {airflow_version} has api-server, dag-processor, scheduler, triggerer" in wrong.text
+    assert (f"-e airflow_component=schedular: Airflow {airflow_version} has api-server, dag-processor, scheduler, "
+            "triggerer") in wrong.text
 
 
 def test_a_drained_host_runs_no_task_until_it_is_undrained(host, setting, tasks):
@@ -166,7 +170,8 @@ def restarted(host):
         cursor = host.check_output("journalctl --lines 0 --show-cursor --no-pager | sed -n 's/^-- cursor: //p'")
         # The unit limits both halves: a stop ends in a kill, and a start that takes too long fails.
         done = host.run("systemctl restart airflow-triggerer")
-        said = host.check_output(f"journalctl --unit airflow-triggerer --after-cursor='{cursor}' --output short-precise --no-pager")
+        said = host.check_output(
+            f"journalctl --unit airflow-triggerer --after-cursor='{cursor}' --output short-precise --no-pager")
         assert done.rc == 0, f"{done.stderr}{said}"
         return said
     return restart
@@ -183,7 +188,9 @@ def test_the_triggerer_of_another_host_does_not_stand_for_this_one(host, psql, r
     assert host.run(f"{TOOL} health triggerer").rc == 0
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(600, "600 s ahead of"), pytest.param(-600, "600 s behind", marks=pytest.mark.long("diagnosis"))])
+@pytest.mark.parametrize(("seconds", "said"),
+                         [(600, "600 s ahead of"),
+                          pytest.param(-600, "600 s behind", marks=pytest.mark.long("diagnosis"))])
 def test_another_clock_of_the_database_is_reported_and_makes_no_start_endless(host, psql, restarted, seconds, said):
     """Sessions of Airflow see a clock of the database that differs, as on a server whose clock nobody keeps."""
     psql("CREATE SCHEMA skewed")
@@ -210,10 +217,13 @@ def test_a_hung_scheduler_is_mended_each_time_in_a_row(host, watchdog, times):
     made = restarts(host)[before:]
     schedulers = [entry for entry in made if entry["unit"] == "airflow-scheduler.service"]
     assert len(schedulers) == times
-    assert {entry["unit"] for entry in made} == {f"airflow-{name}.service" for name in ("scheduler", "dag-processor", "triggerer")}
+    assert {entry["unit"]
+            for entry in made} == {f"airflow-{name}.service"
+                                   for name in ("scheduler", "dag-processor", "triggerer")}
     evidence = host.file(schedulers[-1]["evidence"])
     assert evidence.mode == 0o640
-    for part in ("State:\tT (stopped)", "==== row in table job\n", "SchedulerJob", "==== sessions of the database\n", "airflow scheduler", "==== journal\n"):
+    for part in ("State:\tT (stopped)", "==== row in table job\n", "SchedulerJob", "==== sessions of the database\n",
+                 "airflow scheduler", "==== journal\n"):
         assert part in evidence.content_string
     assert watchdog.is_running
 
@@ -221,13 +231,19 @@ def test_a_hung_scheduler_is_mended_each_time_in_a_row(host, watchdog, times):
 def started_anew(host):
     """How often systemd has started each component because it had ended."""
     lines = host.check_output("systemctl show 'airflow-*.service' --property=Id,NRestarts").split("\n\n")
-    return {one["Id"]: int(one["NRestarts"]) for one in (dict(line.split("=", 1) for line in block.splitlines()) for block in lines)}
+    return {
+        one["Id"]: int(one["NRestarts"])
+        for one in (dict(line.split("=", 1) for line in block.splitlines()) for block in lines)
+    }
 
 
 @pytest.mark.long("diagnosis")
 def test_a_database_that_is_down_is_no_reason_to_restart(host, setting, watchdog):
     before, by_systemd = restarts(host), started_anew(host)
-    ended = "systemctl show airflow-scheduler airflow-dag-processor airflow-triggerer --property=SubState --value | grep . | sort -u"
+    ended = (
+        "systemctl show airflow-scheduler airflow-dag-processor airflow-triggerer --property=SubState --value | grep . "
+        "| sort -u"
+    )
     host.check_output("systemctl stop postgresql")
     try:
         # They end, each in its own time; none of them is started before there is a database.

@@ -110,7 +110,10 @@ def test_removal_leaves_the_rules_of_others_and_does_not_restart_the_server(host
         "postgresql_databases": [{"name": "gone", "owner": "gone"}],
         "postgresql_users": [{"name": "gone", "password": ""}],
     }
-    tasks = [{"ansible.builtin.import_role": {"name": "windsock.airflow.postgresql", "tasks_from": "operations/remove.yml"}, "vars": gone}]
+    tasks = [{
+        "ansible.builtin.import_role": {"name": "windsock.airflow.postgresql", "tasks_from": "operations/remove.yml"},
+        "vars": gone
+    }]
     (tmp_path / "remove.yml").write_text(
         yaml.safe_dump([{"hosts": "airflow_postgres", "become": True, "tasks": tasks}]), encoding="utf-8"
     )

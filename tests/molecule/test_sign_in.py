@@ -1,4 +1,6 @@
-"""Signing in as people do: with a browser, through nginx, by password and through an OpenID provider. Pictures are kept in artifacts/screenshots."""
+"""Signing in as people do: with a browser, through nginx, by password and through an OpenID provider. Pictures are kept
+in artifacts/screenshots.
+"""
 
 import datetime
 import ipaddress
@@ -28,10 +30,16 @@ AUTHORITY = "/etc/ssl/provider.pem"
 MARKER = "/etc/airflow/secrets/auth_secret"
 # sub of a person: what the provider says of it.
 PEOPLE = {
-    "ann": {"email": "ann@example.com", "email_verified": True, "given_name": "Ann", "family_name": "Lee", "groups": ["data"]},
+    "ann": {
+        "email": "ann@example.com", "email_verified": True, "given_name": "Ann", "family_name": "Lee",
+        "groups": ["data"]
+    },
     "bob": {"email": "bob@example.com", "email_verified": True, "given_name": "Bob", "groups": []},
     "eve": {"email": "eve@example.com.evil.org", "email_verified": True, "given_name": "Eve", "groups": ["data"]},
-    "mal": {"email": "mal@example.com", "email_verified": False, "given_name": "Mal", "groups": ["data"], "preferred_username": "admin"},
+    "mal": {
+        "email": "mal@example.com", "email_verified": False, "given_name": "Mal", "groups": ["data"],
+        "preferred_username": "admin"
+    },
 }
 
 
@@ -49,13 +57,16 @@ def api(host, setting, major):
 def chromium(host, url, tmp_path_factory):
     """The distribution's browser, which knows the name of the site as that of the host.
 
-    It gives up what it loads (ERR_NETWORK_CHANGED) as often as its machine gets or loses an address, which every container that starts or stops
-    brings. So it has the host's network in place of this machine's, which root may give it.
+    It gives up what it loads (ERR_NETWORK_CHANGED) as often as its machine gets or loses an address, which every
+    container that starts or stops brings. So it has the host's network in place of this machine's, which root may give
+    it.
     """
     address = host.check_output("hostname -I").split()[0]
     command = [os.environ.get("CHROMIUM", "/usr/bin/chromium")]
     if os.geteuid() == 0:
-        process = subprocess.check_output(["docker", "inspect", "--format", "{{.State.Pid}}", host_name(host)], text=True).strip()
+        process = subprocess.check_output(["docker", "inspect", "--format", "{{.State.Pid}}",
+                                           host_name(host)],
+                                          text=True).strip()
         command = ["nsenter", f"--net=/proc/{process}/ns/net", *command]
     wrapper = tmp_path_factory.mktemp("browser") / "chromium"
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
@@ -75,7 +86,11 @@ def page(chromium, request):
     context = chromium.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 800})
     page = context.new_page()
     yield page
-    photograph(page, "_".join([request.node.originalname, *map(str, [value for key, value in request.node.callspec.params.items() if key == "person"])]))
+    photograph(
+        page, "_".join([
+            request.node.originalname,
+            *map(str, [value for key, value in request.node.callspec.params.items() if key == "person"])
+        ]))
     context.close()
 
 
@@ -90,7 +105,7 @@ def user(api, name):
     return sorted(role["name"] for role in body["roles"]) if status == 200 else None
 
 
-# ---- by password --------------------------------------------------------------------------------------------------------------------
+# ---- by password -----------------------------------------------------------------------------------------------------
 
 
 def test_by_password_to_the_grid_of_a_dag(page, api, url, major):
@@ -100,7 +115,8 @@ def test_by_password_to_the_grid_of_a_dag(page, api, url, major):
     expect(page.get_by_text("Sign In").first).to_be_visible()
     photograph(page, "the_form_for_the_password")
     page.locator("#username").fill(api.user)
-    page.locator("#password").fill(api.password or api.host.check_output(f"cat {api.config_dir}/secrets/admin_password"))
+    page.locator("#password").fill(api.password
+                                   or api.host.check_output(f"cat {api.config_dir}/secrets/admin_password"))
     page.locator("[type=submit]").click()
     # The grid: a row for each task, and in it a square for the run.
     square = "a[href*='/tasks/print_hello'][href*='/runs/']" if major == 3 else "[data-testid=task-instance]"
@@ -108,19 +124,20 @@ def test_by_password_to_the_grid_of_a_dag(page, api, url, major):
     expect(page.locator(square).first).to_be_visible(timeout=20000)
 
 
-# ---- through a provider -------------------------------------------------------------------------------------------------------------
+# ---- through a provider ----------------------------------------------------------------------------------------------
 
 
 def certificate(address):
     """A self-signed certificate for an address, and its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provider")])
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False).sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(
+        x509.random_serial_number()).not_valid_before(now - datetime.timedelta(
+            days=1)).not_valid_after(now + datetime.timedelta(days=1)).add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
+                critical=False).sign(key, hashes.SHA256()))
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                serialization.NoEncryption())
     return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
@@ -133,13 +150,20 @@ class Provider:
         (directory / "provider.pem").write_text(self.authority + key, encoding="utf-8")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(directory / "provider.pem")
-        self.server = make_server(address, 0, oidc_provider_mock.app(require_client_registration=True), threaded=True, ssl_context=context)
+        self.server = make_server(address,
+                                  0,
+                                  oidc_provider_mock.app(require_client_registration=True),
+                                  threaded=True,
+                                  ssl_context=context)
         self.issuer = f"https://{address}:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def ask(self, method, path, body):
-        request = urllib.request.Request(self.issuer + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method)
-        handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cadata=self.authority))
+        request = urllib.request.Request(self.issuer + path,
+                                         json.dumps(body).encode(), {"Content-Type": "application/json"},
+                                         method=method)
+        handlers = urllib.request.ProxyHandler(
+            {}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cadata=self.authority))
         with urllib.request.build_opener(*handlers).open(request, timeout=10) as answer:
             return json.loads(answer.read() or "null")
 
@@ -151,7 +175,10 @@ class Provider:
 def processes(host):
     """Unit: its main process."""
     shown = host.check_output("systemctl show 'airflow-*.service' --property Id,MainPID").split("\n\n")
-    return {block["Id"]: block["MainPID"] for block in (dict(line.split("=", 1) for line in text.splitlines()) for text in shown)}
+    return {
+        block["Id"]: block["MainPID"]
+        for block in (dict(line.split("=", 1) for line in text.splitlines()) for text in shown)
+    }
 
 
 def configure(*arguments, **variables):
@@ -167,9 +194,11 @@ def provider(host, url, major, tmp_path_factory):
     for person in PEOPLE:
         provider.say(person)
     host.check_output(f"cat >{AUTHORITY} <<'PEM'\n{provider.authority}PEM")
-    provider.auth = {"type": "oauth", "provider": "oidc", "name": "company", "issuer": provider.issuer, "ca_file": AUTHORITY,
-                     "client_id": client["client_id"], "client_secret": client["client_secret"], "allowed_domains": ["example.com"],
-                     "roles": {"data": ["Op"]}}
+    provider.auth = {
+        "type": "oauth", "provider": "oidc", "name": "company", "issuer": provider.issuer, "ca_file": AUTHORITY,
+        "client_id": client["client_id"], "client_secret": client["client_secret"], "allowed_domains": ["example.com"],
+        "roles": {"data": ["Op"]}
+    }
     before = processes(host)
     provider.done = configure("-vvv", "--diff", airflow_auth=provider.auth)
     assert not provider.done.failed, provider.done.output
@@ -183,7 +212,9 @@ def provider(host, url, major, tmp_path_factory):
 
 def test_only_the_server_was_restarted(provider, major):
     # The watchdog is one that watches, and is not missed.
-    assert provider.restarted - {"airflow-watchdog.service"} == ({"airflow-api-server.service"} if major == 3 else {"airflow-webserver.service"})
+    assert provider.restarted - {"airflow-watchdog.service"} == (
+        {"airflow-api-server.service"} if major == 3 else {"airflow-webserver.service"}
+    )
 
 
 def test_again_nothing_changes(provider):
@@ -198,7 +229,10 @@ def test_the_providers_secret_is_in_its_file_alone(host, provider, setting):
     file = host.file(MARKER)
     assert (file.content_string, file.user, file.group, file.mode) == (secret, "root", setting("airflow_group"), 0o640)
     assert secret not in provider.done.output
-    found = host.run(f"grep -rlF -e {secret} /etc /opt/airflow/lib /run/systemd /var/log /usr/local/bin; journalctl -o cat | grep -F -e {secret}")
+    found = host.run(
+        f"grep -rlF -e {secret} /etc /opt/airflow/lib /run/systemd /var/log /usr/local/bin; journalctl -o cat | grep "
+        f"-F -e {secret}"
+    )
     assert found.stdout.split() == [MARKER]
 
 
@@ -236,7 +270,8 @@ def test_who_leaves_a_group_loses_its_role_at_the_next_sign_in(page, api, provid
 
 
 @pytest.mark.parametrize(("person", "why"), [
-    ("eve", "eve@example.com.evil.org is in none of the allowed domains"), ("mal", "the provider has not verified the e-mail address"),
+    ("eve", "eve@example.com.evil.org is in none of the allowed domains"),
+    ("mal", "the provider has not verified the e-mail address"),
 ])
 def test_somebody_else_is_refused_and_the_journal_says_why(page, host, api, provider, url, major, person, why):
     before = host.check_output("date +%s")

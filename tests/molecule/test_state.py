@@ -1,4 +1,6 @@
-"""Objects as code: what the inventory declares is what Airflow's API and command line give back, and nothing else happens."""
+"""Objects as code: what the inventory declares is what Airflow's API and command line give back, and nothing else
+happens.
+"""
 
 import json
 import os
@@ -48,8 +50,14 @@ def expected_connection(fields):
         parts = urllib.parse.urlsplit(fields["uri"])
         number = parts.password.split("-")[2].split("%")[0]
         return {
-            "conn_type": "http", "description": None, "login": "me", "password": f"{MARKER}-{number} @/", "host": f"https://h-{number}.example.com",
-            "port": 443, "schema": "s", "extra": {"token": MARKER, "a": "&"},
+            "conn_type": "http",
+            "description": None,
+            "login": "me",
+            "password": f"{MARKER}-{number} @/",
+            "host": f"https://h-{number}.example.com",
+            "port": 443,
+            "schema": "s",
+            "extra": {"token": MARKER, "a": "&"},
         }
     return fields
 
@@ -73,7 +81,10 @@ def test_connections_come_back_whole(api, exported):
 
 
 def test_passwords_and_extras_are_encrypted_in_the_database(host):
-    stored = host.check_output("runuser -u postgres -- psql -d airflow -Atc 'SELECT password, extra FROM connection UNION ALL SELECT val, NULL FROM variable'")
+    stored = host.check_output(
+        "runuser -u postgres -- psql -d airflow -Atc 'SELECT password, extra FROM connection UNION ALL SELECT val, "
+        "NULL FROM variable'"
+    )
     assert stored.count("gAAAAA") == 100 + 100 + 100
     assert MARKER not in stored
 
@@ -97,7 +108,10 @@ def test_users_come_back_and_can_sign_in(api, major):
     found = {item["username"]: item for item in pages(api, "/users", "users", base)}
     assert found.keys() - {"admin"} == DECLARED["users"].keys()
     for name, fields in DECLARED["users"].items():
-        assert {key: found[name][key] for key in ("email", "first_name", "last_name")} == {key: fields[key] for key in ("email", "first_name", "last_name")}
+        assert {key: found[name][key]
+                for key in ("email", "first_name", "last_name")
+                } == {key: fields[key]
+                      for key in ("email", "first_name", "last_name")}
         assert {role["name"] for role in found[name]["roles"]} == set(fields["roles"])
     for name in ("user-3", "user-5"):
         assert api.ask("GET", "/dags", user=name, password=DECLARED["users"][name]["password"])[0] == 200
@@ -124,7 +138,8 @@ def test_another_fernet_key_in_front_changes_nothing(host, setting):
 
 
 def ciphertexts(host):
-    rows = host.check_output("runuser -u postgres -- psql -d airflow -AtF '|' -c 'SELECT conn_id, password, extra FROM connection'")
+    rows = host.check_output(
+        "runuser -u postgres -- psql -d airflow -AtF '|' -c 'SELECT conn_id, password, extra FROM connection'")
     return dict(row.split("|", 1) for row in rows.splitlines())
 
 
@@ -143,14 +158,20 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
     """It also puts connection-7 right again."""
     variables = {
         "airflow_connections": {
-            **{name: fields for name, fields in DECLARED["connections"].items() if name not in ("connection-8", "connection-9")},
+            **{
+                name: fields
+                for name, fields in DECLARED["connections"].items() if name not in ("connection-8", "connection-9")
+            },
             "connection-8": {"state": "absent"},
             "new": {"conn_type": "http", "password": f"{MARKER} {{{{ new }}}}"},
         },
         "airflow_variables": {**DECLARED["variables"], "variable 3": {"value": {"regions": [MARKER], "limit": 6}}},
         "airflow_pools": {**DECLARED["pools"], "pool 1": {"slots": 100}},
         "airflow_roles": {"Reader": {"permissions": {"DAGs": ["can_read"]}}},
-        "airflow_users": {**DECLARED["users"], "user-1": {"state": "absent"}, "user-2": {**DECLARED["users"]["user-2"], "password": f"{MARKER} new"}},
+        "airflow_users": {
+            **DECLARED["users"], "user-1": {"state": "absent"},
+            "user-2": {**DECLARED["users"]["user-2"], "password": f"{MARKER} new"}
+        },
         "airflow_state_purge": True,
     }
     before = ciphertexts(host)
@@ -161,8 +182,15 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
     assert not done.failed, done.output
     assert done.diff == predicted.diff
     assert sorted(done.titles) == [
-        "connection connection-7", "connection connection-8", "connection connection-9", "connection new", "pool pool 1", "role Reader",
-        "user user-1", "user user-2", "variable variable 3",
+        "connection connection-7",
+        "connection connection-8",
+        "connection connection-9",
+        "connection new",
+        "pool pool 1",
+        "role Reader",
+        "user user-1",
+        "user user-2",
+        "variable variable 3",
     ]
     assert MARKER not in predicted.output + done.output
     found = exported()
@@ -179,15 +207,19 @@ def test_a_dry_run_predicts_what_a_run_does_and_neither_shows_a_secret(host, api
 def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
     before = ciphertexts(host)
     done = play(
-        "objects", "-vvv",
-        airflow_connections={"one": {"conn_type": "htpp", "password": MARKER}, "two": {"uri": f"postgres//me:{MARKER}@h"}, "fine": {"conn_type": "http"}},
+        "objects",
+        "-vvv",
+        airflow_connections={
+            "one": {"conn_type": "htpp", "password": MARKER}, "two": {"uri": f"postgres//me:{MARKER}@h"},
+            "fine": {"conn_type": "http"}
+        },
         airflow_pools={"three": {"slots": -5}},
         airflow_users={"four": {"email": "four@example.com", "roles": [], "password": MARKER}},
         airflow_variables={"five": {"value": f"{MARKER}: {{", "json": True}},
     )
     assert done.failed and "5 problems. Nothing was changed." in done.output
-    for text in ("one.conn_type is htpp, which no installed provider knows", "two.uri is no URI", "three.slots is -5", "four.roles is empty",
-                 "five.value is no JSON"):
+    for text in ("one.conn_type is htpp, which no installed provider knows", "two.uri is no URI", "three.slots is -5",
+                 "four.roles is empty", "five.value is no JSON"):
         assert text in done.output
     assert MARKER not in done.output
     assert ciphertexts(host) == before
@@ -195,6 +227,7 @@ def test_bad_input_is_refused_in_one_message_before_anything_is_written(host):
 
 def test_no_secret_is_left_behind(host):
     assert MARKER not in host.check_output("journalctl --no-pager -o cat")
-    assert MARKER not in (ROOT / f"artifacts/logs/ansible-{os.environ['MOLECULE_SCENARIO_NAME']}.log").read_text(encoding="utf-8")
+    assert MARKER not in (ROOT / f"artifacts/logs/ansible-{os.environ['MOLECULE_SCENARIO_NAME']}.log").read_text(
+        encoding="utf-8")
     logged = "SELECT count(*) FROM log WHERE log::text LIKE '%%%s%%'" % MARKER
     assert host.check_output(f'runuser -u postgres -- psql -d airflow -Atc "{logged}"') == "0"

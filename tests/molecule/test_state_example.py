@@ -1,4 +1,6 @@
-"""inventories/example_state works: its connections and variables are what Airflow gives back; and one object of each other kind, in both majors."""
+"""inventories/example_state works: its connections and variables are what Airflow gives back; and one object of each
+other kind, in both majors.
+"""
 
 import json
 
@@ -11,14 +13,18 @@ from playbook import play
 EXAMPLE = ROOT / "inventories/example_state"
 FILES = ["-e", f"@{EXAMPLE}/vault.example.yml", "-e", f"@{EXAMPLE}/group_vars/all/state.yml"]
 NAMES = {
-    "connections": ["postgres_mlsp", "postgres_mlflow", "redis_default", "mlflow_tracking", "backend_api", "tmdb_default", "kafka_default", "mongodb_default",
-                    "spark_default"],
+    "connections": [
+        "postgres_mlsp", "postgres_mlflow", "redis_default", "mlflow_tracking", "backend_api", "tmdb_default",
+        "kafka_default", "mongodb_default", "spark_default"
+    ],
     "variables": ["max_popular_pages", "quality_threshold", "data_retention_days", "enable_sentiment_analysis"],
 }
 MORE = {
     "airflow_pools": {"few": {"slots": 3, "description": "of few", "include_deferred": True}},
     "airflow_roles": {"Reads": {"permissions": {"DAGs": ["can_read"]}}},
-    "airflow_users": {"reads": {"email": "reads@example.com", "roles": ["Reads"], "password": "marker of Who reads %40"}},
+    "airflow_users": {
+        "reads": {"email": "reads@example.com", "roles": ["Reads"], "password": "marker of Who reads %40"}
+    },
 }
 
 
@@ -46,13 +52,15 @@ def test_connections_come_back_whole(applied, host, setting):
     host.check_output(f"rm {path}")
     assert found.keys() >= set(NAMES["connections"])
     assert found["postgres_mlsp"] == {
-        "conn_type": "postgres", "description": "Main application database", "host": "db.example.com", "port": 5432, "schema": "mlsp", "login": "mlsp",
-        "password": secrets["vault_postgres_mlsp_password"], "extra": None}
+        "conn_type": "postgres", "description": "Main application database", "host": "db.example.com", "port": 5432,
+        "schema": "mlsp", "login": "mlsp", "password": secrets["vault_postgres_mlsp_password"], "extra": None
+    }
     mongodb = found["mongodb_default"]
-    assert (mongodb["conn_type"], mongodb["host"], mongodb["port"], mongodb["schema"], mongodb["login"], mongodb["password"]) == (
-        "mongo", "mongodb", 27017, "moviedb", "admin", secrets["vault_mongodb_password"])
+    assert (mongodb["conn_type"], mongodb["host"], mongodb["port"], mongodb["schema"], mongodb["login"],
+            mongodb["password"]) == ("mongo", "mongodb", 27017, "moviedb", "admin", secrets["vault_mongodb_password"])
     assert json.loads(mongodb["extra"]) == {"authSource": "admin", "database": "moviedb"}
-    assert json.loads(found["backend_api"]["extra"]) == {"Authorization": "Bearer " + secrets["vault_backend_api_token"]}
+    assert json.loads(
+        found["backend_api"]["extra"]) == {"Authorization": "Bearer " + secrets["vault_backend_api_token"]}
     assert json.loads(found["tmdb_default"]["extra"]) == {"api_version": "3"}
 
 
@@ -68,7 +76,8 @@ def test_pools_roles_and_users_too(applied, api, major):
     status, user = api.ask("GET", "/users/reads", base="/auth/fab/v1" if major == 3 else None)
     assert (status, user["email"], user["roles"]) == (200, "reads@example.com", [{"name": "Reads"}])
     password = MORE["airflow_users"]["reads"]["password"]
-    assert [api.ask("GET", path, user="reads", password=password)[0] for path in ("/dags", "/connections")] == [200, 403]
+    assert [api.ask("GET", path, user="reads", password=password)[0]
+            for path in ("/dags", "/connections")] == [200, 403]
 
 
 def test_a_dag_is_paused_and_unpaused(api):

@@ -1,4 +1,6 @@
-"""A capture of what a running Airflow sends by StatsD: all that alarms and the dashboard ask for is in it. And the processes that the agent measures."""
+"""A capture of what a running Airflow sends by StatsD: all that alarms and the dashboard ask for is in it. And the
+processes that the agent measures.
+"""
 
 import re
 import time

@@ -1,6 +1,8 @@
-"""All of AWS that a task meets, in an emulator: its DAG came from S3, its connection from Secrets Manager, its log goes to S3 or CloudWatch and comes back.
+"""All of AWS that a task meets, in an emulator: its DAG came from S3, its connection from Secrets Manager, its log goes
+to S3 or CloudWatch and comes back.
 
-The last tests of the scenario, by their file's name: they leave the host with other DAGs, and with its logs in CloudWatch.
+The last tests of the scenario, by their file's name: they leave the host with other DAGs, and with its logs in
+CloudWatch.
 """
 
 import json
@@ -60,7 +62,9 @@ def log_of_the_api(api, run):
 
 def test_a_dag_of_s3_reads_a_connection_of_aws_and_its_log_is_in_s3(tmp_path, host, setting, api, asked):
     """With no more than the documented policies allow."""
-    boto3.client("s3", region_name="eu-central-1").put_object(Bucket="flow-dags", Key="team/dags/reads.py", Body=READS.encode())
+    boto3.client("s3", region_name="eu-central-1").put_object(
+        Bucket="flow-dags", Key="team/dags/reads.py", Body=READS.encode()
+    )
     project = Project(tmp_path, host, f"{setting('airflow_install_dir')}/dags")
     # The password that it asks Airflow with is in AWS, too.
     project.deploy("-e", "airflow_dags_source=s3://flow-dags/team", "-e", "airflow_admin_password=")
@@ -75,20 +79,26 @@ def test_a_dag_of_s3_reads_a_connection_of_aws_and_its_log_is_in_s3(tmp_path, ho
     assert host.file(f"{setting('airflow_log_dir')}/{path}").size == 0, "the local copy is not what the API has shown"
 
     # The controller has asked for the DAGs, and for Airflow's own secrets.
-    of_hosts = {(action, arn) for action, arn in asked() if "flow-dags" not in arn and not arn.endswith(":" + setting("airflow_secrets_name"))}
+    of_hosts = {(action, arn)
+                for action, arn in asked()
+                if "flow-dags" not in arn and not arn.endswith(":" + setting("airflow_secrets_name"))}
     secrets = {(action, arn) for action, arn in of_hosts if action.startswith("secretsmanager:")}
-    statement = json.loads((ROOT / "files/iam/airflow-secrets-backend.json").read_text(encoding="utf-8"))["Statement"][0]
+    statement = json.loads(
+        (ROOT / "files/iam/airflow-secrets-backend.json").read_text(encoding="utf-8"))["Statement"][0]
     assert {action for action, _arn in secrets} == set(statement["Action"])
     names = {arn.split(":secret:")[1] for _action, arn in secrets}
     assert "flow/connections/from_aws" in names
     assert {name.rpartition("/")[0] for name in names} <= {"flow/connections", "flow/variables"}
     logs = of_hosts - secrets
     assert {action for action, _arn in logs} == {"s3:GetObject", "s3:ListBucket", "s3:PutObject"}
-    assert not aws_requests.refused(of_hosts, buckets=[{"bucket": "flow-logs", "prefix": "tasks/", "access": "read_write"}])
+    assert not aws_requests.refused(of_hosts,
+                                    buckets=[{"bucket": "flow-logs", "prefix": "tasks/", "access": "read_write"}])
 
 
 def test_the_executor_of_ecs_asks_for_a_container_as_declared(host, setting, asked):
-    """By the configuration of the host, up to AWS's API: what the container then does, no emulator shows. With no more than its policy allows."""
+    """By the configuration of the host, up to AWS's API: what the container then does, no emulator shows. With no more
+    than its policy allows.
+    """
     ecs = boto3.client("ecs", region_name="eu-central-1")
     before = ecs.list_tasks(cluster="flow-tasks")["taskArns"]
     python(host, setting, """
@@ -102,19 +112,23 @@ assert len(executor.active_workers) == 1, executor.pending_workloads
     # The list of before was this test's own question.
     requests = {(action, arn) for action, arn in asked() if action.startswith("ecs:") and action != "ecs:ListTasks"}
     assert {action for action, _arn in requests} == {"ecs:RunTask"}
-    assert not aws_requests.refused(requests, ecs={"cluster": "flow-tasks", "task_definition": "flow-task", "roles": []})
+    assert not aws_requests.refused(requests,
+                                    ecs={"cluster": "flow-tasks", "task_definition": "flow-task", "roles": []})
     started = set(ecs.list_tasks(cluster="flow-tasks")["taskArns"]) - set(before)
     (task,) = ecs.describe_tasks(cluster="flow-tasks", tasks=list(started))["tasks"]
     (container,) = task["overrides"]["containerOverrides"]
     assert (container["name"], container["command"]) == ("airflow", ["airflow", "version"])
     assert task["launchType"] == "FARGATE"
-    network = json.loads(pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "aws_network").read_text(encoding="utf-8"))
+    network = json.loads(
+        pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "aws_network").read_text(encoding="utf-8"))
     assert {"name": "subnetId", "value": network["subnets"][0]} in task["attachments"][0]["details"]
 
 
 def test_a_log_goes_to_cloudwatch_and_comes_back(api, asked):
     """With no more than the policy of role aws_iam allows: to make a group is not in it."""
-    to_cloudwatch = {"airflow_remote_base_log_folder": f"cloudwatch://arn:aws:logs:eu-central-1:123456789012:log-group:{GROUP}"}
+    to_cloudwatch = {
+        "airflow_remote_base_log_folder": f"cloudwatch://arn:aws:logs:eu-central-1:123456789012:log-group:{GROUP}"
+    }
     for playbook in ("airflow", "services"):
         done = play(playbook, **to_cloudwatch)
         assert not done.failed, done.output

@@ -1,4 +1,6 @@
-"""Two hosts have one set of secrets and one DAG release, whichever order the inventory has, whom --limit hides, and who runs site.yml."""
+"""Two hosts have one set of secrets and one DAG release, whichever order the inventory has, whom --limit hides, and who
+runs site.yml.
+"""
 
 import json
 import os
@@ -24,7 +26,8 @@ SECRETS = ["fernet_key", "api_secret_key", "jwt_secret", "sql_alchemy_conn", "da
 @pytest.fixture(scope="module")
 def hosts():
     found = {name: testinfra.get_host(f"docker://{name}") for name in (A, B)}
-    found[A].check_output("airflow connections add two_hosts --conn-type http --conn-password opened-by-both > /dev/null 2>&1")
+    found[A].check_output(
+        "airflow connections add two_hosts --conn-type http --conn-password opened-by-both > /dev/null 2>&1")
     return found
 
 
@@ -64,7 +67,9 @@ def without(inventory, host):
 
 @pytest.fixture
 def changed(monkeypatch):
-    """changed(change, argument): use the inventory that change(inventory, argument) returns. It lies beside the first one, which has the variables."""
+    """changed(change, argument): use the inventory that change(inventory, argument) returns. It lies beside the first
+    one, which has the variables.
+    """
     path = pathlib.Path(os.environ["MOLECULE_INVENTORY_FILE"])
     other = path.with_name("changed.yml")
 
@@ -103,7 +108,9 @@ def test_an_environment_stays_one(hosts, before, changed, tmp_path, number):
         hosts[victim].check_output("find /etc/airflow/secrets -type f ! -name admin_password -delete")
     elif lost == "the release":
         hosts[victim].check_output("rm -r /opt/airflow/dags/current /opt/airflow/dags/releases")
-    story = f"first {names[0]}, limit {limit}, {'colleague' if colleague else 'same controller'}, {victim} has lost {lost}"
+    story = (
+        f"first {names[0]}, limit {limit}, {'colleague' if colleague else 'same controller'}, {victim} has lost {lost}"
+    )
     print(story)
     # What the source has by now is another matter: nobody has deployed it.
     (tmp_path / "source").mkdir()
@@ -121,7 +128,10 @@ def test_an_environment_stays_one(hosts, before, changed, tmp_path, number):
         assert release(host) == deployed, (story, name)
         connection = host.check_output("airflow connections get two_hosts --output json 2>/dev/null")
         assert json.loads(connection[connection.index("["):])[0]["password"] == "opened-by-both", (story, name)
-    timers = [name for name, host in hosts.items() if host.run("systemctl is-enabled airflow-backup.timer").stdout.strip() == "enabled"]
+    timers = [
+        name for name, host in hosts.items()
+        if host.run("systemctl is-enabled airflow-backup.timer").stdout.strip() == "enabled"
+    ]
     assert len(timers) == 1, (story, timers)
 
 
@@ -129,7 +139,11 @@ def test_a_host_that_left_the_inventory_and_still_runs_is_named(hosts, changed):
     """As one whose line moved to another host: site.yml does not reach it, and its scheduler works on."""
     changed(without, B)
     done = play("verify")
-    assert done.failed and f"Another host runs Airflow on the database of this inventory: {hosts[B].check_output('hostname')}." in done.text, done.output
+    assert (
+        done.failed
+        and "Another host runs Airflow on the database of this inventory: "
+            f"{hosts[B].check_output('hostname')}." in done.text
+    ), done.output
 
 
 @pytest.mark.long("environment")
@@ -139,7 +153,9 @@ def test_a_stop_names_a_session_from_outside_of_the_inventory(hosts, changed):
     done = play("../tests/molecule/stop", __airflow_services_left_wait=3)
     assert done.failed and "All units of Airflow have stopped, and these still use it" in done.text, done.output
     addresses = hosts[B].check_output("hostname -I").split()
-    assert [address for address in addresses if f"from {address}, which is no Airflow host of this inventory" in done.text], (addresses, done.output)
+    assert [
+        address for address in addresses if f"from {address}, which is no Airflow host of this inventory" in done.text
+    ], (addresses, done.output)
     assert "add the host to the inventory, or stop its Airflow yourself" in done.text
     # What was stopped runs again, and nothing was stopped on the other host.
     wait_until_healthy(hosts[A], {"airflow_install_dir": "/opt/airflow"}.__getitem__)

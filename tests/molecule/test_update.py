@@ -1,4 +1,6 @@
-"""A site that an older commit of this project installed: it is updated to this one, and Airflow is removed. bin/test --long update."""
+"""A site that an older commit of this project installed: it is updated to this one, and Airflow is removed. bin/test
+--long update.
+"""
 
 import json
 import os
@@ -15,7 +17,8 @@ from terminal import NEEDED_HERE, changed_tasks, recap, type_in
 
 pytestmark = pytest.mark.long("update")
 
-# The last commit whose sites had their inventory in the clone, in a file beside the directory that this project uses now.
+# The last commit whose sites had their inventory in the clone, in a file beside the directory that this project uses
+# now.
 OLD = "588c70d"
 PASSWORD = "warehouse-Pass-41"
 # The words of the pages that every reader replaces.
@@ -24,14 +27,22 @@ MOVE = "A site from before `bin/new-site`"
 
 
 def update():
-    """Commands of docs/update.md: those that update the clone, then the one for the site's ansible.cfg, the dry run, the run, the check."""
+    """Commands of docs/update.md: those that update the clone, then the one for the site's ansible.cfg, the dry run,
+    the run, the check.
+    """
     pull, setup, activate, settings, _changelog, look, run, health = script("docs/update.md", "Update this project")
     return types.SimpleNamespace(clone=[pull, setup, activate], settings=settings, look=look, run=run, health=health)
 
 
 def steps():
-    """Commands in the steps with which a site moves: a copy of the secrets and of the inventory, and a new site. The dry run is the one above."""
-    copy, clean, new = inline("docs/update.md", MOVE, "old-site$"), inline("docs/update.md", MOVE, "^git -C"), inline("docs/update.md", MOVE, "^bin/new-site ~")
+    """Commands in the steps with which a site moves: a copy of the secrets and of the inventory, and a new site. The
+    dry run is the one above.
+    """
+    copy, clean, new = (
+        inline("docs/update.md", MOVE, "old-site$"),
+        inline("docs/update.md", MOVE, "^git -C"),
+        inline("docs/update.md", MOVE, "^bin/new-site ~"),
+    )
     assert f"`{update().look}`" in section("docs/update.md", MOVE)
     return types.SimpleNamespace(save=inline("docs/update.md", MOVE, "saved$"), copy=copy, clean=clean, new=new)
 
@@ -48,19 +59,30 @@ def site(host, login, tmp_path_factory):
     subprocess.run(["git", "clone", "--quiet", project, clone], check=True)
     subprocess.run(["git", "reset", "--quiet", "--hard", OLD], cwd=clone, check=True)
     known = pathlib.Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "known_hosts")
-    connection = {"ansible_host": "127.0.0.1", "ansible_port": login.port, "ansible_user": login.user,
-                  "ansible_ssh_private_key_file": login.identity_file, "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}"}
+    connection = {
+        "ansible_host": "127.0.0.1", "ansible_port": login.port, "ansible_user": login.user,
+        "ansible_ssh_private_key_file": login.identity_file, "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}"
+    }
     hosts = yaml.safe_load((clone / "inventories/single_node/hosts.yml").read_text(encoding="utf-8"))
     hosts["all"]["hosts"] = {"airflow-1": connection}
     here = {"airflow_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
             "airflow_index_url": os.environ.get("UV_DEFAULT_INDEX", "") or os.environ.get("PIP_INDEX_URL", "")}
-    variables = {"airflow_version": "3.3.2", **{key: value for key, value in here.items() if value},
-                 "airflow_connections": {"warehouse": {"conn_type": "postgres", "host": "warehouse.example.com", "password": PASSWORD}}}
+    variables = {
+        "airflow_version": "3.3.2", **{key: value
+                                       for key, value in here.items() if value}, "airflow_connections": {
+            "warehouse": {"conn_type": "postgres", "host": "warehouse.example.com", "password": PASSWORD}
+        }
+    }
 
     def run(*commands, fails=False, path=""):
-        environment = {"HOME": str(home), "PATH": f"{path}/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm",
-                       **{key: os.environ[key] for key in NEEDED_HERE if key in os.environ}}
-        text = "\n".join(["set -e", "cd ~/airflow", *commands]).replace(f"--host {ADDRESS} --user {LOGIN}", f"--host 127.0.0.1 --user {login.user}")
+        environment = {
+            "HOME": str(home), "PATH": f"{path}/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm",
+            **{key: os.environ[key]
+               for key in NEEDED_HERE if key in os.environ}
+        }
+        text = "\n".join(["set -e", "cd ~/airflow", *commands]).replace(
+            f"--host {ADDRESS} --user {LOGIN}", f"--host 127.0.0.1 --user {login.user}"
+        )
         code, shown = type_in(["bash", "-c", text], {"BECOME password:": login.become_pass}, environment, home)
         assert (code != 0) is fails, f"exit {code}\n{text}\n{shown[-8000:]}"
         return shown
@@ -81,9 +103,13 @@ def playbook(name, *arguments):
 
 def picture(host):
     """What may not change: keys, objects, runs."""
-    rows = "SELECT count(*) FROM dag_run UNION ALL SELECT count(*) FROM task_instance UNION ALL SELECT count(*) FROM ab_user"
+    rows = (
+        "SELECT count(*) FROM dag_run UNION ALL SELECT count(*) FROM task_instance UNION ALL SELECT count(*) FROM "
+        "ab_user"
+    )
     return {
-        "secrets": host.check_output("cd /etc/airflow/secrets && sha256sum fernet_key jwt_secret api_secret_key admin_password"),
+        "secrets": host.check_output(
+            "cd /etc/airflow/secrets && sha256sum fernet_key jwt_secret api_secret_key admin_password"),
         "virtualenv": host.check_output("readlink /opt/airflow/venv"),
         "release": host.check_output("readlink /opt/airflow/dags/current"),
         "password": json.loads(host.check_output("airflow connections get warehouse -o json"))[0]["password"],
@@ -110,7 +136,9 @@ def before(host, site):
 
 @pytest.fixture(scope="module")
 def moved(site, before):
-    """The steps of docs/update.md: a site of its own with the variables of the old one. site.yml finds the copy of the secrets itself."""
+    """The steps of docs/update.md: a site of its own with the variables of the old one. site.yml finds the copy of the
+    secrets itself.
+    """
     site.run(steps().save, steps().copy, steps().clean, *update().clone, steps().new)
     assert (site.clone / "bin/new-site").exists(), "git pull has brought this commit"
     # What the page leaves to an editor.
@@ -136,7 +164,10 @@ def test_the_dry_run_builds_no_other_airflow_and_touches_no_key(host, site, befo
     changed = changed_tasks(shown)
     assert recap(shown)["failed"] == 0 and len(changed) == recap(shown)["changed"], (changed, shown[-6000:])
     # A dry run skips the installation itself. The tasks before it in the same file say what it would install.
-    assert [task for task in changed if task.startswith(("windsock.airflow.postgresql : packages |", "windsock.airflow.airflow : begin |"))] == []
+    assert [
+        task for task in changed
+        if task.startswith(("windsock.airflow.postgresql : packages |", "windsock.airflow.airflow : begin |"))
+    ] == []
     assert picture(host) == before
 
 

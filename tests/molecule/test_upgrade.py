@@ -1,4 +1,6 @@
-"""An upgrade from Airflow 2 to 3 with running tasks: first with a migration and a backup that fail, then to its end. bin/test --long upgrade."""
+"""An upgrade from Airflow 2 to 3 with running tasks: first with a migration and a backup that fail, then to its end.
+bin/test --long upgrade.
+"""
 
 import json
 
@@ -25,12 +27,19 @@ def sql(host, statement):
 
 @pytest.fixture(scope="module")
 def newer(host, tmp_path_factory):
-    """newer(playbook): run it as somebody who has changed the inventory for the new version, which has one component more."""
+    """newer(playbook): run it as somebody who has changed the inventory for the new version, which has one component
+    more.
+    """
     inventory = tmp_path_factory.mktemp("newer") / "hosts.yml"
     inventory.write_text(json.dumps({"airflow_dag_processor": {"hosts": {host_name(host): {}}}}), encoding="utf-8")
 
     def run(playbook, **variables):
-        return play(playbook, "-i", str(inventory), airflow_version=NEW, airflow_config={"dag_processor": {"refresh_interval": 5}}, **variables)
+        return play(playbook,
+                    "-i",
+                    str(inventory),
+                    airflow_version=NEW,
+                    airflow_config={"dag_processor": {"refresh_interval": 5}},
+                    **variables)
 
     return run
 
@@ -61,7 +70,8 @@ def test_a_backup_that_fails_stops_a_migration_before_the_database_changes(host,
     """Airflow has stopped by then, because the backup is that of a schema which nobody uses. It starts again."""
     before, backups = picture(host), set(host.file("/var/backups/airflow").listdir())
     config = f"{setting('airflow_config_dir')}/backup.json"
-    host.check_output(f"cp -a {config} /root/backup.json && sed -i 's/\"min_free_mb\": [0-9]*/\"min_free_mb\": 100000000/' {config}")
+    host.check_output(
+        f"cp -a {config} /root/backup.json && sed -i 's/\"min_free_mb\": [0-9]*/\"min_free_mb\": 100000000/' {config}")
     try:
         done = newer("airflow", __airflow_services_follow=True)
     finally:
@@ -97,7 +107,8 @@ def test_an_upgrade_waits_for_running_tasks_and_nobody_sees_a_schema_that_change
     assert host.check_output("systemctl show --property Id --value airflow-webserver") == "airflow-api-server.service"
     assert host.check_output("find /etc/systemd/system -mindepth 2 -name 'airflow-webserver*'") == ""
     assert host.run("pgrep -f 'bin/airflow[ ]webserver|gunicorn: master [[]airflow-webserver'").stdout == ""
-    assert host.check_output("systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor").split() == ["active"] * 3
+    assert host.check_output(
+        "systemctl is-active airflow-scheduler airflow-api-server airflow-dag-processor").split() == ["active"] * 3
 
 
 def test_an_older_version_is_refused_before_the_switch(host):

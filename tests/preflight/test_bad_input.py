@@ -1,4 +1,6 @@
-"""Bad input stops before a host is changed, in one message that names the file and the key. Each is run as a user would."""
+"""Bad input stops before a host is changed, in one message that names the file and the key. Each is run as a user
+would.
+"""
 
 import os
 import pathlib
@@ -31,15 +33,33 @@ def refused(tmp_path_factory, system):
     inventory["all"]["children"]["airflow_proxy"] = {"hosts": {"site": None}}
     site.write("hosts.yml", inventory)
     return site.run(
-        "-e", "postgresql_prot=1", airflow_team_name="data", preflight_allowed_variables=["airflow_team_name"], airflow_excutor="LocalExecutor",
+        "-e",
+        "postgresql_prot=1",
+        airflow_team_name="data",
+        preflight_allowed_variables=["airflow_team_name"],
+        airflow_excutor="LocalExecutor",
         # A section of the site's own is left to Airflow.
-        airflow_config={"core": {"paralelism": 5}, "our.team": {"anything": 1}, "webserver": {"default_ui_timezone": "UTC"}}, airflow_timezone="UTC",
-        airflow_parallelism="many", airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}},
-        airflow_backup_dir=f"{site.base['airflow_log_dir']}/backups", airflow_admin_password="ChangeMe_123", airflow_fernet_key="<your key>",
-        airflow_database_password="{{ vault_database_password }}", postgresql_memory_percent=30, airflow_api_host="0.0.0.0",
-        airflow_connections={"a": {"conn_type": "http", "pasword": "horse-battery"}, "b": {"uri": "http//me:horse-battery@h"}},
-        airflow_pools={"etl": {"slots": "{{ 2 - 7 }}"}}, airflow_users=["ann"],
-        airflow_auth={"type": "oauth", "provider": "google", "client_id": "a", "client_secret": "horse-battery", "issuer": "https://x"},
+        airflow_config={
+            "core": {"paralelism": 5}, "our.team": {"anything": 1}, "webserver": {"default_ui_timezone": "UTC"}
+        },
+        airflow_timezone="UTC",
+        airflow_parallelism="many",
+        airflow_services_unit_overrides={"webserver": {"Service": {"MemoryHigh": "2G"}}},
+        airflow_backup_dir=f"{site.base['airflow_log_dir']}/backups",
+        airflow_admin_password="ChangeMe_123",
+        airflow_fernet_key="<your key>",
+        airflow_database_password="{{ vault_database_password }}",
+        postgresql_memory_percent=30,
+        airflow_api_host="0.0.0.0",
+        airflow_connections={
+            "a": {"conn_type": "http", "pasword": "horse-battery"}, "b": {"uri": "http//me:horse-battery@h"}
+        },
+        airflow_pools={"etl": {"slots": "{{ 2 - 7 }}"}},
+        airflow_users=["ann"],
+        airflow_auth={
+            "type": "oauth", "provider": "google", "client_id": "a", "client_secret": "horse-battery",
+            "issuer": "https://x"
+        },
         airflow_webserver_config_file="/no/such.py")
 
 
@@ -58,14 +78,19 @@ def test_a_misspelt_variable(refused):
 def test_options_that_airflow_does_not_have(refused):
     """Before a virtualenv is built. What depends on facts is judged on the host."""
     refused.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
-    refused.refuses("airflow_timezone", FILE, "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
-    refused.refuses("airflow_config", FILE, "Airflow 3.3.2 has no section webserver, which Airflow 2.11.2 has. Remove webserver.default_ui_timezone.")
+    refused.refuses("airflow_timezone", FILE,
+                    "no role knows this variable. Airflow's own option core.default_timezone goes into airflow_config")
+    refused.refuses(
+        "airflow_config", FILE,
+        "Airflow 3.3.2 has no section webserver, which Airflow 2.11.2 has. Remove webserver.default_ui_timezone.")
 
 
 def test_a_string_where_a_number_belongs_a_unit_that_is_not_there_and_backups_among_logs(refused):
     refused.refuses("airflow_parallelism", FILE, '"many", a string, where a whole number belongs')
-    refused.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver", "api-server, dag-processor, scheduler, triggerer")
-    refused.refuses("airflow_backup_dir", FILE, "log/backups, and airflow_log_dir", "One would be removed with the other")
+    refused.refuses("airflow_services_unit_overrides", FILE, "there is no component webserver",
+                    "api-server, dag-processor, scheduler, triggerer")
+    refused.refuses("airflow_backup_dir", FILE, "log/backups, and airflow_log_dir",
+                    "One would be removed with the other")
 
 
 def test_a_placeholder_secret(refused):
@@ -83,20 +108,24 @@ def test_the_same_key_beside_playbook_and_inventory(refused):
 
 def test_files_of_variables_that_ansible_ignores(site):
     """For every group and host, and whatever the file's suffix."""
-    pairs = {"group_vars/all/": "group_vars/all.yml", "group_vars/airflow_scheduler/": "group_vars/airflow_scheduler.yaml",
-             "host_vars/site/": "host_vars/site.json", "group_vars/airflow_postgres": "group_vars/airflow_postgres.yml",
-             "group_vars/airflow.yml": "group_vars/airflow.yaml"}
+    pairs = {
+        "group_vars/all/": "group_vars/all.yml", "group_vars/airflow_scheduler/": "group_vars/airflow_scheduler.yaml",
+        "host_vars/site/": "host_vars/site.json", "group_vars/airflow_postgres": "group_vars/airflow_postgres.yml",
+        "group_vars/airflow.yml": "group_vars/airflow.yaml"
+    }
     for kept, ignored in pairs.items():
         site.write(kept + ("main.yml" if kept.endswith("/") else ""), {"airflow_log_format": "json"})
         site.write(ignored, {"airflow_version": "2.11.2", "airflow_database_host": "db.example.com"})
     run = site.run()
     for kept, ignored in pairs.items():
-        run.refuses("{0}/{1}: Ansible reads only {0}/{2}, and silently ignores".format(site.directory, ignored, kept), "Move what is in")
+        run.refuses("{0}/{1}: Ansible reads only {0}/{2}, and silently ignores".format(site.directory, ignored, kept),
+                    "Move what is in")
     assert "5 problems." in run.output
 
 
 def test_a_proxy_without_a_name(refused):
-    refused.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all/main.yml", "such as https://airflow.example.com")
+    refused.refuses("airflow_api_base_url (default of roles/airflow_common, set it in ", "group_vars/all/main.yml",
+                    "such as https://airflow.example.com")
     refused.refuses("airflow_api_host", FILE, "Valid is 127.0.0.1")
 
 
@@ -116,7 +145,8 @@ def test_a_sign_in_that_lets_in_everybody(refused):
 
 
 def test_a_sign_in_with_misspelt_words(site):
-    run = site.run(airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
+    run = site.run(
+        airflow_auth={"type": "oauth", "provider": "gogle", "client_secret": "changeme", "allowed_domian": []})
     run.refuses("airflow_auth", FILE, "Did you mean")
 
 
@@ -127,11 +157,16 @@ def refused_on_host(tmp_path_factory, system):
     python = site.directory / "python3.8"
     python.write_text("#!/bin/sh\necho 3 8\n", encoding="utf-8")
     python.chmod(0o755)
-    url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(site.base["airflow_database_port"])
+    url = "postgresql://airflow:horse-battery@127.0.0.1:{0}/airflow?sslmode=verify-full".format(
+        site.base["airflow_database_port"])
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", site.base["airflow_api_port"]))
         listener.listen()
-        return site.run("-vvv", airflow_python=str(python), airflow_database_url=url, preflight_min_disk_mb=999999999, preflight_min_memory_mb=999999999,
+        return site.run("-vvv",
+                        airflow_python=str(python),
+                        airflow_database_url=url,
+                        preflight_min_disk_mb=999999999,
+                        preflight_min_memory_mb=999999999,
                         airflow_backup_schedule="0 2 * * *")
 
 
@@ -147,12 +182,14 @@ def test_a_python_that_is_too_old(refused_on_host):
 
 def test_an_unreachable_external_database(refused_on_host):
     port = refused_on_host.site.base["airflow_database_port"]
-    refused_on_host.refuses("airflow_database_url", FILE, "cannot be reached", "127.0.0.1, port {0}".format(port), "refused")
+    refused_on_host.refuses("airflow_database_url", FILE, "cannot be reached", "127.0.0.1, port {0}".format(port),
+                            "refused")
 
 
 def test_a_port_in_use_by_someone_else(refused_on_host):
     port = refused_on_host.site.base["airflow_api_port"]
-    refused_on_host.refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port", FILE)
+    refused_on_host.refuses("Its port {0} is in use by".format(port), "pid {0}".format(os.getpid()), "airflow_api_port",
+                            FILE)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
@@ -171,7 +208,8 @@ def test_too_little_memory(refused_on_host):
 def test_an_unsupported_system_and_an_option_whose_value_needs_facts(site, system):
     """The rest of such a host is not judged."""
     site.systems = {"Debian": ["99"]}
-    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}}, preflight_min_disk_mb=999999999)
+    run = site.run(airflow_config={"core": {"paralelism": "{{ ansible_facts['processor_vcpus'] }}"}},
+                   preflight_min_disk_mb=999999999)
     run.refuses("It runs {0} {1}, which is not supported".format(*system), "Debian 99")
     run.refuses("airflow_config", FILE, "Airflow 3.3.2 has no option core.paralelism. Did you mean parallelism?")
     assert "Nothing was changed on site: 2 problems." in run.output
@@ -185,11 +223,20 @@ def test_site_stops_at_preflight(site):
 
 def test_good_input_passes_and_brings_the_facts(site):
     """No later play has to gather facts, and those that a template needs are there."""
-    site.write("later.yml", [
-        {"import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/validate.yml")},
-        {"hosts": "airflow", "gather_facts": True, "tasks": [{"ansible.builtin.debug": {"msg": (
-            "facts: {{ ansible_facts['memtotal_mb'] }} {{ ansible_facts['processor_vcpus'] }} {{ ansible_facts['distribution_major_version'] }}"
-            " {{ ansible_facts['pkg_mgr'] }} {{ ansible_facts['python']['version']['minor'] }} {{ ansible_facts['architecture'] }}")}}]}])
+    site.write("later.yml", [{
+        "import_playbook": str(pathlib.Path(__file__).resolve().parents[2] / "playbooks/validate.yml")
+    }, {
+        "hosts": "airflow", "gather_facts": True, "tasks": [{
+            "ansible.builtin.debug": {
+                "msg": (
+                    "facts: {{ ansible_facts['memtotal_mb'] }} {{ ansible_facts['processor_vcpus'] }} {{ "
+                    "ansible_facts['distribution_major_version'] }}"
+                    " {{ ansible_facts['pkg_mgr'] }} {{ ansible_facts['python']['version']['minor'] }} {{ "
+                    "ansible_facts['architecture'] }}"
+                )
+            }
+        }]
+    }])
     run = site.run(playbook=site.directory / "later.yml")
     assert run.code == 0, run.output
     assert re.search(r"facts: \d+ \d+ \S+ \S+ \d+ \S+", run.output)
@@ -203,7 +250,9 @@ def test_a_host_that_left_group_airflow_and_keeps_the_database(site, monkeypatch
     units = root / "etc/systemd/system"
     for directory in (units, programs):
         directory.mkdir(parents=True)
-    (units / "airflow-scheduler.service").write_text("# Generated by role airflow_services from templates/x.j2.\n", encoding="utf-8")
+    (units / "airflow-scheduler.service").write_text(
+        "# Generated by role airflow_services from templates/x.j2.\n", encoding="utf-8"
+    )
     (programs / "systemctl").write_text("#!/bin/sh\necho active\n", encoding="utf-8")
     (programs / "systemctl").chmod(0o755)
     module = collection(site.directory) / "plugins/modules/validate.py"
@@ -226,9 +275,12 @@ def test_a_host_that_left_group_airflow_and_keeps_the_database(site, monkeypatch
 @pytest.mark.parametrize(("name", "text", "told"), [
     ("group_vars/all/more.yml", "airflow_executor: [a\nairflow_log_format: : json\n",
      ":2:21: Ansible cannot read this file of variables: YAML parsing failed: Colons"),
-    ("host_vars/site.yml", "\tairflow_executor: a\n", ":1:1: Ansible cannot read this file of variables: YAML parsing failed: Tabs"),
-    ("group_vars/airflow/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3333\n", ": Ansible cannot read this file of variables: Attempting to decrypt but no vault"),
-    ("group_vars/airflow.yml", "- airflow_executor\n", ": this file of variables holds a list where names with values belong"),
+    ("host_vars/site.yml", "\tairflow_executor: a\n",
+     ":1:1: Ansible cannot read this file of variables: YAML parsing failed: Tabs"),
+    ("group_vars/airflow/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3333\n",
+     ": Ansible cannot read this file of variables: Attempting to decrypt but no vault"),
+    ("group_vars/airflow.yml", "- airflow_executor\n",
+     ": this file of variables holds a list where names with values belong"),
 ])
 def test_a_file_of_variables_that_cannot_be_read(site, name, text, told):
     path = site.directory / name
@@ -243,12 +295,14 @@ def test_the_line_that_counts(site):
     """Not one of the same key elsewhere, and of two the last, which Ansible takes."""
     more = site.directory / "group_vars/all/more.yml"
     more.parent.mkdir(parents=True)
-    more.write_text("ours:\n  airflow_log_format: yes\nairflow_log_format: text\nairflow_config:\n  core:\n    parallelism: 5\n"
-                    "  scheduler: {}\n  core: {}\nairflow_log_format: yaml\nours: {airflow_log_format: yes}\n",
-                    encoding="utf-8")
+    more.write_text(
+        "ours:\n  airflow_log_format: yes\nairflow_log_format: text\nairflow_config:\n  core:\n    parallelism: 5\n"
+        "  scheduler: {}\n  core: {}\nairflow_log_format: yaml\nours: {airflow_log_format: yes}\n",
+        encoding="utf-8")
     hosts = site.directory / "hosts.yml"
     hosts.write_text(hosts.read_text(encoding="utf-8") + "  vars:\n    ours: {airflow_executor: x}\n"
-                     "    airflow_keep_venvs: many\n    airflow_parallelism: 4\n    airflow_parallelism: 8\n", encoding="utf-8")
+                     "    airflow_keep_venvs: many\n    airflow_parallelism: 4\n    airflow_parallelism: 8\n",
+                     encoding="utf-8")
     last = len(hosts.read_text(encoding="utf-8").splitlines())
     run = site.run()
     run.refuses("airflow_log_format ({0}:9): is \"yaml\"".format(more))

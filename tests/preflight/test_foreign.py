@@ -21,14 +21,18 @@ HAND_MADE = "[Unit]\nDescription=Airflow\n[Service]\nUser=airflow\nExecStart=/op
 @pytest.fixture
 def root(tmp_path):
     """The directories of a host that has nothing yet."""
-    for path in ("etc/systemd/system", "usr/lib/systemd/system", "usr/local/bin", "home/ann", "root", "opt/airflow", "etc/airflow", "var/lib/airflow"):
+    for path in ("etc/systemd/system", "usr/lib/systemd/system", "usr/local/bin", "home/ann", "root", "opt/airflow",
+                 "etc/airflow", "var/lib/airflow"):
         (tmp_path / path).mkdir(parents=True)
     return tmp_path
 
 
 @pytest.fixture
 def wanted(root):
-    return {"user": "nobody-of-airflow", "home": f"{root}/var/lib/airflow", "install_dir": f"{root}/opt/airflow", "config_dir": f"{root}/etc/airflow"}
+    return {
+        "user": "nobody-of-airflow", "home": f"{root}/var/lib/airflow", "install_dir": f"{root}/opt/airflow",
+        "config_dir": f"{root}/etc/airflow"
+    }
 
 
 def write(path, text):
@@ -39,29 +43,36 @@ def write(path, text):
 
 def test_a_bare_host_has_none(root, wanted):
     assert not module.own_airflow(wanted["install_dir"], str(root)) and not module.own_server(str(root))
-    assert [*module.foreign_user(wanted), *module.foreign_units(str(root)), *module.foreign_paths(wanted, str(root))] == []
+    assert [*module.foreign_user(wanted), *module.foreign_units(str(root)),
+            *module.foreign_paths(wanted, str(root))] == []
 
 
 def test_units_that_are_not_ours_are_named(root):
     write(root / "etc/systemd/system/airflow-scheduler.service", HAND_MADE)
     write(root / "etc/systemd/system/etl.service", HAND_MADE)
-    write(root / "etc/systemd/system/hand-made.service", "[Service]\nExecStart=/bin/bash -c \". /srv/venv/bin/activate && airflow scheduler\"\n")
+    write(root / "etc/systemd/system/hand-made.service",
+          "[Service]\nExecStart=/bin/bash -c \". /srv/venv/bin/activate && airflow scheduler\"\n")
     write(root / "usr/lib/systemd/system/airflow.target", "[Unit]\n")
     # Units of the roles for backups and logs have these names.
-    for name in ("airflow-backup.service", "airflow-backup.timer", "airflow-clean-database.timer", "airflow-component-logs.service",
-                 "airflow-groom-logs.service"):
+    for name in ("airflow-backup.service", "airflow-backup.timer", "airflow-clean-database.timer",
+                 "airflow-component-logs.service", "airflow-groom-logs.service"):
         write(root / "etc/systemd/system" / name, "[Unit]\n")
     # None of these is an Airflow.
-    write(root / "etc/systemd/system/airflow-exporter.service", "[Service]\nExecStart=/usr/bin/exporter --url http://airflow\n")
+    write(root / "etc/systemd/system/airflow-exporter.service",
+          "[Service]\nExecStart=/usr/bin/exporter --url http://airflow\n")
     write(root / "etc/systemd/system/airflow-triggerer.service", HEADER.format("airflow_services") + HAND_MADE)
     write(root / "etc/systemd/system/airflow-clean-database.service", HEADER.format("airflow_backup"))
     (root / "etc/systemd/system/airflow-webserver.service").symlink_to("/dev/null")
     found = [text for kind, text in module.foreign_units(str(root)) if kind == "unit"]
-    assert found == [f"unit {root}/{path}" for path in (
-        "etc/systemd/system/airflow-backup.service", "etc/systemd/system/airflow-backup.timer", "etc/systemd/system/airflow-clean-database.timer",
-        "etc/systemd/system/airflow-component-logs.service", "etc/systemd/system/airflow-groom-logs.service",
-        "etc/systemd/system/airflow-scheduler.service", "etc/systemd/system/etl.service", "etc/systemd/system/hand-made.service",
-        "usr/lib/systemd/system/airflow.target")]
+    assert found == [
+        f"unit {root}/{path}"
+        for path in ("etc/systemd/system/airflow-backup.service", "etc/systemd/system/airflow-backup.timer",
+                     "etc/systemd/system/airflow-clean-database.timer",
+                     "etc/systemd/system/airflow-component-logs.service",
+                     "etc/systemd/system/airflow-groom-logs.service", "etc/systemd/system/airflow-scheduler.service",
+                     "etc/systemd/system/etl.service", "etc/systemd/system/hand-made.service",
+                     "usr/lib/systemd/system/airflow.target")
+    ]
 
 
 def test_virtualenvs_and_configurations_are_named(root, wanted):
@@ -71,8 +82,10 @@ def test_virtualenvs_and_configurations_are_named(root, wanted):
     write(root / "home/ann/airflow/airflow.cfg", "[core]\n")
     write(root / "usr/local/bin/airflow", "#!/usr/bin/python3\n")
     found = {path.removeprefix(f"{root}/"): kind for kind, path in module.foreign_paths(wanted, str(root))}
-    assert found == {"opt/airflow/bin/airflow": "path", "etc/airflow/airflow.cfg": "path", "usr/local/bin/airflow": "path",
-                     "home/ann/venv/bin/airflow": "elsewhere", "home/ann/airflow/airflow.cfg": "elsewhere"}
+    assert found == {
+        "opt/airflow/bin/airflow": "path", "etc/airflow/airflow.cfg": "path", "usr/local/bin/airflow": "path",
+        "home/ann/venv/bin/airflow": "elsewhere", "home/ann/airflow/airflow.cfg": "elsewhere"
+    }
 
 
 def test_our_own_files_are_not(root, wanted):
@@ -105,7 +118,8 @@ def test_a_directory_in_the_place_of_our_link_is_not_ours(root, wanted):
 
 
 @pytest.mark.parametrize(("home", "shell", "told"), [
-    ("/var/lib/airflow", "/usr/sbin/nologin", []), ("/var/lib/airflow", "/sbin/nologin", []), ("/var/lib/airflow", "/bin/bash", ["/bin/bash"]),
+    ("/var/lib/airflow", "/usr/sbin/nologin", []), ("/var/lib/airflow", "/sbin/nologin", []),
+    ("/var/lib/airflow", "/bin/bash", ["/bin/bash"]),
     ("/home/airflow", "/usr/sbin/nologin", ["/home/airflow"]),
 ])
 def test_a_user_with_another_home_or_shell_is_named(monkeypatch, home, shell, told):
@@ -119,7 +133,8 @@ def test_processes_are_named_without_their_children(tmp_path):
     program = write(tmp_path / "bin/airflow", "import os, sys, time\nif os.fork(): os.wait()\nelse: time.sleep(60)\n")
     with subprocess.Popen([sys.executable, str(program), "scheduler"], start_new_session=True) as process:
         try:
-            while not pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").strip():
+            while not pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(
+                    encoding="ascii").strip():
                 pass
             found = [text for _kind, text in module.foreign_processes() if str(tmp_path)[:20] in text]
         finally:
@@ -128,10 +143,14 @@ def test_processes_are_named_without_their_children(tmp_path):
 
 
 @pytest.mark.parametrize(("command", "is_one"), [
-    ("/srv/venv/bin/python /srv/venv/bin/airflow webserver -p 8080", True), ("airflow api-server", True), ("gunicorn: master [airflow-webserver]", True),
-    ("airflow standalone", True), ('/bin/bash -c ". /srv/venv/bin/activate && airflow scheduler"', True), ("sh -c 'exec airflow triggerer'", True),
-    ("sh -c '\"/srv/venv/bin/airflow\" scheduler'", True), ("sh -c 'airflow scheduler; true'", True), ("airflow schedulers", False),
-    ("'airflow standalone'", True), ("tail -f /var/log/airflow/scheduler.log", False), ("vi airflow-scheduler.service", False), ("ssh airflow", False),
+    ("/srv/venv/bin/python /srv/venv/bin/airflow webserver -p 8080", True), ("airflow api-server", True),
+    ("gunicorn: master [airflow-webserver]", True),
+    ("airflow standalone", True), ('/bin/bash -c ". /srv/venv/bin/activate && airflow scheduler"', True),
+    ("sh -c 'exec airflow triggerer'", True),
+    ("sh -c '\"/srv/venv/bin/airflow\" scheduler'", True), ("sh -c 'airflow scheduler; true'", True),
+    ("airflow schedulers", False),
+    ("'airflow standalone'", True), ("tail -f /var/log/airflow/scheduler.log", False),
+    ("vi airflow-scheduler.service", False), ("ssh airflow", False),
 ])
 def test_what_is_a_process_of_airflow(command, is_one):
     assert bool(module.COMMAND.search(command)) is is_one
@@ -149,7 +168,8 @@ def asked(tables_of, accepts):
 
 @pytest.mark.parametrize(("tables_of", "url", "refused"), [
     ("", "", False), ("airflow", "", True), ("ann", "postgresql://airflow:s%40cret@127.0.0.1:5432/airflow", True),
-    ("airflow", "postgresql://airflow:wrong@127.0.0.1:5432/airflow", True), ("airflow", "postgresql://airflow:s%40cret@127.0.0.1:5432/airflow", False),
+    ("airflow", "postgresql://airflow:wrong@127.0.0.1:5432/airflow", True),
+    ("airflow", "postgresql://airflow:s%40cret@127.0.0.1:5432/airflow", False),
 ])
 def test_a_database_is_ours_by_its_owner_and_password(monkeypatch, tables_of, url, refused):
     monkeypatch.setattr(module.os.path, "exists", lambda _path: True)
@@ -157,7 +177,8 @@ def test_a_database_is_ours_by_its_owner_and_password(monkeypatch, tables_of, ur
     assert bool(list(module.foreign_database(asked(tables_of, "s@cret"), wanted, url))) is refused
 
 
-@pytest.mark.parametrize("text", [HEADER.format("postgresql"), "local all all peer\n# BEGIN role postgresql\n# END role postgresql\n"])
+@pytest.mark.parametrize("text", [HEADER.format("postgresql"),
+                                  "local all all peer\n# BEGIN role postgresql\n# END role postgresql\n"])
 def test_a_server_that_this_project_configured_is_not_asked(root, text):
     write(root / "etc/postgresql/15/main/pg_hba.conf", text)
     assert module.own_server(str(root))
@@ -183,25 +204,35 @@ def test_units_of_a_host_that_left_are_found_by_what_they_are(root):
     write(root / "etc/systemd/system/airflow-exporter.service", HAND_MADE)
     (root / "etc/systemd/system/airflow-webserver.service").symlink_to("airflow-scheduler.service")
     (root / "etc/systemd/system/airflow.target.wants").mkdir()
-    host = systemctl(airflow=("inactive", "enabled"), airflow_scheduler=("deactivating", "static"), airflow_triggerer=("failed", "static"),
-                     airflow_backup=("active", "enabled"), airflow_clean_database=("inactive", "disabled"))
+    host = systemctl(airflow=("inactive", "enabled"),
+                     airflow_scheduler=("deactivating", "static"),
+                     airflow_triggerer=("failed", "static"),
+                     airflow_backup=("active", "enabled"),
+                     airflow_clean_database=("inactive", "disabled"))
     assert module.left_units(host, str(root)) == ["airflow-backup.timer", "airflow-scheduler.service", "airflow.target"]
 
 
 def test_a_host_that_left_is_refused_with_its_units_and_the_order_of_steps():
     ((_name, text),) = host.check_left(["airflow-backup.timer", "airflow-scheduler.service"])
     assert "airflow-backup.timer, airflow-scheduler.service" in text
-    steps = [text.index(step) for step in ("airflow: hosts:", "playbooks/services.yml", "remove the host from group airflow", "run this again")]
+    steps = [
+        text.index(step) for step in ("airflow: hosts:", "playbooks/services.yml", "remove the host from group airflow",
+                                      "run this again")
+    ]
     assert steps == sorted(steps) and list(host.check_left([])) == []
 
 
 def test_the_message_names_all_and_says_what_to_do():
-    found = [["user", "user airflow with home /home/airflow and shell /bin/bash"], ["unit", "unit /etc/systemd/system/airflow-scheduler.service"],
-             ["path", "/opt/airflow/bin/airflow"], ["elsewhere", "/home/ann/airflow/airflow.cfg"],
+    found = [["user", "user airflow with home /home/airflow and shell /bin/bash"],
+             ["unit", "unit /etc/systemd/system/airflow-scheduler.service"], ["path", "/opt/airflow/bin/airflow"],
+             ["elsewhere", "/home/ann/airflow/airflow.cfg"],
              ["database", "database airflow of role airflow, with the tables of an Airflow"]]
     ((_name, text),) = host.check_foreign(SITE, found)
     assert all(told in text for _kind, told in found)
-    assert "move it away" in text and "airflow_user, airflow_group, airflow_home, airflow_install_dir" in text and "airflow_database_password" in text
+    assert (
+        "move it away" in text and "airflow_user, airflow_group, airflow_home, airflow_install_dir" in text
+        and "airflow_database_password" in text
+    )
     assert "systemctl disable --now" in text
 
 
@@ -235,7 +266,8 @@ def told_names(answer, **changed):
     {"airflow_home": "/srv/etl"}], ids=str)
 @pytest.mark.parametrize("component", ["webserver", "api-server", "scheduler"])
 def test_another_user_group_or_home_for_an_airflow_that_is_installed_is_refused(root, installed, component, changed):
-    write(root / "etc/systemd/system/airflow-backup.service", HEADER.format("airflow_backup") + "[Service]\nUser=root\n")
+    write(root / "etc/systemd/system/airflow-backup.service",
+          HEADER.format("airflow_backup") + "[Service]\nUser=root\n")
     answer = installed(component)
     assert told_names(answer, **changed) == list(changed)
     for name, text in host.check_owner({**SAME, **changed}, SITE, answer):

@@ -31,7 +31,8 @@ class Index(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         wanted = "Basic " + base64.b64encode(self.login.encode()).decode() if self.login else None
-        status = 404 if self.path != "/simple/uv/" else 401 if wanted and self.headers["Authorization"] != wanted else 200
+        status = 404 if self.path != "/simple/uv/" else 401 if wanted and self.headers[
+            "Authorization"] != wanted else 200
         self.send_response(status)
         self.end_headers()
 
@@ -49,7 +50,8 @@ def certificate(directory):
             .add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256()))
     pem = directory / "ca.pem"
     pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (directory / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return pem, directory / "key.pem"
 
 
@@ -122,7 +124,9 @@ def test_an_index_that_is_not_there():
 
 
 def test_it_is_asked_only_where_a_virtualenv_is_built(tmp_path, monkeypatch):
-    probe = {"built": str(tmp_path / "venvs/3.3.2-py*/release.json"), "page": "uv", "bundle": "", "timeout": 5, "given": True}
+    probe = {
+        "built": str(tmp_path / "venvs/3.3.2-py*/release.json"), "page": "uv", "bundle": "", "timeout": 5, "given": True
+    }
     url = "http://127.0.0.1:{0}/simple".format(free_port())
     assert module.ask_index(url, probe)["kind"] == "reach"
     assert module.ask_index("", {}) == {}
@@ -134,25 +138,53 @@ def test_it_is_asked_only_where_a_virtualenv_is_built(tmp_path, monkeypatch):
     assert module.ask_index(url, probe) == {}
 
 
-@pytest.mark.parametrize(("values", "said", "told"), [
-    ({}, {"kind": "reach", "said": "timed out"}, "airflow_index_url (f): the host cannot reach the package index https://pypi.org/simple within 10 s"),
-    ({"airflow_index_url": "https://me:horse@i/simple"}, {"kind": "status", "said": "401 No"},
-     "airflow_index_url (f): the package index https://i/simple answers"),
-    ({}, {"kind": "trust", "said": "self-signed"},
-     "airflow_ca_bundle (f): the host does not trust the certificate of https://pypi.org/simple: self-signed. Set airflow_ca_bundle to the authority's PEM"),
-    ({}, {"kind": "name", "said": "Hostname mismatch"}, "airflow_index_url (f): the certificate of the package index https://pypi.org/simple is for another"),
-    ({"airflow_ca_bundle": "/x.pem"}, {"kind": "bundle", "said": "no start line"}, "airflow_ca_bundle (f): /x.pem holds no certificates"),
-])
+@pytest.mark.parametrize(
+    ("values", "said", "told"),
+    [
+        (
+            {},
+            {"kind": "reach", "said": "timed out"},
+            "airflow_index_url (f): the host cannot reach the package index https://pypi.org/simple within 10 s",
+        ),
+        (
+            {"airflow_index_url": "https://me:horse@i/simple"},
+            {"kind": "status", "said": "401 No"},
+            "airflow_index_url (f): the package index https://i/simple answers",
+        ),
+        (
+            {},
+            {"kind": "trust", "said": "self-signed"},
+            "airflow_ca_bundle (f): the host does not trust the certificate of https://pypi.org/simple: self-signed. "
+            "Set "
+            "airflow_ca_bundle to the authority's PEM",
+        ),
+        (
+            {},
+            {"kind": "name", "said": "Hostname mismatch"},
+            "airflow_index_url (f): the certificate of the package index https://pypi.org/simple is for another",
+        ),
+        (
+            {"airflow_ca_bundle": "/x.pem"},
+            {"kind": "bundle", "said": "no start line"},
+            "airflow_ca_bundle (f): /x.pem holds no certificates",
+        ),
+    ],
+)
 def test_messages(values, said, told):
-    values = {"airflow_index_url": "", "airflow_ca_bundle": "", "airflow_installer": "uv", "preflight_index_timeout": 10, **values}
+    values = {
+        "airflow_index_url": "", "airflow_ca_bundle": "", "airflow_installer": "uv", "preflight_index_timeout": 10,
+        **values
+    }
     variable, text = host.index_text(values, SITE, said)
     assert text.startswith(told) and text.startswith(variable) and "horse" not in text
 
 
 @pytest.mark.parametrize(("url", "good"), [
     ("https://pypi.example.com/simple", True),
-    ("https://me:horse@pypi.example.com:8443/simple/", True), ("file:///srv/simple", True), ("http://[::1]/simple", True),
-    ("pypi.example.com/simple", False), ("me:horse@pypi.example.com/simple", False), ("htps://me:horse@pypi.example.com", False), ("https:///simple", False),
+    ("https://me:horse@pypi.example.com:8443/simple/", True), ("file:///srv/simple", True),
+    ("http://[::1]/simple", True),
+    ("pypi.example.com/simple", False), ("me:horse@pypi.example.com/simple", False),
+    ("htps://me:horse@pypi.example.com", False), ("https:///simple", False),
 ])
 def test_addresses(url, good):
     found = airflow.check_packages({"airflow_index_url": url}, SITE)
@@ -169,5 +201,7 @@ def test_a_run_against_an_index_that_fails(site, tmp_path):
         assert "horse-batter" not in run.output
         run = site.run(airflow_wheel_dir="", airflow_index_url=wrong, airflow_ca_bundle=str(pem))
         run.refuses("airflow_index_url", FILE, "the package index {0} answers 401".format(url))
-        run = site.run(airflow_wheel_dir="", airflow_index_url=url.replace("://", "://me:horse-battery@"), airflow_ca_bundle=str(pem))
+        run = site.run(airflow_wheel_dir="",
+                       airflow_index_url=url.replace("://", "://me:horse-battery@"),
+                       airflow_ca_bundle=str(pem))
         assert run.code == 0, run.output

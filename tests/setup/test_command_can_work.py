@@ -17,7 +17,10 @@ from ansible_collections.windsock.airflow.plugins.vars import command_can_work a
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SITE = ["-i", ROOT / "inventories/single_node/hosts.yml"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-NO_SITE = "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml"
+NO_SITE = (
+    "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i "
+    "~/airflow-site/hosts.yml"
+)
 
 
 def run(directory, *arguments, **environment):
@@ -26,11 +29,15 @@ def run(directory, *arguments, **environment):
 
 
 def test_every_playbook_has_it():
-    for directory in {path.parent for path in [ROOT / "site.yml", *ROOT.glob("playbooks/**/*.yml")] if "group_vars" not in path.parts}:
+    for directory in {
+            path.parent
+            for path in [ROOT / "site.yml", *ROOT.glob("playbooks/**/*.yml")] if "group_vars" not in path.parts
+    }:
         assert (directory / "vars_plugins/command_can_work.py").is_file(), directory
 
 
-@pytest.mark.parametrize("playbook", ["site.yml", "playbooks/run_dag.yml", "playbooks/runbooks/check_health.yml", "playbooks/aws/provision.yml"])
+@pytest.mark.parametrize("playbook", ["site.yml", "playbooks/run_dag.yml", "playbooks/runbooks/check_health.yml",
+                                      "playbooks/aws/provision.yml"])
 def test_the_directory_of_a_command_and_its_ansible_cfg_do_not_matter(tmp_path, playbook):
     (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = elsewhere\n", encoding="utf-8")
     code, output = run(tmp_path, *SITE, ROOT / playbook, "--syntax-check")
@@ -45,7 +52,10 @@ def test_a_command_that_can_work_does():
 def clone(tmp_path):
     """A checkout without a sandbox, with one playbook of which no role exists."""
     for name in ("plugins", "collections", "requirements", "inventories/sandbox"):
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("host_vars", "__pycache__"))
+        shutil.copytree(ROOT / name,
+                        tmp_path / name,
+                        symlinks=True,
+                        ignore=shutil.ignore_patterns("host_vars", "__pycache__"))
     (tmp_path / "vars_plugins").symlink_to("plugins/vars")
     shutil.copy(ROOT / "requirements.yml", tmp_path)
     (tmp_path / "roles").mkdir()
@@ -77,11 +87,16 @@ def test_the_options_that_name_an_inventory_are_those_of_ansible():
     """Of a word such as -bKi, each letter is an option. One that takes a value ends the word: -uadmin names a user."""
     cli = PlaybookCLI(["ansible-playbook"])
     cli.init_parser()
-    flags = {name[1] for action in cli.parser._actions if action.nargs == 0 for name in action.option_strings if re.fullmatch("-[^-]", name)}
+    flags = {
+        name[1]
+        for action in cli.parser._actions if action.nargs == 0 for name in action.option_strings
+        if re.fullmatch("-[^-]", name)
+    }
     assert flags == {letter for letter in string.ascii_letters if plugin.NAMES_INVENTORY.match(f"-{letter}i")} - {"i"}
     others = {name for action in cli.parser._actions for name in action.option_strings if action.dest != "inventory"}
     assert not [name for name in others if plugin.NAMES_INVENTORY.match(name)]
-    for word in ("-i", "-ihosts.yml", "-vvvi", "-bKCDihosts.yml", "--inventory", "--inventory=hosts.yml", "--inventory-file", "--inv"):
+    for word in ("-i", "-ihosts.yml", "-vvvi", "-bKCDihosts.yml", "--inventory", "--inventory=hosts.yml",
+                 "--inventory-file", "--inv"):
         assert plugin.NAMES_INVENTORY.match(word), word
     for word in ("-uadmin", "-bulib", "-tinstall", "-linfra", "-C", "site.yml", "my-i"):
         assert not plugin.NAMES_INVENTORY.match(word), word
@@ -91,7 +106,8 @@ def test_the_options_that_name_an_inventory_are_those_of_ansible():
 def test_an_ansible_that_is_too_old_or_too_new_is_named(clone, limit):
     """The operating system's own, for one."""
     path = clone / "plugins/module_utils/validation/rules/controller.py"
-    path.write_text(re.sub(f"^{limit.split()[0]} = .*", limit, path.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    path.write_text(re.sub(f"^{limit.split()[0]} = .*", limit, path.read_text(encoding="utf-8"), flags=re.MULTILINE),
+                    encoding="utf-8")
     code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml")
     assert code != 0 and "no_such_role" not in output
     assert re.search(r"This is ansible-core 2[.0-9]+; valid is \d+\.\d+ or newer, older than \d+\.\d+\. "
@@ -105,7 +121,9 @@ def test_an_installed_collection_names_its_page(clone):
     assert controller.environment_of(str(clone)) == f"Make an environment as {clone}/docs/collection.md says"
 
 
-@pytest.mark.parametrize(("version", "valid"), [("2.14.18", False), ("2.19.0rc1", True), ("2.20.1", True), ("2.21.0", False), ("3.0", False)])
+@pytest.mark.parametrize(
+    ("version", "valid"), [("2.14.18", False), ("2.19.0rc1", True), ("2.20.1", True), ("2.21.0", False), ("3.0", False)]
+)
 def test_valid_are_the_ansibles_that_preflight_takes(version, valid):
     assert bool(list(controller.check_ansible("/repo", version))) != valid
 
@@ -115,7 +133,10 @@ def test_an_ansible_without_the_collections_is_told(clone):
     alone = {"ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false", "ANSIBLE_COLLECTIONS_PATH": str(clone / "nothing")}
     code, output = run(clone, "-i", "inventories/sandbox/hosts.yml", "play.yml", **alone)
     assert code != 0 and "no_such_role" not in output
-    assert "The controller lacks the collections amazon.aws, ansible.posix, " in output and "community.postgresql. " in output
+    assert (
+        "The controller lacks the collections amazon.aws, ansible.posix, " in output
+        and "community.postgresql. " in output
+    )
     assert f"Run {clone}/bin/setup, then: . {clone}/.venv/bin/activate" in output
     assert f"ansible-galaxy collection install -r {clone}/requirements.yml" in output
 
@@ -132,8 +153,12 @@ def test_an_environment_from_before_a_pull_is_refused(tmp_path, stamp, told):
     (tmp_path / ".venv").mkdir()
     for name in ("uv.txt", "controller.txt"):
         (tmp_path / "requirements" / name).write_text(f"of {name}\n", encoding="utf-8")
-    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1", shell=True, cwd=tmp_path / "requirements",
-                           capture_output=True, text=True, check=True).stdout
+    right = subprocess.run("cat uv.txt controller.txt | sha256sum | cut -d' ' -f1",
+                           shell=True,
+                           cwd=tmp_path / "requirements",
+                           capture_output=True,
+                           text=True,
+                           check=True).stdout
     if stamp:
         (tmp_path / ".venv/.stamp").write_text({"new": "0" * 64 + "\n", "right": right}[stamp], encoding="utf-8")
     texts = list(controller.check_environment(str(tmp_path), str(tmp_path / ".venv")))

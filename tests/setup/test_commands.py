@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BASH = sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash"))
+BASH = sorted(path.name for path in (ROOT / "bin").iterdir()
+              if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash"))
 
 
 def through_the_clone(tmp_path, name):
@@ -37,7 +38,8 @@ def from_another_directory_of_the_clone(_tmp_path, name):
     return [f"../bin/{name}"], ROOT / "docs"
 
 
-@pytest.mark.parametrize("call", [through_the_clone, through_links_to_the_command, from_beside, from_the_clone, from_another_directory_of_the_clone])
+@pytest.mark.parametrize("call", [through_the_clone, through_links_to_the_command, from_beside, from_the_clone,
+                                  from_another_directory_of_the_clone])
 @pytest.mark.parametrize("cdpath", [False, True], ids=["", "CDPATH"])
 @pytest.mark.parametrize("name", BASH)
 def test_it_finds_its_clone(tmp_path, name, cdpath, call):
@@ -45,8 +47,13 @@ def test_it_finds_its_clone(tmp_path, name, cdpath, call):
     decoy = tmp_path / "decoy"
     (decoy / "bin").mkdir(parents=True)
     (decoy / "bin/lib.sh").write_text("exit 9\n", encoding="utf-8")
-    done = subprocess.run([*command, "--help"], cwd=directory, capture_output=True, text=True, check=False,
-                          env={"PATH": os.environ["PATH"], "HOME": "/nowhere", **({"CDPATH": f".:{decoy}"} if cdpath else {})})
+    done = subprocess.run(
+        [*command, "--help"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere", **({"CDPATH": f".:{decoy}"} if cdpath else {})})
     assert (done.returncode, done.stderr) == (0, "")
     comment = re.match(r"#!.*\n((?:#.*\n)+)", (ROOT / "bin" / name).read_text(encoding="utf-8"))[1]
     assert done.stdout == re.sub("^# ?", "", comment, flags=re.MULTILINE)
@@ -54,7 +61,9 @@ def test_it_finds_its_clone(tmp_path, name, cdpath, call):
 
 def test_all_find_it_in_the_same_way():
     texts = [(ROOT / "bin" / name).read_text(encoding="utf-8") for name in BASH]
-    assert len(BASH) == 6 and len({re.search(r"^SELF=.*?/lib\.sh\"$", text, re.MULTILINE | re.DOTALL)[0] for text in texts}) == 1
+    assert len(BASH) == 6 and len(
+        {re.search(r"^SELF=.*?/lib\.sh\"$", text, re.MULTILINE | re.DOTALL)[0]
+         for text in texts}) == 1
 
 
 def test_no_script_changes_to_a_directory_by_a_name_that_cdpath_could_change():
@@ -62,4 +71,7 @@ def test_no_script_changes_to_a_directory_by_a_name_that_cdpath_could_change():
     scripts = [path for pattern in ("bin/*", ".ci/*", "bench/*", "tests/*/*") for path in ROOT.glob(pattern)
                if path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))]
     assert len(scripts) >= 8
-    assert not [path for path in scripts if re.search(r"^[^#\n]*\bcd [^\n]*dirname", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert not [
+        path
+        for path in scripts if re.search(r"^[^#\n]*\bcd [^\n]*dirname", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]

@@ -22,7 +22,11 @@ def load(path):
 
 
 def new_site(*arguments, home=None, cwd=None):
-    done = subprocess.run([ROOT / "bin/new-site", *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd,
+    done = subprocess.run([ROOT / "bin/new-site", *map(str, arguments)],
+                          capture_output=True,
+                          text=True,
+                          check=False,
+                          cwd=cwd,
                           env={**ENVIRONMENT, **({"HOME": str(home)} if home else {})})
     return done.returncode, done.stdout + done.stderr
 
@@ -53,7 +57,10 @@ def uncommented(path):
 
 def test_it_creates_a_site_for_its_owner_alone(site):
     files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
-    assert files == {"hosts.yml", "group_vars/all/main.yml", "group_vars/all/vault.yml", "requirements.yml", "ansible.cfg", ".gitignore", "README.md"}
+    assert files == {
+        "hosts.yml", "group_vars/all/main.yml", "group_vars/all/vault.yml", "requirements.yml", "ansible.cfg",
+        ".gitignore", "README.md"
+    }
     assert stat.S_IMODE(site.stat().st_mode) == 0o700
     assert {stat.S_IMODE((site / name).stat().st_mode) for name in files} == {0o600}
     assert [path.name for path in site.parent.iterdir()] == [site.name], "nothing else is left"
@@ -69,10 +76,14 @@ def test_its_host_is_that_of_the_shipped_inventory(site):
 
 def test_it_takes_all_of_a_connection(tmp_path):
     (tmp_path / "key").write_text("", encoding="utf-8")
-    code, output = new_site(tmp_path / "s", "--host", "2001:db8::7", "--port", "2222", "--key", tmp_path / "key", "--name", "main")
+    code, output = new_site(tmp_path / "s", "--host", "2001:db8::7", "--port", "2222", "--key", tmp_path / "key",
+                            "--name", "main")
     assert code == 0, output
     assert load(tmp_path / "s/hosts.yml")["all"]["hosts"] == {
-        "main": {"ansible_host": "2001:db8::7", "ansible_port": 2222, "ansible_ssh_private_key_file": str(tmp_path / "key")}}
+        "main": {
+            "ansible_host": "2001:db8::7", "ansible_port": 2222, "ansible_ssh_private_key_file": str(tmp_path / "key")
+        }
+    }
 
 
 def test_a_name_that_yaml_reads_as_something_else_is_a_name(tmp_path):
@@ -82,7 +93,8 @@ def test_a_name_that_yaml_reads_as_something_else_is_a_name(tmp_path):
         assert new_site(tmp_path / name, "--name", name)[0] == 0
         inventories += ["-i", tmp_path / name / "hosts.yml"]
         hosts = load(tmp_path / name / "hosts.yml")["all"]
-        assert list(hosts["hosts"]) == list(hosts["children"]["airflow"]["children"]["airflow_scheduler"]["hosts"]) == [name]
+        assert list(hosts["hosts"]) == list(
+            hosts["children"]["airflow"]["children"]["airflow_scheduler"]["hosts"]) == [name]
     code, output = ansible("ansible-playbook", *inventories, "site.yml", "--list-hosts", cwd=ROOT)
     assert code == 0, output
     assert set(re.findall(r"^      (\S+)$", output, re.MULTILINE)) == set(names)
@@ -129,11 +141,13 @@ def test_its_ansible_cfg_has_the_settings_of_the_repository(site):
 def test_its_ansible_cfg_is_written_anew_and_keeps_what_was_added(site):
     path = site / "ansible.cfg"
     before = path.read_text(encoding="utf-8")
-    path.write_text(before.replace(str(ROOT), "/old/clone") + "\n[privilege_escalation]\nbecome_ask_pass = True\n", encoding="utf-8")
+    path.write_text(before.replace(str(ROOT), "/old/clone") + "\n[privilege_escalation]\nbecome_ask_pass = True\n",
+                    encoding="utf-8")
     hosts = (site / "hosts.yml").read_text(encoding="utf-8")
     code, output = new_site("--ansible-cfg", site)
     assert code == 0, output
-    assert config(path) == {**config(ROOT / "ansible.cfg"), **config(path)} | {("privilege_escalation", "become_ask_pass"): "True"}
+    assert config(path) == {**config(ROOT / "ansible.cfg"), **config(path)
+                            } | {("privilege_escalation", "become_ask_pass"): "True"}
     assert "/old/clone" not in path.read_text(encoding="utf-8")
     assert (site / "hosts.yml").read_text(encoding="utf-8") == hosts
     code, output = new_site("--ansible-cfg", site / "group_vars")
@@ -141,7 +155,8 @@ def test_its_ansible_cfg_is_written_anew_and_keeps_what_was_added(site):
 
 
 @pytest.mark.parametrize("line, code", [
-    ("airflow_site_id: 'ID'", 0), ("airflow_site_id: ID", 0), ('airflow_site_id: "ID"   # Never change it.', 0), ("airflow_site_id: ID # mine", 0),
+    ("airflow_site_id: 'ID'", 0), ("airflow_site_id: ID", 0), ('airflow_site_id: "ID"   # Never change it.', 0),
+    ("airflow_site_id: ID # mine", 0),
     ("airflow_site_id:   ID", 0), ("airflow_site_id : ID", 0), ('"airflow_site_id": ID', 0),
     ("# airflow_site_id: ID", 1), ("my_airflow_site_id: ID", 1),
 ])
@@ -165,7 +180,10 @@ def test_both_forms_of_a_command_reach_the_site(site):
 def test_a_site_without_an_address_is_refused_by_preflight(tmp_path):
     assert new_site(tmp_path / "s")[0] == 0
     _code, output = ansible("ansible-playbook", ROOT / "playbooks/validate.yml", cwd=tmp_path / "s")
-    assert re.search(r"ansible_host of airflow-1 \(\S+hosts.yml:\d+\): is 192.0.2.10, an address of examples. Put the address of your host there.", output)
+    assert re.search(
+        r"ansible_host of airflow-1 \(\S+hosts.yml:\d+\): is 192.0.2.10, an address of examples. Put the address of "
+        r"your host there.",
+        output)
     assert "no host was contacted" in output
 
 
@@ -178,7 +196,13 @@ def test_preflight_takes_its_variables(site, everything):
         (site / "group_vars/all/vault.yml").write_text(
             "vault_airflow_admin_password: correct-horse-battery\n"
             "vault_airflow_slack_webhook_url: https://hooks.slack.example/services/T/B/x\n", encoding="utf-8")
-    _code, output = ansible("ansible-playbook", ROOT / "playbooks/validate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false", cwd=site)
+    _code, output = ansible("ansible-playbook",
+                            ROOT / "playbooks/validate.yml",
+                            "-e",
+                            "ansible_connection=local",
+                            "-e",
+                            "ansible_become=false",
+                            cwd=site)
     assert "no host was contacted" not in output
     assert "host | Check the host" in output
 
@@ -188,10 +212,14 @@ def test_a_placeholder_of_the_vault_is_no_secret(site):
     vault, main = site / "group_vars/all/vault.yml", site / "group_vars/all/main.yml"
     assert load(vault) is None
     main.write_text(uncommented(main), encoding="utf-8")
-    run = ["ansible-playbook", ROOT / "playbooks/validate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false"]
+    run = [
+        "ansible-playbook", ROOT / "playbooks/validate.yml", "-e", "ansible_connection=local", "-e",
+        "ansible_become=false"
+    ]
     _code, output = ansible(*run, cwd=site)
     assert "vault_airflow_admin_password is undefined" in output and "no host was contacted" in output
-    vault.write_text(re.sub(r"^# (vault_\w+: )", r"\1", vault.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    vault.write_text(re.sub(r"^# (vault_\w+: )", r"\1", vault.read_text(encoding="utf-8"), flags=re.MULTILINE),
+                     encoding="utf-8")
     assert len(load(vault)) == 3
     _code, output = ansible(*run, cwd=site)
     assert re.search(r"airflow_admin_password \(\S+main.yml:\d+\): is a placeholder", output)
@@ -212,7 +240,8 @@ def test_the_address_that_is_committed_holds_no_token(tmp_path, origin, written)
     subprocess.run(["git", "remote", "set-url", "origin", origin], cwd=clone, check=True)
     subprocess.run([clone / "bin/new-site", tmp_path / "site"], check=True, capture_output=True)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
-    assert load(tmp_path / "site/requirements.yml") == {"collections": [{"name": written, "type": "git", "version": head}]}
+    assert load(tmp_path /
+                "site/requirements.yml") == {"collections": [{"name": written, "type": "git", "version": head}]}
 
 
 def test_it_says_what_to_commit(site):
@@ -224,12 +253,15 @@ def test_it_says_what_to_commit(site):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    (["--host", "my host"], "--host is 'my host'"), (["--host", "host; rm"], "an IP address or a host name"), (["--host", "-oProxyCommand=x"], "--host"),
-    (["--host", 'a"b'], "--host is"), (["--user", "a b"], "--user is 'a b'"), (["--port", "0"], "--port is '0'"), (["--port", "65536"], "1 to 65535"),
+    (["--host", "my host"], "--host is 'my host'"), (["--host", "host; rm"], "an IP address or a host name"),
+    (["--host", "-oProxyCommand=x"], "--host"),
+    (["--host", 'a"b'], "--host is"), (["--user", "a b"], "--user is 'a b'"), (["--port", "0"], "--port is '0'"),
+    (["--port", "65536"], "1 to 65535"),
     (["--host", "admin@203.0.113.7"], "such as 203.0.113.7, and the login with --user admin"),
     (["--name", "airflow"], "not the name of a group"), (["--name", "airflow_scheduler"], "not the name of a group"),
     (["--name", "127.0.0.1"], "--name is '127.0.0.1'"),
-    (["--key", "/no/such/key"], "is no file on this machine"), (["--airflow", "3.9.9"], "without a lock"), (["--airflow", "latest"], "without a lock"),
+    (["--key", "/no/such/key"], "is no file on this machine"), (["--airflow", "3.9.9"], "without a lock"),
+    (["--airflow", "latest"], "without a lock"),
 ])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, arguments, told):
     code, output = new_site(tmp_path / "s", "=".join(arguments))
@@ -270,7 +302,8 @@ def test_without_an_environment_the_next_command_is_setup(clone, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "told"), [
     (["--host", "203.0.113.7", "--user", "admin"], "ssh admin@203.0.113.7 true"), ([], "ssh 192.0.2.10 true"),
-    (["--host", "203.0.113.7", "--user", "admin", "--port", "2222", "--key", "{}/a key"], "ssh -p 2222 -i '{}/a key' admin@203.0.113.7 true")])
+    (["--host", "203.0.113.7", "--user", "admin", "--port", "2222", "--key", "{}/a key"],
+     "ssh -p 2222 -i '{}/a key' admin@203.0.113.7 true")])
 def test_the_key_of_the_server_is_accepted_before_the_installation(tmp_path, arguments, told):
     (tmp_path / "a key").touch()
     code, output = new_site(tmp_path / "site", *(word.format(tmp_path) for word in arguments))
@@ -286,9 +319,15 @@ def test_an_empty_directory_is_filled_in_place(tmp_path):
     directory.mkdir(mode=0o755)
     subprocess.run(["git", "init", "--quiet", directory], check=True)
     parent = tmp_path.stat().st_mtime_ns
-    done = subprocess.run(["bash", "-c", f"{ROOT}/bin/new-site . >&2 && ls -A"], cwd=directory, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", "-c", f"{ROOT}/bin/new-site . >&2 && ls -A"],
+                          cwd=directory,
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == {".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml", "requirements.yml"}
+    assert set(done.stdout.split()) == {
+        ".git", ".gitignore", "README.md", "ansible.cfg", "group_vars", "hosts.yml", "requirements.yml"
+    }
     assert tmp_path.stat().st_mtime_ns == parent and stat.S_IMODE(directory.stat().st_mode) == 0o700
     code, output = new_site(directory)
     assert code == 1 and "exists and is not empty" in output

@@ -15,16 +15,24 @@ NEEDED = [".gitignore", "README.md", "bin", "changelogs/config.yaml", "galaxy.ym
 FOR_SITES = re.compile(
     r"(docs/(?!testing\.md)|files/(dags|iam)/|group_vars/|locks/|meta/|plugins/|roles/|playbooks/(?!(\w+/)?collections$)).+"
     # A .venv that bin/setup made is compared with these, whichever copy of the collection is in use.
-    r"|requirements/(controller|uv)\.txt|requirements\.yml|site\.yml|vars_plugins|CHANGELOG\.rst|LICENSE|README\.md|SECURITY\.md")
+    r"|requirements/(controller|uv)\.txt|requirements\.yml|site\.yml|vars_plugins|CHANGELOG\.rst|LICENSE|README\.md|SECURITY\.md"
+)
 # ansible-galaxy writes these.
 GENERATED = {"FILES.json", "MANIFEST.json"}
-IDENTITY = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Ann"), ("EMAIL", "ann@example.com"))}
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Ann"), ("EMAIL", "ann@example.com"))
+}
 
 
 @pytest.fixture(scope="module")
 def tools():
     """The tools of bin/release, made once for all copies."""
-    subprocess.run(["bash", "-euc", ". bin/lib.sh; ensure_tools"], cwd=ROOT, env={**os.environ, "SELF": "bin/release"}, check=True)
+    subprocess.run(["bash", "-euc", ". bin/lib.sh; ensure_tools"],
+                   cwd=ROOT,
+                   env={**os.environ, "SELF": "bin/release"},
+                   check=True)
     return ROOT / ".cache/tools"
 
 
@@ -49,7 +57,12 @@ class Copy:
         self.commit()
 
     def git(self, *arguments):
-        return subprocess.run(["git", *arguments], cwd=self.path, env={**os.environ, **IDENTITY}, text=True, capture_output=True, check=True).stdout.strip()
+        return subprocess.run(["git", *arguments],
+                              cwd=self.path,
+                              env={**os.environ, **IDENTITY},
+                              text=True,
+                              capture_output=True,
+                              check=True).stdout.strip()
 
     def write(self, name, text):
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,10 +78,20 @@ class Copy:
 
     def state(self):
         """What a refusal leaves alone."""
-        return self.git("rev-parse", "HEAD"), self.git("tag"), self.git("status", "--porcelain"), self.git("worktree", "list")
+        return (
+            self.git("rev-parse", "HEAD"),
+            self.git("tag"),
+            self.git("status", "--porcelain"),
+            self.git("worktree", "list"),
+        )
 
     def release(self, *arguments):
-        done = subprocess.run(["bin/release", *arguments], cwd=self.path, text=True, capture_output=True, check=False, env={**os.environ, **IDENTITY})
+        done = subprocess.run(["bin/release", *arguments],
+                              cwd=self.path,
+                              text=True,
+                              capture_output=True,
+                              check=False,
+                              env={**os.environ, **IDENTITY})
         return done.returncode, done.stdout + done.stderr
 
     def refusal(self):
@@ -136,7 +159,9 @@ def test_a_release_is_a_changelog_an_archive_a_commit_and_a_tag(released):
     assert released.git("rev-parse", "v1.0.0^{commit}") == released.git("rev-parse", "HEAD")
     changed = set(released.git("diff", "--name-only", "HEAD^").split())
     assert changed == {"CHANGELOG.rst", "changelogs/changelog.yaml", "changelogs/fragments/first.yml"}
-    assert "v1.0.0\n======\n\nFixed\n-----\n\n- A repair.\n- An earlier repair.\n" in (released.path / "CHANGELOG.rst").read_text(encoding="utf-8")
+    assert "v1.0.0\n======\n\nFixed\n-----\n\n- A repair.\n- An earlier repair.\n" in (
+        released.path / "CHANGELOG.rst"
+    ).read_text(encoding="utf-8")
     (archive,) = (released.path / "artifacts/release").iterdir()
     assert archive.name == "windsock-airflow-1.0.0.tar.gz" and "CHANGELOG.rst" in files_of(archive)
     # It leaves nothing behind, and the clone is ready for the next change.
@@ -153,7 +178,8 @@ def test_a_release_is_a_changelog_an_archive_a_commit_and_a_tag(released):
     # What a site must do needs a new major version.
     released.version("1.1.0")
     released.commit()
-    assert "1.1.0 follows 1.0.0, and its changes need a new major version" in (refusal := released.refusal()) and "to 2.0.0" in refusal
+    assert "1.1.0 follows 1.0.0, and its changes need a new major version" in (
+        refusal := released.refusal()) and "to 2.0.0" in refusal
     released.version("2.0.0")
     released.commit()
     before = released.state()
@@ -167,11 +193,18 @@ def test_a_release_is_a_changelog_an_archive_a_commit_and_a_tag(released):
 
 
 def test_the_archive_has_what_a_site_uses_and_nothing_else(tmp_path):
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.splitlines()
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"],
+                           cwd=ROOT,
+                           text=True,
+                           capture_output=True,
+                           check=True).stdout.splitlines()
     names = [name for name in names if os.path.lexists(ROOT / name)]
     for name in names:
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / "tree" / name, follow_symlinks=False)
-    subprocess.run([ROOT / ".venv/bin/ansible-galaxy", "collection", "build", tmp_path / "tree", "--output-path", tmp_path], capture_output=True, check=True)
+    subprocess.run(
+        [ROOT / ".venv/bin/ansible-galaxy", "collection", "build", tmp_path / "tree", "--output-path", tmp_path],
+        capture_output=True,
+        check=True)
     (archive,) = tmp_path.glob("*.tar.gz")
     assert files_of(archive) ^ {name for name in names if FOR_SITES.fullmatch(name)} == set()

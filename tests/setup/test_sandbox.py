@@ -24,22 +24,34 @@ esac
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout whose environment is made, and a function that runs its bin/sandbox against a container of some checkout."""
+    """A checkout whose environment is made, and a function that runs its bin/sandbox against a container of some
+    checkout.
+    """
     root = tmp_path / "mine"
     for name in ("bin", "roles/airflow_common/defaults"):
         shutil.copytree(ROOT / name, root / name)
     commands = tmp_path / "bin"
     commands.mkdir()
-    for path, text in ((commands / "docker", DOCKER), (root / "bin/setup", "#!/bin/bash\n"), (commands / "gpg", "#!/bin/bash\n"),
-                       (commands / "ansible-playbook", "#!/bin/bash\necho \"ansible-playbook $*\" >>\"$ASKED\"\n")):
+    for path, text in (
+        (commands / "docker", DOCKER),
+        (root / "bin/setup", "#!/bin/bash\n"),
+        (commands / "gpg", "#!/bin/bash\n"),
+        (commands / "ansible-playbook", '#!/bin/bash\necho "ansible-playbook $*" >>"$ASKED"\n'),
+    ):
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
 
     def run(owner, *arguments, running="false", command="sandbox", **environment):
         done = subprocess.run(
-            [root / "bin" / command, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-            env={"PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner), "RUNNING": running, "HOME": "/nowhere",
-                 **environment})
+            [root / "bin" / command, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={
+                "PATH": f"{commands}:/usr/bin:/bin", "ASKED": str(tmp_path / "asked"), "CHECKOUT": str(owner),
+                "RUNNING": running, "HOME": "/nowhere", **environment
+            })
         (tmp_path / "asked").touch()
         asked = (tmp_path / "asked").read_text(encoding="utf-8")
         (tmp_path / "asked").unlink()
@@ -49,7 +61,8 @@ def checkout(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("arguments", [(), ("down",), ("password",), ("shell", "id")], ids=lambda arguments: "-".join(arguments) or "up")
+@pytest.mark.parametrize("arguments", [(), ("down",), ("password",), ("shell", "id")],
+                         ids=lambda arguments: "-".join(arguments) or "up")
 @pytest.mark.parametrize("running", ["true", "false"])
 def test_the_sandbox_of_another_checkout_is_refused(checkout, tmp_path, arguments, running):
     other = tmp_path / "theirs"
@@ -83,7 +96,8 @@ def test_a_container_that_bin_sandbox_did_not_start_is_refused(checkout, options
     code, output, asked = checkout("", *arguments)
     assert code == 1
     assert "airflow-sandbox was not started by bin/sandbox" in output
-    assert "Do this: to remove it with everything in it: docker rm --force --volumes airflow-sandbox; then run bin/sandbox" in output
+    assert ("Do this: to remove it with everything in it: docker rm --force --volumes airflow-sandbox; then run "
+            "bin/sandbox") in output
     for word in ("start ", "rm ", "ansible-playbook"):
         assert word not in asked, "nothing was done to it"
     assert options.exists()
@@ -92,7 +106,10 @@ def test_a_container_that_bin_sandbox_did_not_start_is_refused(checkout, options
 def test_a_silent_engine_is_no_proof_that_there_is_no_sandbox(checkout, options):
     code, output, asked = checkout(checkout.root, "down", ENGINE="1")
     assert code == 1
-    assert "the Docker Engine does not answer, so the sandbox was not removed" in output and "Do this: start the engine" in output
+    assert (
+        "the Docker Engine does not answer, so the sandbox was not removed" in output
+        and "Do this: start the engine" in output
+    )
     assert "There is no sandbox" not in output and "rm " not in asked and options.exists()
     code, output, asked = checkout(checkout.root, "down")
     assert code == 0 and "The sandbox is gone." in output and "rm --force" in asked and not options.exists()

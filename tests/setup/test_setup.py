@@ -9,10 +9,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What bin/setup takes from any system.
-TOOLS = ["bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg", "chmod", "sleep",
-         "rm", "readlink"]
+TOOLS = [
+    "bash", "env", "dirname", "cat", "cut", "grep", "head", "tr", "tail", "sed", "mkdir", "id", "sha256sum", "gpg",
+    "chmod", "sleep", "rm", "readlink"
+]
 
-# A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies of itself.
+# A Python with the version VERSION. It notes what it is asked to do, and makes "virtualenvs" whose commands are copies
+# of itself.
 PYTHON = """#!/bin/bash
 case "$*" in
   --version) echo "Python VERSION" ;;
@@ -50,7 +53,11 @@ class Machine:
         self.command(name, PYTHON.replace("VERSION", version).replace("HAS_VENV", "true" if has_venv else "false"))
 
     def run(self, *arguments, **environment):
-        done = subprocess.run([self.root / "bin/setup", *arguments], cwd="/", capture_output=True, text=True, check=False,
+        done = subprocess.run([self.root / "bin/setup", *arguments],
+                              cwd="/",
+                              capture_output=True,
+                              text=True,
+                              check=False,
                               env={"PATH": str(self.path), "ASKED": str(self.asked), "HOME": "/nowhere", **environment})
         return done.returncode, done.stdout + done.stderr
 
@@ -68,7 +75,8 @@ def test_it_makes_the_environment_once_and_names_the_next_commands(machine):
     code, output = machine.run()
     assert code == 0, output
     assert f"venv {machine.root}/.venv" in machine.did()
-    for text in (f"cd {machine.root} && . .venv/bin/activate", "bin/new-site ~/airflow-site", "-i ~/airflow-site/hosts.yml site.yml -K", "bin/sandbox"):
+    for text in (f"cd {machine.root} && . .venv/bin/activate", "bin/new-site ~/airflow-site",
+                 "-i ~/airflow-site/hosts.yml site.yml -K", "bin/sandbox"):
         assert text in output
     before = machine.did()
     code, output = machine.run("--quiet")
@@ -142,7 +150,11 @@ def test_for_the_sandbox_python3_venv_is_installed_also_in_place_of_a_dead_envir
     machine.command("sudo")
     (machine.root / ".venv/bin").mkdir(parents=True)
     shutil.copy(shutil.which("false"), machine.root / ".venv/bin/python")
-    done = subprocess.run(["bash", "-euc", 'SELF=bin/sandbox; . bin/lib.sh; ensure_venv'], cwd=machine.root, capture_output=True, text=True, check=False,
+    done = subprocess.run(["bash", "-euc", 'SELF=bin/sandbox; . bin/lib.sh; ensure_venv'],
+                          cwd=machine.root,
+                          capture_output=True,
+                          text=True,
+                          check=False,
                           env={"PATH": str(machine.path), "ASKED": str(machine.asked), "HOME": "/nowhere"})
     assert "apt-get install -q -y python3-venv" in machine.did(), done.stdout + done.stderr
 
@@ -154,18 +166,23 @@ def test_a_python_with_a_name_of_its_own_has_a_package_of_its_own(machine):
     assert "sudo apt-get install python3.12-venv" in machine.run()[1]
 
 
-@pytest.mark.parametrize("manager, told", [("apt-get", "sudo apt-get install python3.11-venv"), ("brew", "brew install python@3.13"),
+@pytest.mark.parametrize("manager, told", [("apt-get", "sudo apt-get install python3.11-venv"),
+                                           ("brew", "brew install python@3.13"),
                                            ("dnf", "sudo dnf install python3.12")])
 def test_a_python_that_is_too_old(machine, manager, told):
     machine.python("3.9")
     machine.command(manager)
     code, output = machine.run()
     assert code == 1
-    assert "needs Python 3.11, 3.12 or 3.13, and this machine has no such Python (Python 3.9)" in output and told in output
+    assert (
+        "needs Python 3.11, 3.12 or 3.13, and this machine has no such Python (Python 3.9)" in output
+        and told in output
+    )
     assert machine.did() == ""
 
 
-@pytest.mark.parametrize("named, told", [("/nope", "PYTHON=/nope is not Python 3.11, 3.12 or 3.13 (it does not run)"), ("python3.9", "(Python 3.9)")])
+@pytest.mark.parametrize("named, told", [("/nope", "PYTHON=/nope is not Python 3.11, 3.12 or 3.13 (it does not run)"),
+                                         ("python3.9", "(Python 3.9)")])
 def test_a_python_that_somebody_names_is_the_one_or_none(machine, named, told):
     machine.python()
     machine.python("3.9", name="python3.9")
@@ -209,7 +226,10 @@ def test_it_says_which_option_it_does_not_know(machine):
 
 
 # Newer than bash 3.2, or in no command of macOS.
-NEWER = re.compile(r"\b(mapfile|readarray|coproc|realpath)\b|declare -[Ag]|local -[An]|\$\{\w+(,,|\^\^|@)|\|&|&>>|readlink -f|sed -i|date -d|stat -c|wait -n")
+NEWER = re.compile(
+    r"\b(mapfile|readarray|coproc|realpath)\b|declare -[Ag]|local -[An]|\$\{\w+(,,|\^\^|@)|\|&|&>>|readlink -f|sed "
+    r"-i|date -d|stat -c|wait -n"
+)
 
 
 @pytest.mark.parametrize("name", ["setup", "lib.sh"])

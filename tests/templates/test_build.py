@@ -1,4 +1,6 @@
-"""The script that builds a virtualenv, for each installer and pin: rendered by Ansible without a host, and run with stand-ins of what it calls."""
+"""The script that builds a virtualenv, for each installer and pin: rendered by Ansible without a host, and run with
+stand-ins of what it calls.
+"""
 
 import fcntl
 import functools
@@ -34,7 +36,8 @@ STAND_IN = """#!/bin/sh
 # What each writes down: the name it was called by and its arguments, a blank line after each call.
 {{ printf '%s\\n' "${{0##*/}}" "$@"; echo; }} >> {calls}
 case "$0 $1 $2" in
-    *"/python3 -m venv") for last; do :; done; mkdir -p "$last/bin"; for name in python pip uv; do cp {stand_in} "$last/bin/$name"; done
+    *"/python3 -m venv") for last; do :; done; mkdir -p "$last/bin";
+        for name in python pip uv; do cp {stand_in} "$last/bin/$name"; done
         # A file of a cache that was filled under umask 077.
         echo > "$last/cached.py"; chmod 600 "$last/cached.py" ;;
     # The proof, which marks the virtualenv as complete.
@@ -48,22 +51,29 @@ def defaults(major):
     role = ROLES / "airflow_virtualenv"
     own = [DataLoader().load_from_file(str(ROLES / name / "vars/main.yml"), trusted_as_template=True)
            for name in ("airflow_virtualenv", "airflow_config")]
-    return {**shared_variables(major), **own[0], **own[1], "ansible_managed": "Managed by Ansible", "role_path": str(role), "ansible_search_path": [str(role)]}
+    return {
+        **shared_variables(major), **own[0], **own[1], "ansible_managed": "Managed by Ansible", "role_path": str(role),
+        "ansible_search_path": [str(role)]
+    }
 
 
 class Build:
     def __init__(self, directory, **given):
         self.directory, stand_in = directory, directory / "python3"
         self.calls_file = directory / "calls"
-        stand_in.write_text(STAND_IN.format(calls=shlex.quote(str(self.calls_file)), stand_in=shlex.quote(str(stand_in))), encoding="utf-8")
+        stand_in.write_text(STAND_IN.format(calls=shlex.quote(str(self.calls_file)),
+                                            stand_in=shlex.quote(str(stand_in))),
+                            encoding="utf-8")
         stand_in.chmod(0o755)
         # The first in PATH: what has to be on the disk is written down as well.
         (directory / "path").mkdir()
         (directory / "path/sync").symlink_to(stand_in)
         (directory / "lock.txt").write_text(LOCK, encoding="utf-8")
         (directory / "constraints.txt").write_text(CONSTRAINTS, encoding="utf-8")
-        variables = defaults(3) | {"__airflow_python_default": str(stand_in), "__airflow_python_default_version": "3.11",
-                                   "airflow_install_dir": str(directory / "opt")}
+        variables = defaults(3) | {
+            "__airflow_python_default": str(stand_in), "__airflow_python_default_version": "3.11",
+            "airflow_install_dir": str(directory / "opt")
+        }
         self.templar = Templar(loader=DataLoader(), variables=variables | given)
         for file in self.templar.template(trust_as_template("{{ __airflow_virtualenv_build_files }}")):
             path = pathlib.Path(file["path"])
@@ -80,7 +90,8 @@ class Build:
     def script(self):
         """The script, as a host gets it."""
         template = (ROLES / "airflow_virtualenv/templates/build.sh.j2").read_text(encoding="utf-8")
-        return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template), escape_backslashes=False)
+        return self.templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + template),
+                                     escape_backslashes=False)
 
     def run(self, umask=0o022):
         """What the installer was asked to install: {names: the other arguments}, in the order in which it was asked."""
@@ -93,35 +104,56 @@ class Build:
         return [call for call in self.calls if "install" in call]
 
 
-PINS = {"lock": {}, "version": {"airflow_constraints": "official"}, "URL": {"airflow_constraints": "https://example.com/c.txt"}, "file": {}}
+PINS = {
+    "lock": {}, "version": {"airflow_constraints": "official"},
+    "URL": {"airflow_constraints": "https://example.com/c.txt"}, "file": {}
+}
 
 
-@pytest.mark.parametrize(("installer", "pin", "wheels", "extras"), [*itertools.product(["uv", "pip"], PINS, [False, True], [False, True])])
+@pytest.mark.parametrize(("installer", "pin", "wheels", "extras"),
+                         [*itertools.product(["uv", "pip"], PINS, [False, True], [False, True])])
 def test_the_installer_is_asked_for_what_is_pinned_and_no_more(tmp_path, installer, pin, wheels, extras):
-    given = {"lock": {"airflow_lock": str(tmp_path / "lock.txt")}, "file": {"airflow_constraints": str(tmp_path / "constraints.txt")}}.get(pin, PINS[pin])
+    given = {
+        "lock": {"airflow_lock": str(tmp_path / "lock.txt")},
+        "file": {"airflow_constraints": str(tmp_path / "constraints.txt")}
+    }.get(pin, PINS[pin])
     build = Build(tmp_path, airflow_installer=installer, airflow_wheel_dir="/srv/wheels" if wheels else "",
                   airflow_extra_packages=["pandas==2.3.3", "odd name @ https://x/y.whl"] if extras else [], **given)
     of_installer, *asked = build.run()
 
     places = ["--no-index", "--find-links", "/srv/wheels"] if wheels else []
-    assert of_installer == ["python", "-m", "pip", "install", "--quiet", "--ignore-installed", "--require-hashes", *places,
-                            "-r", f"{next(build.installers.glob(installer + '-*.txt'))}"]
+    assert of_installer == [
+        "python", "-m", "pip", "install", "--quiet", "--ignore-installed", "--require-hashes", *places, "-r",
+        f"{next(build.installers.glob(installer + '-*.txt'))}"
+    ]
     python = ["--python", f"{build.release}/bin/python"]
-    begin = ["uv", "pip", "install", "--compile-bytecode", *python] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
+    begin = ["uv", "pip", "install", "--compile-bytecode", *python
+             ] if installer == "uv" else ["pip", *python, "install", "--no-compile"]
     constraint = ["--constraint", f"{build.inputs}.constraints.txt"]
-    url = {"version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt", "URL": "https://example.com/c.txt"}.get(pin)
+    url = {
+        "version": "https://raw.githubusercontent.com/apache/airflow/constraints-3.3.2/constraints-3.11.txt",
+        "URL": "https://example.com/c.txt"
+    }.get(pin)
     assert not url or build.given["constraints"] == f"--constraint {url}"
     main = asked.pop(0)
     if pin == "lock":
         assert main == [*begin, "--require-hashes", "-r", f"{build.inputs}.pin.txt", *places]
         assert build.given["pin"] == LOCK
     else:
-        assert main == [*begin, "apache-airflow[amazon,celery,hashicorp,postgres,statsd,fab]==3.3.2", "apache-airflow-core[gunicorn]==3.3.2", "authlib",
-                        "apache-airflow-providers-amazon[aiobotocore,s3fs]", *constraint, *places]
+        assert main == [
+            *begin, "apache-airflow[amazon,celery,hashicorp,postgres,statsd,fab]==3.3.2",
+            "apache-airflow-core[gunicorn]==3.3.2", "authlib", "apache-airflow-providers-amazon[aiobotocore,s3fs]",
+            *constraint, *places
+        ]
     assert asked == ([[*begin, "-r", f"{build.inputs}.packages.txt", *constraint, *places]] if extras else [])
-    assert build.given["packages"].splitlines()[1:] == (["pandas==2.3.3", "odd name @ https://x/y.whl"] if extras else [])
+    assert build.given["packages"].splitlines()[1:] == (
+        ["pandas==2.3.3", "odd name @ https://x/y.whl"] if extras else []
+    )
     # They may hold the password of an index.
-    assert [path.name for path in build.installers.iterdir() if path.name.endswith((".pin.txt", ".constraints.txt", ".packages.txt"))] == []
+    assert [
+        path.name for path in build.installers.iterdir()
+        if path.name.endswith((".pin.txt", ".constraints.txt", ".packages.txt"))
+    ] == []
     # The proof of it is the last call, after which release.json would be there. Then the installer's cache is flushed.
     flushed = [["sync", "--file-system", "/var/cache/airflow/uv"]] if installer == "uv" else []
     assert build.calls[-1 - len(flushed):] == [["python", "-", build.release, "3.3.2", "LocalExecutor"], *flushed]
@@ -135,7 +167,9 @@ def test_builds_of_two_releases_share_no_file(tmp_path):
         (tmp_path / "lock.txt").write_text(lock, encoding="utf-8")
         build = Build(tmp_path / str(number), airflow_lock=str(tmp_path / "lock.txt"))
         files = build.templar.template(trust_as_template("{{ __airflow_virtualenv_build_files }}"))
-        written.append({file["path"].replace(str(build.directory), ""): file["content"] for file in files if "content" in file})
+        written.append(
+            {file["path"].replace(str(build.directory), ""): file["content"]
+             for file in files if "content" in file})
     both = written[0].keys() & written[1].keys()
     assert {path for path in both if written[0][path] != written[1][path]} == set()
     # Those of the installer, which are the same.
@@ -152,7 +186,8 @@ PASSWORDS = {"index": {"airflow_index_url": "https://ann:hush@mirror.example.com
 @pytest.mark.parametrize("given", PASSWORDS.values(), ids=PASSWORDS)
 def test_the_password_of_an_index_is_for_root_only_and_gone_after_the_build(tmp_path, given, installer):
     """Every user of the host can read the arguments of a process."""
-    (tmp_path / "site.txt").write_text("--index-url https://ann:hush@mirror.example.com/simple\napache-airflow==3.3.2\n", encoding="utf-8")
+    (tmp_path / "site.txt").write_text(
+        "--index-url https://ann:hush@mirror.example.com/simple\napache-airflow==3.3.2\n", encoding="utf-8")
     given = {"airflow_lock": str(tmp_path / "lock.txt"), **given}
     build = Build(tmp_path, airflow_installer=installer,
                   **{name: str(tmp_path / value) if value == "site.txt" else value for name, value in given.items()})
@@ -172,15 +207,20 @@ def test_the_password_of_an_index_is_for_root_only_and_gone_after_the_build(tmp_
 
 @pytest.mark.parametrize(("given", "named"), [
     ({}, "https://pypi.org/simple (airflow_index_url)"),
-    ({"airflow_index_url": "https://ann:hush@mirror.example.com/simple"}, "https://mirror.example.com/simple (airflow_index_url)"),
+    ({"airflow_index_url": "https://ann:hush@mirror.example.com/simple"},
+     "https://mirror.example.com/simple (airflow_index_url)"),
     ({"airflow_wheel_dir": "/srv/it's wheels"}, "/srv/it's wheels (airflow_wheel_dir)"),
 ])
 def test_a_build_that_takes_too_long_names_where_its_packages_come_from(tmp_path, given, named):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), **given)
     (tmp_path / "python3").write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     (tmp_path / "build.sh").write_text(build.script(), encoding="utf-8")
-    run = subprocess.run(["timeout", "2", "sh", str(tmp_path / "build.sh")], text=True, capture_output=True, check=False)
-    assert run.returncode and run.stdout.splitlines()[-1].startswith("The build was stopped") and named in run.stdout and "hush" not in run.stdout
+    run = subprocess.run(["timeout", "2", "sh", str(tmp_path / "build.sh")],
+                         text=True,
+                         capture_output=True,
+                         check=False)
+    assert run.returncode and run.stdout.splitlines()[-1].startswith(
+        "The build was stopped") and named in run.stdout and "hush" not in run.stdout
 
 
 def test_the_umask_of_the_login_closes_nothing_to_the_components(tmp_path):
@@ -269,7 +309,9 @@ def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, buil
             (release / path).touch(0o755)
         if closed:
             (release / closed).chmod(0o700)
-        (ask, _refuse) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True)
+        (ask, _refuse) = DataLoader().load_from_file(
+            str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True
+        )
         question = build.templar.template(ask["windsock.airflow.probe"]["stdin"])
         done = subprocess.run(["sh", "-s"], input=question, text=True, capture_output=True, check=True)
         assert ("virtualenv" in done.stdout.split()) is built
@@ -285,7 +327,9 @@ def test_a_virtualenv_that_the_service_user_cannot_use_is_not_built(closed, buil
 def test_tags_that_leave_out_the_build_are_refused_where_it_is_needed(tmp_path, tags, skipped, built, refused):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), ansible_run_tags=tags, ansible_skip_tags=skipped,
                   __airflow_found={"stdout_lines": ["virtualenv"] if built else []})
-    (_ask, refuse) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True)
+    (_ask, refuse) = DataLoader().load_from_file(
+        str(ROLES / "airflow_virtualenv/tasks/steps/gather_state.yml"), trusted_as_template=True
+    )
     arguments = refuse["ansible.builtin.assert"]
     assert build.templar.evaluate_conditional(trust_as_template(arguments["that"])) is not refused
     said = build.templar.template(trust_as_template(arguments["fail_msg"]))
@@ -310,32 +354,47 @@ def test_pip_takes_the_lock_as_constraints_of_a_package_without_a_hash(tmp_path)
     """A hash in any file of pip's turns on --require-hashes for all of them, and a constraint may not have extras."""
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"), airflow_installer="pip")
     constraints = pathlib.Path(f"{build.inputs}.constraints.txt")
-    assert [line for line in constraints.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")] == [
-        "apache-airflow==3.3.2", "tomli==2.2.1 ; python_version < '3.11'", "zipp==3.23.0 ; python_version < '3.12'"]
+    assert [
+        line for line in constraints.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")
+    ] == ["apache-airflow==3.3.2", "tomli==2.2.1 ; python_version < '3.11'", "zipp==3.23.0 ; python_version < '3.12'"]
     with zipfile.ZipFile(tmp_path / "ours-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("ours-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: ours\nVersion: 1\n")
         wheel.writestr("ours-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("ours-1.dist-info/RECORD", "")
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "target")]
-    assert "Would install ours-1" in subprocess.run([*pip, "ours", "--constraint", str(constraints)], capture_output=True, text=True, check=True).stdout
+    pip = [
+        sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--find-links",
+        str(tmp_path), "--target",
+        str(tmp_path / "target")
+    ]
+    assert "Would install ours-1" in subprocess.run(
+        [*pip, "ours", "--constraint", str(constraints)], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_build_in_the_background_leaves_the_directory_of_its_files(tmp_path):
-    (begin,) = [task["ansible.builtin.command"] for task in yaml.safe_load((ROLES / "airflow_virtualenv/tasks/steps/build.yml").read_text(encoding="utf-8"))
-                if "ansible.builtin.command" in task]
+    (begin, ) = [
+        task["ansible.builtin.command"]
+        for task in yaml.safe_load((ROLES / "airflow_virtualenv/tasks/steps/build.yml").read_text(encoding="utf-8"))
+        if "ansible.builtin.command" in task
+    ]
     environment = tmp_path / "release.environment"
     environment.write_text("INDEX=https://pypi.example.com\n", encoding="utf-8")
     # The parent of the script is the process that ends it after an hour.
     script = "readlink /proc/$$/cwd /proc/$PPID/cwd; echo $INDEX\n"
-    subprocess.run([*begin["argv"][:-2], str(tmp_path), str(environment)], input=script, text=True, check=True, cwd=tmp_path)
+    subprocess.run([*begin["argv"][:-2], str(tmp_path), str(environment)],
+                   input=script,
+                   text=True,
+                   check=True,
+                   cwd=tmp_path)
     subprocess.run(["flock", "--timeout", "10", str(tmp_path / "lock"), "true"], check=True)
     assert (tmp_path / "build.log").read_text(encoding="utf-8") == "/\n/\nhttps://pypi.example.com\n"
     assert not environment.exists()
 
 
 @pytest.mark.parametrize(("file", "said"), [
-    ("airflow_virtualenv/tasks/steps/wait_for_build.yml", "waits for the virtualenv. Last line of its log: Prepared 80 packages\n"),
-    ("airflow_config/tasks/operations/remove.yml", "waits for a build of the virtualenv that an earlier run has begun\n"),
+    ("airflow_virtualenv/tasks/steps/wait_for_build.yml",
+     "waits for the virtualenv. Last line of its log: Prepared 80 packages\n"),
+    ("airflow_config/tasks/operations/remove.yml",
+     "waits for a build of the virtualenv that an earlier run has begun\n"),
 ])
 def test_a_build_at_work_is_waited_for(tmp_path, file, said):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
@@ -349,15 +408,18 @@ def test_a_build_at_work_is_waited_for(tmp_path, file, said):
 
 
 @pytest.mark.parametrize(("given", "told"), [
-    ({}, "come from https://pypi.org/simple (airflow_index_url), whose certificate is verified with the authorities that the installer brings (airflow_ca_b"),
+    ({}, "come from https://pypi.org/simple (airflow_index_url), whose certificate is verified with the authorities "
+         "that the installer brings (airflow_ca_b"),
     ({"airflow_index_url": "https://me:horse@pypi.example.com/simple", "airflow_ca_bundle": "/etc/ca.pem"},
-     "come from https://pypi.example.com/simple (airflow_index_url), whose certificate is verified with /etc/ca.pem (airflow_ca_bundle)"),
+     "come from https://pypi.example.com/simple (airflow_index_url), whose certificate is verified with /etc/ca.pem "
+     "(airflow_ca_bundle)"),
     ({"airflow_wheel_dir": "/srv/wheels"}, "come from /srv/wheels (airflow_wheel_dir)."),
 ])
 def test_a_build_that_failed_names_where_the_packages_come_from(tmp_path, given, told):
     build = Build(tmp_path, airflow_lock=str(tmp_path / "lock.txt"))
     build.templar.available_variables |= given
-    (wait,) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/wait_for_build.yml"), trusted_as_template=True)
+    (wait, ) = DataLoader().load_from_file(str(ROLES / "airflow_virtualenv/tasks/steps/wait_for_build.yml"),
+                                           trusted_as_template=True)
     (build.installers / "build.log").write_text("no route to host\n", encoding="utf-8")
     script = build.templar.template(trust_as_template(wait["windsock.airflow.probe"]["stdin"]))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)

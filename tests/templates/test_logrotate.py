@@ -25,8 +25,11 @@ def render(name, **variables):
                                      loader=jinja2.FileSystemLoader(ROLE / "templates"), autoescape=False)
     environment.filters.update(FilterModule().filters())
     values = DEFAULTS | {
-        "ansible_managed": "Managed by Ansible", "logrotate_components": ["api-server", "scheduler"], "__logrotate_writes_files": True,
-        "__logrotate_writer": "airflow-component-logs", "__logrotate_groomer": "airflow-groom-logs",
+        "ansible_managed": "Managed by Ansible",
+        "logrotate_components": ["api-server", "scheduler"],
+        "__logrotate_writes_files": True,
+        "__logrotate_writer": "airflow-component-logs",
+        "__logrotate_groomer": "airflow-groom-logs",
         "__logrotate_writer_config": "/etc/rsyslog.d/airflow-component-logs.rsyslog",
         "__logrotate_identifiers": ["airflow-api-server", "airflow-scheduler"],
     }
@@ -45,7 +48,9 @@ def test_rotation_renames_and_never_truncates():
     text = render("logrotate.j2")
     directives = [line.strip() for line in text.splitlines() if not line.strip().startswith("#")]
     assert "copytruncate" not in directives
-    assert {"su airflow airflow", "create 0640 airflow airflow", "dateext", "delaycompress", "maxsize 100M", "rotate 14"} <= set(directives)
+    assert {
+        "su airflow airflow", "create 0640 airflow airflow", "dateext", "delaycompress", "maxsize 100M", "rotate 14"
+    } <= set(directives)
     assert "/var/log/airflow/scheduler.log" in directives
 
 
@@ -54,7 +59,8 @@ def test_compression_can_be_turned_off():
     assert "nocompress" in text and "delaycompress" not in text
 
 
-@pytest.mark.skipif(not shutil.which("logrotate"), reason="logrotate is not installed here; the role checks the file with it on the host")
+@pytest.mark.skipif(not shutil.which("logrotate"),
+                    reason="logrotate is not installed here; the role checks the file with it on the host")
 def test_logrotate_accepts_the_file(tmp_path):
     path = tmp_path / "airflow"
     path.write_text(re.sub(r"^\s*su .*$", "", render("logrotate.j2"), flags=re.M), encoding="utf-8")
@@ -83,7 +89,8 @@ def test_without_component_files_the_timer_does_not_rotate():
 
 
 def test_limits_reach_the_groomer():
-    service = unit("airflow-groom-logs.service.j2", logrotate_task_log_max_age_days=7, logrotate_task_log_max_size_mb=5)["Service"]
+    service = unit("airflow-groom-logs.service.j2", logrotate_task_log_max_age_days=7,
+                   logrotate_task_log_max_size_mb=5)["Service"]
     assert service["ExecStart"].endswith("--max-age-days 7 --max-size-mb 5 --min-free-percent 0 /var/log/airflow")
 
 
@@ -93,7 +100,10 @@ def groomer(tmp_path):
     script = ROLE / "files/groom_logs.py"
 
     def run(*options, returncode=0):
-        done = subprocess.run([sys.executable, script, *options, tmp_path / "logs"], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, script, *options, tmp_path / "logs"],
+                              capture_output=True,
+                              text=True,
+                              check=False)
         assert done.returncode == returncode, done.stderr
         return done.stdout + done.stderr
 
@@ -102,7 +112,9 @@ def groomer(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """log('a/b.log', days): make a file of 100 kB that was last changed so many days ago, with directories of the same age."""
+    """log('a/b.log', days): make a file of 100 kB that was last changed so many days ago, with directories of the same
+    age.
+    """
 
     def make(name, days, size=100_000):
         path = tmp_path / "logs" / name

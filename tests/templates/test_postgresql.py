@@ -1,4 +1,6 @@
-"""Sizes that role postgresql works out, its rules for input, and its files, rendered by Ansible's own engine without a host."""
+"""Sizes that role postgresql works out, its rules for input, and its files, rendered by Ansible's own engine without a
+host.
+"""
 
 import importlib.util
 import json
@@ -40,7 +42,8 @@ def value(name, **given):
 
 def render(name, **given):
     """As the template module does it: a backslash is a backslash, and a line with nothing but a tag is none."""
-    text = "#jinja2: trim_blocks: True\n" + (ROLE / "templates" / name).read_text(encoding="utf-8").replace("'pgdg.asc'", f"'{ROLE}/files/pgdg.asc'")
+    text = "#jinja2: trim_blocks: True\n" + (ROLE / "templates" / name).read_text(encoding="utf-8").replace(
+        "'pgdg.asc'", f"'{ROLE}/files/pgdg.asc'")
     return templar(**given).template(trust_as_template(text), escape_backslashes=False)
 
 
@@ -51,7 +54,9 @@ def settings(**given):
 
 
 def rules(**given):
-    return [line.split() for line in render("pg_hba.conf.j2", **given).splitlines() if line and not line.startswith("#")]
+    return [
+        line.split() for line in render("pg_hba.conf.j2", **given).splitlines() if line and not line.startswith("#")
+    ]
 
 
 def judged(check, **given):
@@ -79,10 +84,14 @@ def test_a_kernel_that_reserves_a_little_more_changes_nothing():
 
 
 def test_every_size_can_be_set_by_hand():
-    given = {"postgresql_shared_buffers": "1GB", "postgresql_work_mem": "7MB", "postgresql_maintenance_work_mem": "99MB",
-             "postgresql_effective_cache_size": "3GB", "postgresql_max_connections": 42, "postgresql_port": 6000}
+    given = {
+        "postgresql_shared_buffers": "1GB", "postgresql_work_mem": "7MB", "postgresql_maintenance_work_mem": "99MB",
+        "postgresql_effective_cache_size": "3GB", "postgresql_max_connections": 42, "postgresql_port": 6000
+    }
     found = settings(**given)
-    assert {name: found[name.removeprefix("postgresql_")] for name in given} == {name: str(size) for name, size in given.items()}
+    assert {name: found[name.removeprefix("postgresql_")]
+            for name in given} == {name: str(size)
+                                   for name, size in given.items()}
 
 
 def test_connections_are_the_clients_and_a_reserve():
@@ -91,13 +100,24 @@ def test_connections_are_the_clients_and_a_reserve():
 
 def test_wiring_counts_the_pools_of_every_component():
     wiring = DataLoader().load_from_file(str(ROOT / "group_vars/all/postgresql.yml"), trusted_as_template=True)
-    groups = {"airflow": ["a"], "airflow_webserver": ["a"], "airflow_scheduler": ["a"], "airflow_dag_processor": ["a"], "airflow_triggerer": ["a"]}
-    airflow = {"airflow_database_pool_size": 5, "airflow_database_max_overflow": 10, "airflow_api_workers": 2, "airflow_parallelism": 16,
-               "groups": groups, "group_names": ["airflow", "airflow_postgres"]}
+    groups = {
+        "airflow": ["a"], "airflow_webserver": ["a"], "airflow_scheduler": ["a"], "airflow_dag_processor": ["a"],
+        "airflow_triggerer": ["a"]
+    }
+    airflow = {
+        "airflow_database_pool_size": 5, "airflow_database_max_overflow": 10, "airflow_api_workers": 2,
+        "airflow_parallelism": 16, "groups": groups, "group_names": ["airflow", "airflow_postgres"]
+    }
 
     def count(major, components, **given):
-        variables_ = wiring | airflow | {"__airflow_major": major, "__airflow_components_wanted": {name: {"group": name} for name in components}} | given
-        return Templar(loader=DataLoader(), variables=variables_).template(trust_as_template("{{ postgresql_connections | int }}"))
+        variables_ = (
+            wiring
+            | airflow
+            | {"__airflow_major": major, "__airflow_components_wanted": {name: {"group": name} for name in components}}
+            | given
+        )
+        return Templar(loader=DataLoader(),
+                       variables=variables_).template(trust_as_template("{{ postgresql_connections | int }}"))
 
     three = ["airflow_webserver", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"]
     assert count(3, three) == (2 + 4) * 15 * 2
@@ -106,7 +126,8 @@ def test_wiring_counts_the_pools_of_every_component():
 
 
 def test_extra_settings_are_quoted():
-    found = settings(postgresql_settings={"log_line_prefix": "it's %m\\", "log_connections": True, "seq_page_cost": 1.1})
+    found = settings(
+        postgresql_settings={"log_line_prefix": "it's %m\\", "log_connections": True, "seq_page_cost": 1.1})
     assert found["log_line_prefix"] == "'it''s %m\\\\'"
     assert (found["log_connections"], found["seq_page_cost"]) == ("'true'", "'1.1'")
 
@@ -174,8 +195,8 @@ def refusals(**given):
 
 def test_a_server_that_serves_another_application_is_refused_with_the_way_to_share_it():
     (message,) = refusals(**SHOP)
-    for words in ("database crm, database shop", "/etc/postgresql/15/main/pg_hba.conf", "postgresql_shared: true", "group_vars/all/main.yml",
-                  "postgresql_databases"):
+    for words in ("database crm, database shop", "/etc/postgresql/15/main/pg_hba.conf", "postgresql_shared: true",
+                  "group_vars/all/main.yml", "postgresql_databases"):
         assert words in message
     assert refusals(**SHOP, postgresql_shared=True) == []
 
@@ -183,19 +204,24 @@ def test_a_server_that_serves_another_application_is_refused_with_the_way_to_sha
 @pytest.mark.parametrize("given", [
     answer("absent", settings={}), answer("own", settings={}), answer("foreign"), {**SHOP, "postgresql_shared": True},
     {**answer("block", others=["database shop"], settings={}), "postgresql_shared": True},
-    {**SHOP, "postgresql_shared": True, "postgresql_manage_settings": True, "postgresql_max_connections": 500, "postgresql_port": 5433},
+    {**SHOP, "postgresql_shared": True, "postgresql_manage_settings": True, "postgresql_max_connections": 500,
+     "postgresql_port": 5433},
 ])
 def test_a_server_of_our_own_a_new_one_and_a_shared_one_pass(given):
     assert refusals(**given) == []
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ({"settings": {"port": "5433", "listen_addresses": "*", "max_connections": "100", "ssl": "on"}}, "Set airflow_database_port: 5433"),
-    ({"settings": {"port": "5432", "listen_addresses": "10.0.0.5", "max_connections": "100", "ssl": "on"}}, "listens on 10.0.0.5"),
-    ({"settings": {"port": "5432", "listen_addresses": "", "max_connections": "100", "ssl": "on"}}, "listens on no address"),
+    ({"settings": {"port": "5433", "listen_addresses": "*", "max_connections": "100", "ssl": "on"}},
+     "Set airflow_database_port: 5433"),
+    ({"settings": {"port": "5432", "listen_addresses": "10.0.0.5", "max_connections": "100", "ssl": "on"}},
+     "listens on 10.0.0.5"),
+    ({"settings": {"port": "5432", "listen_addresses": "", "max_connections": "100", "ssl": "on"}},
+     "listens on no address"),
     ({"postgresql_max_connections": 170}, "has max_connections 100, and Airflow alone may need 170"),
     ({"postgresql_tls_certificate": "/a", "postgresql_tls_key": "/b"}, "would replace the certificate"),
-    ({"settings": {"port": "5432", "listen_addresses": "*", "max_connections": "100", "ssl": "off"}, "postgresql_listen_addresses": ["10.0.0.5"],
+    ({"settings": {"port": "5432", "listen_addresses": "*", "max_connections": "100", "ssl": "off"},
+      "postgresql_listen_addresses": ["10.0.0.5"],
       "postgresql_allowed_networks": ["10.0.0.0/24"]}, "has TLS off"),
     ({"taken": ["database airflow belongs to role bob, not to airflow"]}, "belongs to role bob"),
     ({"error": "it is down"}, "it is down"),
@@ -210,7 +236,9 @@ def test_a_shared_server_that_does_not_fit_is_refused(given, words):
 def test_what_the_site_sets_for_a_shared_server_counts():
     given = {"postgresql_shared": True, "postgresql_max_connections": 170, "postgresql_listen_addresses": ["10.0.0.5"]}
     assert len(refusals(**SHOP, **given)) == 2
-    assert refusals(**SHOP, **given, postgresql_settings={"max_connections": 270, "listen_addresses": "localhost, 10.0.0.5"}) == []
+    assert refusals(**SHOP,
+                    **given,
+                    postgresql_settings={"max_connections": 270, "listen_addresses": "localhost, 10.0.0.5"}) == []
 
 
 def test_a_shared_server_keeps_its_settings():
@@ -230,19 +258,26 @@ def test_a_shared_server_is_restarted_for_nothing_but_the_settings_of_the_site()
     waits = {"__postgresql_answer": {"query_result": [{"restart": ["max_connections", "shared_buffers"]}]}, **SHOP}
     assert value("__postgresql_must_restart", **waits) == ["max_connections", "shared_buffers"]
     assert value("__postgresql_must_restart", **waits, postgresql_shared=True) == []
-    assert value("__postgresql_must_restart", **waits, postgresql_shared=True, postgresql_settings={"max_connections": 270}) == ["max_connections"]
+    assert value("__postgresql_must_restart",
+                 **waits,
+                 postgresql_shared=True,
+                 postgresql_settings={"max_connections": 270}) == ["max_connections"]
 
 
 @pytest.mark.parametrize(("said", "shared", "kept"), [
-    (answer("absent"), False, False), (answer("own"), False, False), (answer("own"), True, False), (answer("own", kept=["host a"]), True, True),
-    (answer("foreign"), False, True), (answer("foreign"), True, True), (answer("block"), True, False), (answer("block"), False, True)])
+    (answer("absent"), False, False), (answer("own"), False, False), (answer("own"), True, False),
+    (answer("own", kept=["host a"]), True, True),
+    (answer("foreign"), False, True), (answer("foreign"), True, True), (answer("block"), True, False),
+    (answer("block"), False, True)])
 def test_rules_of_somebody_else_are_copied_before_they_change(said, shared, kept):
     assert value("__postgresql_hba_is_kept", **said, postgresql_shared=shared) is kept
 
 
 @pytest.fixture
 def edit(tmp_path, capsys, request):
-    """edit("configure", "Write our rules", ...): run a task of the role that edits pg_hba.conf below tmp_path; return whether it changed something."""
+    """edit("configure", "Write our rules", ...): run a task of the role that edits pg_hba.conf below tmp_path; return
+    whether it changed something.
+    """
     hba = tmp_path / "pg_hba.conf"
 
     def run(file, words, **given):
@@ -251,7 +286,10 @@ def edit(tmp_path, capsys, request):
         (name,) = [key for key in task if key.startswith("ansible.builtin.")]
         given = {"ansible_search_path": [str(ROLE)], "__postgresql_config_dir": str(tmp_path)} | given
         module = importlib.import_module(f"ansible.modules.{name.rpartition('.')[2]}")
-        with patch_module_args({**templar(**given).template(task[name]), "_ansible_remote_tmp": str(tmp_path), "_ansible_tmpdir": str(tmp_path)}):
+        with patch_module_args({
+                **templar(**given).template(task[name]), "_ansible_remote_tmp": str(tmp_path),
+                "_ansible_tmpdir": str(tmp_path)
+        }):
             with pytest.raises(SystemExit):
                 module.main()
         return json.loads(capsys.readouterr().out)["changed"]
@@ -291,22 +329,28 @@ def test_a_file_of_our_own_that_becomes_shared_is_not_taken_for_our_own_again(ed
     edit("configure", "Write our rules", postgresql_shared=True)
     edit("operations/remove", "Remove our rules from a file that is shared")
     left = hba.read_text(encoding="utf-8")
-    assert "host shop shop" in left and "local  all  postgres  peer" in left and "Generated by role postgresql from" not in left
+    assert (
+        "host shop shop" in left and "local  all  postgres  peer" in left
+        and "Generated by role postgresql from" not in left
+    )
 
 
 def test_the_roles_of_a_written_file_are_known_after_they_are_no_longer_declared():
     spec = importlib.util.spec_from_file_location("neighbours", ROLE / "files/neighbours.py")
     neighbours = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(neighbours)
-    written = render("pg_hba.conf.j2", postgresql_databases=[{"name": "airflow", "owner": "airflow", "users": ["reporting", "bi"]}],
-                     postgresql_listen_addresses=["127.0.0.1", "10.0.0.5"], postgresql_allowed_networks=["10.0.0.0/24"])
+    written = render("pg_hba.conf.j2",
+                     postgresql_databases=[{"name": "airflow", "owner": "airflow", "users": ["reporting", "bi"]}],
+                     postgresql_listen_addresses=["127.0.0.1", "10.0.0.5"],
+                     postgresql_allowed_networks=["10.0.0.0/24"])
     assert neighbours.added(written, []) == []
     assert neighbours.added(written + "include_dir hba.d\n", []) == ["include_dir hba.d"]
 
 
 def test_removal_keeps_the_rules_that_somebody_added():
     left = value("__postgresql_hba_left", **answer("own", kept=["host shop shop 10.1.0.7/32 md5"]))
-    assert left.startswith("host shop shop 10.1.0.7/32 md5\n# Written when") and left.endswith("::1/128  scram-sha-256\n")
+    assert left.startswith("host shop shop 10.1.0.7/32 md5\n# Written when") and left.endswith(
+        "::1/128  scram-sha-256\n")
     assert value("__postgresql_hba_left", **answer("own")).startswith("# Written when")
 
 
@@ -318,7 +362,8 @@ def test_tls_is_set_with_a_certificate_only():
 
 
 @pytest.mark.parametrize(("system", "major"), [
-    (("Debian", "12"), "15"), (("Debian", "13"), "17"), (("Ubuntu", "22"), "14"), (("Ubuntu", "24"), "16"), (("Amazon", "2023"), "15")])
+    (("Debian", "12"), "15"), (("Debian", "13"), "17"), (("Ubuntu", "22"), "14"), (("Ubuntu", "24"), "16"),
+    (("Amazon", "2023"), "15")])
 def test_the_distributions_own_server_needs_no_other_repository(system, major):
     assert value("__postgresql_major", system=system) == major
     assert value("__postgresql_pgdg", system=system) is False
@@ -330,11 +375,17 @@ def test_another_major_comes_from_its_project_on_debian_and_from_amazon_on_amazo
     assert value("__postgresql_pgdg", postgresql_version="17") is True
     assert value("__postgresql_packages", postgresql_version="17")[0] == "postgresql-17"
     assert value("__postgresql_pgdg", system=("Amazon", "2023"), postgresql_version="16") is False
-    assert value("__postgresql_packages", system=("Amazon", "2023"), postgresql_version="16")[0] == "postgresql16-server"
+    assert value("__postgresql_packages", system=("Amazon", "2023"),
+                 postgresql_version="16")[0] == "postgresql16-server"
 
 
 def test_what_is_missing_and_what_else_is_there():
-    answer = {"stdout_lines": ["postgresql-15 installed", "postgresql-client-15 installed", "postgresql-14 config-files", "python3-psycopg2 unpacked"]}
+    answer = {
+        "stdout_lines": [
+            "postgresql-15 installed", "postgresql-client-15 installed", "postgresql-14 config-files",
+            "python3-psycopg2 unpacked"
+        ]
+    }
     assert value("__postgresql_missing", __postgresql_query=answer) == ["python3-psycopg2"]
     assert value("__postgresql_other_majors", __postgresql_query=answer) == []
     assert value("__postgresql_other_majors", __postgresql_query=answer, postgresql_version="17") == ["15"]
@@ -348,7 +399,8 @@ def test_what_is_missing_and_what_else_is_there():
     ({"postgresql_memory_percent": 101}, "postgresql_memory_percent is 101"),
     ({"postgresql_listen_addresses": []}, "postgresql_listen_addresses is empty"),
     ({"postgresql_allowed_networks": ["10.0.0.0/8"]}, "add the host's private address"),
-    ({"system": ("Amazon", "2023"), "postgresql_allowed_networks": ["10.0.0.0/8"], "postgresql_listen_addresses": ["10.0.0.1"]}, "needs TLS"),
+    ({"system": ("Amazon", "2023"), "postgresql_allowed_networks": ["10.0.0.0/8"],
+      "postgresql_listen_addresses": ["10.0.0.1"]}, "needs TLS"),
     ({"postgresql_tls_key": "/x"}, "belong together"),
     ({"postgresql_pgdg_url": "https://me:hush@mirror.example/pgdg"}, "postgresql_pgdg_url has a login"),
     ({"postgresql_pgdg_key_url": "https://hush@mirror.example/key", "postgresql_pgdg_key_checksum": "sha256:0"},
@@ -366,8 +418,10 @@ def test_bad_input_is_refused_by_name(given, words):
 
 
 @pytest.mark.parametrize(("network", "valid"), [
-    ("0.0.0.0/0", False), ("::/0", False), ("0.0.0.0/1", False), ("10.0.0.0/7", False), ("10.0.0.0", False), ("10.0.0/24", False), ("300.0.0.0/24", False),
-    ("all", False), ("10.0.0.0/33", False), ("fc00::/7", False), ("10.0.0.0/24 trust", False), ("10.0.0.0/24\nhost all", False),
+    ("0.0.0.0/0", False), ("::/0", False), ("0.0.0.0/1", False), ("10.0.0.0/7", False), ("10.0.0.0", False),
+    ("10.0.0/24", False), ("300.0.0.0/24", False),
+    ("all", False), ("10.0.0.0/33", False), ("fc00::/7", False), ("10.0.0.0/24 trust", False),
+    ("10.0.0.0/24\nhost all", False),
     ("10.0.0.0/8", True), ("192.168.1.7/32", True), ("fd00:1:2::/48", True), ("2001:db8::1/128", True)])
 def test_networks(network, valid):
     given = {"postgresql_listen_addresses": ["10.0.0.5"], "postgresql_allowed_networks": [network]}
@@ -377,6 +431,10 @@ def test_networks(network, valid):
 def test_repository_is_signed_by_one_key():
     lines = render("pgdg.sources.j2").splitlines()
     fields = [line for line in lines if line and not line.startswith(("#", " "))]
-    assert fields == ["Types: deb", "URIs: https://apt.postgresql.org/pub/repos/apt", "Suites: bookworm-pgdg", "Components: main", "Signed-By:"]
+    assert fields == [
+        "Types: deb", "URIs: https://apt.postgresql.org/pub/repos/apt", "Suites: bookworm-pgdg", "Components: main",
+        "Signed-By:"
+    ]
     key = [line for line in lines if line.startswith(" ")]
-    assert key[0] == " -----BEGIN PGP PUBLIC KEY BLOCK-----" and key[1] == " ." and key[-1] == " -----END PGP PUBLIC KEY BLOCK-----"
+    assert key[0] == " -----BEGIN PGP PUBLIC KEY BLOCK-----" and key[1] == " ." and key[
+        -1] == " -----END PGP PUBLIC KEY BLOCK-----"

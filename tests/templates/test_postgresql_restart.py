@@ -1,4 +1,6 @@
-"""playbooks/postgresql.yml restarts PostgreSQL only while no part of Airflow runs. Run by Ansible, with roles that only say what they would do."""
+"""playbooks/postgresql.yml restarts PostgreSQL only while no part of Airflow runs. Run by Ansible, with roles that only
+say what they would do.
+"""
 
 import os
 import pathlib
@@ -23,7 +25,8 @@ all:
 # What each host would do, as one line in a file of its own.
 SAYS = """
 - name: {0} | Say so
-  ansible.builtin.lineinfile: {{path: "{{{{ said }}}}", line: "{{{{ inventory_hostname }}}} {0}", create: true, mode: "0644"}}
+  ansible.builtin.lineinfile:
+    {{path: "{{{{ said }}}}", line: "{{{{ inventory_hostname }}}} {0}", create: true, mode: "0644"}}
   throttle: 1
 """
 FAILS = """
@@ -47,11 +50,17 @@ def project(tmp_path):
     """The real playbook and its order of tasks, with stand-ins for all that touches a host."""
     (tmp_path / "playbooks").mkdir()
     text = (ROOT / "playbooks/postgresql.yml").read_text(encoding="utf-8")
-    (tmp_path / "playbooks/postgresql.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
+    (tmp_path / "playbooks/postgresql.yml").write_text(
+        text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8"
+    )
     (tmp_path / "hosts.yml").write_text(HOSTS, encoding="utf-8")
-    stand_ins = {"airflow_common": ["steps/start"], "airflow_secrets": ["main"],
-                 "airflow_services": ["operations/stop", "operations/revert_stop", "steps/start_stopped"],
-                 "postgresql": ["steps/load_vars", "validate", "install", "configure", "operations/restart", "steps/create_databases", "verify"]}
+    stand_ins = {
+        "airflow_common": ["steps/start"], "airflow_secrets": ["main"],
+        "airflow_services": ["operations/stop", "operations/revert_stop", "steps/start_stopped"], "postgresql": [
+            "steps/load_vars", "validate", "install", "configure", "operations/restart", "steps/create_databases",
+            "verify"
+        ]
+    }
     for role, names in stand_ins.items():
         tasks = tmp_path / "roles" / role / "tasks"
         tasks.mkdir(parents=True)
@@ -65,8 +74,8 @@ def project(tmp_path):
     (tmp_path / "roles/airflow_common/vars/main.yml").write_text(
         yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
     (tmp_path / "roles/airflow_services/vars").mkdir()
-    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/operations/stop_around.yml", "airflow_services/tasks/steps/start_again.yml",
-                 "airflow_services/vars/main.yml"):
+    for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/operations/stop_around.yml",
+                 "airflow_services/tasks/steps/start_again.yml", "airflow_services/vars/main.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
     collection(tmp_path, tmp_path / "roles")
@@ -77,15 +86,31 @@ def run(project, due, *arguments):
     """Return what the hosts did, in this order, and the output."""
     said = project / "said"
     done = forks.run(
-        ["ansible-playbook", "-i", "hosts.yml", "playbooks/postgresql.yml", "-e", f'{{"due": {due}, "said": "{said}"}}', *arguments], cwd=project,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
+        [
+            "ansible-playbook",
+            "-i",
+            "hosts.yml",
+            "playbooks/postgresql.yml",
+            "-e",
+            f'{{"due": {due}, "said": "{said}"}}',
+            *arguments,
+        ],
+        cwd=project,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"),
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        },
+    )
     return (said.read_text(encoding="utf-8").splitlines() if said.exists() else []), done
 
 
 def test_airflow_stops_on_all_hosts_before_the_restart_and_starts_after_it(project):
     found, done = run(project, '["max_connections"]')
     assert done.returncode == 0, done.stdout + done.stderr
-    order = [line for line in found if line.split()[1] in ("stop", "restart", "create_databases", "verify", "revert_stop")]
+    order = [
+        line for line in found if line.split()[1] in ("stop", "restart", "create_databases", "verify", "revert_stop")
+    ]
     assert sorted(order[:2]) == ["a stop", "b stop"]
     assert order[2:5] == ["db restart", "db create_databases", "db verify"]
     assert sorted(order[5:]) == ["a revert_stop", "b revert_stop"]
@@ -100,7 +125,9 @@ def test_without_a_restart_airflow_is_left_alone(project):
 
 
 def test_an_airflow_that_does_not_stop_keeps_its_database(project):
-    (project / "roles/airflow_services/tasks/operations/stop.yml").write_text(SAYS.format("stop") + FAILS, encoding="utf-8")
+    (project / "roles/airflow_services/tasks/operations/stop.yml").write_text(
+        SAYS.format("stop") + FAILS, encoding="utf-8"
+    )
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "a person is connected" in done.stdout
     assert "db restart" not in found
@@ -123,7 +150,9 @@ FAILS_THERE = """
 
 
 def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project):
-    (project / "roles/postgresql/tasks/operations/restart.yml").write_text(FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8")
+    (project / "roles/postgresql/tasks/operations/restart.yml").write_text(
+        FAILS_THERE.format("restart", "no memory left", "db"), encoding="utf-8"
+    )
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and {"a revert_stop", "b revert_stop"} <= set(found)
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
@@ -133,11 +162,13 @@ def test_a_server_that_does_not_restart_is_named_and_airflow_is_started(project)
 
 def test_a_host_that_does_not_start_again_is_named_and_keeps_no_other_stopped(project):
     (project / "roles/airflow_services/tasks/operations/revert_stop.yml").write_text(
-        FAILS_THERE.format("revert_stop", "it waits for the database", "a") + SAYS.format("revert_stop"), encoding="utf-8")
+        FAILS_THERE.format("revert_stop", "it waits for the database", "a") + SAYS.format("revert_stop"),
+        encoding="utf-8")
     found, done = run(project, '["max_connections"]')
     assert done.returncode != 0 and "b revert_stop" in found and "a revert_stop" not in found
     last = " ".join(done.stdout.split("Report what has failed")[1].split())
-    assert "Airflow runs again on b. Airflow does not run on a: revert_stop | Fail: it waits for the database." in last, done.stdout
+    told = "Airflow runs again on b. Airflow does not run on a: revert_stop | Fail: it waits for the database."
+    assert told in last, done.stdout
 
 
 @pytest.mark.parametrize("tags", ["configure", "service"])

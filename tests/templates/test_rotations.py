@@ -13,8 +13,12 @@ FERNET, API = {"fernet_key": ["fernet_key"]}, {"api_secret_key": ["api_secret_ke
 
 
 def value(name, held=None, other=None, **given):
-    """The value of a variable where the first host has generated this Fernet key, and each host in other has these files with another content."""
-    variables = shared_variables() | DataLoader().load_from_file(str(ROOT / "roles/airflow_secrets/vars/main.yml"), trusted_as_template=True)
+    """The value of a variable where the first host has generated this Fernet key, and each host in other has these
+    files with another content.
+    """
+    variables = shared_variables() | DataLoader().load_from_file(
+        str(ROOT / "roles/airflow_secrets/vars/main.yml"), trusted_as_template=True
+    )
     other = other or {"a": []}
     variables |= {
         "__airflow_secrets": {"secrets": {"fernet_key": held or "old"}},
@@ -52,10 +56,14 @@ def test_the_oldest_keys_are_what_is_dropped():
     ("given", "found"),
     [
         ({}, []),
-        ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY_CMD": "x", "TZ": "UTC"}}, ["airflow_environment.AIRFLOW__CORE__FERNET_KEY_CMD"]),
-        ({"airflow_config": {"api_auth": {"jwt_secret": "x"}, "core": {"parallelism": 4}, "sentry": None}}, ["airflow_config.api_auth.jwt_secret"]),
-        ({"airflow_config": {"database": {"sql_alchemy_connect_args": "x"}}, "airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "x"}}, []),
-        ({"airflow_config": {"database": {"sql_alchemy_conn_secret": "x"}}}, ["airflow_config.database.sql_alchemy_conn_secret"]),
+        ({"airflow_environment": {"AIRFLOW__CORE__FERNET_KEY_CMD": "x", "TZ": "UTC"}},
+         ["airflow_environment.AIRFLOW__CORE__FERNET_KEY_CMD"]),
+        ({"airflow_config": {"api_auth": {"jwt_secret": "x"}, "core": {"parallelism": 4}, "sentry": None}},
+         ["airflow_config.api_auth.jwt_secret"]),
+        ({"airflow_config": {"database": {"sql_alchemy_connect_args": "x"}},
+          "airflow_environment": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "x"}}, []),
+        ({"airflow_config": {"database": {"sql_alchemy_conn_secret": "x"}}},
+         ["airflow_config.database.sql_alchemy_conn_secret"]),
     ],
 )
 def test_what_airflow_would_take_from_elsewhere(given, found):

@@ -1,4 +1,6 @@
-"""What module database imports of Airflow and alembic, as files that its tests put on the path. Each test adds what it looks at."""
+"""What module database imports of Airflow and alembic, as files that its tests put on the path. Each test adds what it
+looks at.
+"""
 
 AIRFLOW = {
     "airflow/__init__.py": "",

@@ -17,7 +17,8 @@ import types
 import pytest
 from botocore.loaders import JSONFileLoader
 
-# Each session of boto3 reads the description of its service anew, which is most of the work of a test that asks AWS's emulator.
+# Each session of boto3 reads the description of its service anew, which is most of the work of a test that asks AWS's
+# emulator.
 load_description = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 JSONFileLoader.load_file = lambda self, path: load_description(path)
 
@@ -42,7 +43,8 @@ def postgresql_server():
             subprocess.run([*as_user, programs / program, *arguments], cwd="/", check=True, stdout=log, stderr=log)
 
     try:
-        run("initdb", "--pgdata", directory / "data", "--username=airflow", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        run("initdb", "--pgdata", directory / "data", "--username=airflow", "--auth=trust", "--encoding=UTF8",
+            "--no-sync")
         options = f"-k {directory} -c listen_addresses='' -c fsync=off"
         run("pg_ctl", "--pgdata", directory / "data", "--wait", "-o", options, "start")
         yield f"postgresql+psycopg2://airflow@/postgres?host={directory}"
@@ -55,8 +57,10 @@ def postgresql_server():
 
 # Each statement of its second column is run in the database of the tests.
 LEFT_BEHIND = """
-    SELECT 1, format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')
-    UNION ALL SELECT 2, format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'
+    SELECT 1, format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname NOT IN ('postgres',
+        'template0', 'template1')
+    UNION ALL SELECT 2, format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname !~
+        '^(pg_|information_schema$)'
     UNION ALL SELECT 3, 'CREATE SCHEMA public'
     UNION ALL SELECT 4, format('DROP OWNED BY %I CASCADE', rolname) FROM pg_roles WHERE rolname !~ '^(pg_|airflow$)'
     UNION ALL SELECT 5, format('DROP ROLE %I', rolname) FROM pg_roles WHERE rolname !~ '^(pg_|airflow$)'
@@ -80,7 +84,8 @@ def postgresql(postgresql_server):
 
 @pytest.fixture
 def files_seen(monkeypatch):
-    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was synced) at its rename}.
+    """Record how files come into being: created is {name: mode at its creation}, named is {name: (mode, whether it was
+    synced) at its rename}.
 
     unflushed has the names that a loss of power could still take: their directory was not synced since.
     """
@@ -123,7 +128,9 @@ def files_seen(monkeypatch):
 
 @pytest.fixture
 def waits_for_lock():
-    """waits_for_lock(path, function): prove that the function, in a process of its own, begins its work only when nobody else holds the file's lock."""
+    """waits_for_lock(path, function): prove that the function, in a process of its own, begins its work only when
+    nobody else holds the file's lock.
+    """
 
     def prove(path, function):
         with open(path, "a", encoding="utf-8") as file:
@@ -148,13 +155,16 @@ def waits_for_lock():
 
 @pytest.fixture
 def two_a_page():
-    """two_a_page("s3.ListObjectsV2", "MaxKeys"): AWS's emulator, which a test has started, answers this question in pages of two."""
+    """two_a_page("s3.ListObjectsV2", "MaxKeys"): AWS's emulator, which a test has started, answers this question in
+    pages of two.
+    """
 
     def limit(operation, parameter):
         import boto3
 
         # moto forgets the default session when it starts.
         boto3.setup_default_session()
-        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{operation}", lambda params, **_other: {**params, parameter: 2})
+        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{operation}",
+                                              lambda params, **_other: {**params, parameter: 2})
 
     return limit

@@ -49,7 +49,9 @@ AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port"
 
 def systemctl(directory):
     """Give the hosts in this directory a systemctl, and what runs a unit without a file."""
-    for name, text in {"systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "journalctl": "#!/bin/sh\necho why it failed\n"}.items():
+    for name, text in {
+            "systemctl": SYSTEMCTL, "systemd-run": SYSTEMD_RUN, "journalctl": "#!/bin/sh\necho why it failed\n"
+    }.items():
         path = directory / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -99,7 +101,10 @@ def play(directory, hosts, tasks, variables, limit="", check=False, **groups):
         encoding="utf-8",
     )
     done = forks.run(
-        ["ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else []), *(["--check"] if check else [])],
+        [
+            "ansible-playbook", "-i", inventory, playbook, *(["--limit", limit] if limit else []),
+            *(["--check"] if check else [])
+        ],
         cwd=ROOT,
         env={
             "PATH": f"{directory}/bin:{os.environ['PATH']}",

@@ -1,4 +1,4 @@
-"""Alerts: every task gets the callback, nothing that goes wrong reaches the task, no address is told, and not too many are sent."""
+"""Alerts: every task gets the callback, nothing that goes wrong reaches the task, and not too many are sent."""
 
 import asyncio
 import importlib
@@ -28,16 +28,25 @@ def alerts(host_settings, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "pluggy", NoHook())
     monkeypatch.delitem(sys.modules, "airflow_runtime.alerts", raising=False)
     module = importlib.import_module("airflow_runtime.alerts")
-    module.to, module.count, module.told = host_settings / "config/secrets/alerts", host_settings / "home/alerts.json", []
+    module.to, module.count = host_settings / "config/secrets/alerts", host_settings / "home/alerts.json"
+    module.told = []
     module.set = lambda **settings: module.to.write_text(json.dumps(settings))
     module.veiled = str
-    monkeypatch.setitem(module.CHANNELS, "slack_webhook_url", lambda to, subject, body: module.told.append((to, subject, body)))
+    monkeypatch.setitem(module.CHANNELS, "slack_webhook_url", lambda to, subject, body: module.told.append(
+        (to, subject, body)))
     caplog.set_level(logging.INFO)
     return module
 
 
 def failed_task(**more):
-    return types.SimpleNamespace(dag_id="d", task_id="t", run_id="r", try_number=2, map_index=-1, hostname="h", log_url="http://localhost/log", **more)
+    return types.SimpleNamespace(dag_id="d",
+                                 task_id="t",
+                                 run_id="r",
+                                 try_number=2,
+                                 map_index=-1,
+                                 hostname="h",
+                                 log_url="http://localhost/log",
+                                 **more)
 
 
 def test_a_task_gets_it_once_besides_its_own(alerts):
@@ -133,7 +142,8 @@ def test_deadlines_and_slas_are_told(alerts):
     context = {"dag_run": {"dag_id": "d", "dag_run_id": "r", "state": "running"}, "deadline": {"deadline_time": "noon"}}
     asyncio.run(alerts.deadline_missed(context=context, anything="more"))
     alerts.sla_missed(types.SimpleNamespace(dag_id="d"), "t on noon", "", [], [])
-    assert [subject for _to, subject, _body in alerts.told] == ["Airflow: d missed its deadline", "Airflow: d missed an SLA"]
+    assert [subject
+            for _to, subject, _body in alerts.told] == ["Airflow: d missed its deadline", "Airflow: d missed an SLA"]
     assert "Deadline: noon" in alerts.told[0][2]
 
 
@@ -153,7 +163,10 @@ def test_a_password_is_never_sent_in_clear_to_a_server_without_starttls(alerts):
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        to = {"to": ["a@b.c"], "from": "d@e.f", "host": "127.0.0.1", "port": listener.getsockname()[1], "user": "me", "password": "marker"}
+        to = {
+            "to": ["a@b.c"], "from": "d@e.f", "host": "127.0.0.1", "port": listener.getsockname()[1], "user": "me",
+            "password": "marker"
+        }
         outcome = alerts.send({"email": to}, "s", "b")["email"]
     assert "STARTTLS" in outcome
     assert not any(b"AUTH" in line or b"MAIL" in line for line in heard)

@@ -9,7 +9,10 @@ import urllib.parse
 import pytest
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_api
 
-ARGS = {"url": "http://127.0.0.1:8080", "prefix": "/api/v2", "token_path": "/auth/token", "user": "jane", "password": "geheim"}
+ARGS = {
+    "url": "http://127.0.0.1:8080", "prefix": "/api/v2", "token_path": "/auth/token", "user": "jane",
+    "password": "geheim"
+}
 
 
 @pytest.fixture
@@ -23,7 +26,8 @@ def server(monkeypatch):
         def open(self, request, timeout=None):
             self.asked.append((request.full_url, timeout, dict(request.header_items())))
             if self.code != 200:
-                raise urllib.error.HTTPError(request.full_url, self.code, "no", email.message.Message(), io.BytesIO(b'{"detail": "why"}'))
+                raise urllib.error.HTTPError(request.full_url, self.code, "no", email.message.Message(),
+                                             io.BytesIO(b'{"detail": "why"}'))
             if request.full_url.endswith("/auth/token"):
                 return io.BytesIO(json.dumps({"access_token": json.loads(request.data)["password"]}).encode())
             query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request.full_url).query))

@@ -1,4 +1,6 @@
-"""Module airflow_aws_secrets, against an emulated AWS: reads once, makes what is absent, overwrites nobody, says what to do."""
+"""Module airflow_aws_secrets, against an emulated AWS: reads once, makes what is absent, overwrites nobody, says what
+to do.
+"""
 
 import importlib.util
 import json
@@ -105,7 +107,10 @@ def held(store):
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("exists", ["none", "some", "all"])
 def test_makes_only_what_is_absent(run, put, held, calls, check_mode, exists):
-    before = {name: GENERATORS[kind]() for name, kind in KINDS.items() if exists == "all" or (exists, name) == ("some", "jwt_secret")}
+    before = {
+        name: GENERATORS[kind]()
+        for name, kind in KINDS.items() if exists == "all" or (exists, name) == ("some", "jwt_secret")
+    }
     if before:
         put(**before, of_somebody_else="kept")
     calls.clear()
@@ -272,7 +277,8 @@ def test_the_policy_allows_what_it_does_and_no_more(run, put, calls, monkeypatch
     run(name=NAMES[store] + "-raced")
     kind = airflow_aws_secrets.STORES[store]
     read = kind.read
-    monkeypatch.setattr(kind, "read", lambda self: {} if calls[-1:] != ["raced"] and not calls.append("raced") else read(self))
+    monkeypatch.setattr(kind, "read", lambda self: {}
+                        if calls[-1:] != ["raced"] and not calls.append("raced") else read(self))
     run()
     prefix = {"aws_secrets_manager": "secretsmanager:", "aws_ssm": "ssm:"}[store]
     statements = json.loads((ROOT / "files/iam/airflow-secrets-source.json").read_text(encoding="utf-8"))["Statement"]

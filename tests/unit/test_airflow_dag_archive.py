@@ -1,4 +1,6 @@
-"""Module airflow_dag_archive: the same content is the same archive, and what must not be shipped is refused with its place."""
+"""Module airflow_dag_archive: the same content is the same archive, and what must not be shipped is refused with its
+place.
+"""
 
 import importlib.util
 import io
@@ -72,13 +74,17 @@ def test_archives_of_other_days_are_removed(run, tmp_path):
 
 def test_a_project_ships_three_directories(run, tmp_path):
     result = run(write(tmp_path / "src", PROJECT))
-    assert names(result) == ["dags/.airflowignore", "dags/helpers/x.py", "dags/one.py", "include/lib.py", "plugins/p.py"]
+    assert names(result) == [
+        "dags/.airflowignore", "dags/helpers/x.py", "dags/one.py", "include/lib.py", "plugins/p.py"
+    ]
     assert result["requirements"] == ["pandas==2.0"]
     assert result["revision"]["files"] == 5
 
 
 def test_a_directory_without_dags_is_the_dags_folder(run, tmp_path):
-    assert names(run(write(tmp_path / "src", {"one.py": "", "sub/two.py": "", "requirements.txt": "x"}))) == ["dags/one.py", "dags/sub/two.py"]
+    assert names(run(
+        write(tmp_path / "src",
+              {"one.py": "", "sub/two.py": "", "requirements.txt": "x"}))) == ["dags/one.py", "dags/sub/two.py"]
 
 
 def test_the_same_content_is_the_same_archive_whatever_its_times_and_order(run, tmp_path):
@@ -114,7 +120,8 @@ def test_changed_plugins_are_told_apart(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "fine"),
-    [("one.py", True), ("../include/lib.py", True), ("../../../etc/passwd", False), ("/etc/passwd", False), ("gone.py", False)],
+    [("one.py", True), ("../include/lib.py", True), ("../../../etc/passwd", False), ("/etc/passwd", False),
+     ("gone.py", False)],
 )
 def test_links_stay_inside(run, tmp_path, target, fine):
     source = write(tmp_path / "src", PROJECT)
@@ -131,7 +138,8 @@ def test_a_large_file_is_refused_with_its_size(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", [KEY, "key = 'AKIA" + "ABCDEFGHIJKLMNOP'", "aws_secret_access_key = " + "a1B2" * 10, "token = 'ghp_" + "x" * 36 + "'"])
+@pytest.mark.parametrize("text", [KEY, "key = 'AKIA" + "ABCDEFGHIJKLMNOP'", "aws_secret_access_key = " + "a1B2" * 10,
+                                  "token = 'ghp_" + "x" * 36 + "'"])
 def test_what_looks_like_a_secret_is_refused_with_its_line_and_without_its_value(run, tmp_path, text):
     source = write(tmp_path / "src", {**PROJECT, "dags/leak.py": f"\n\n{text}\n"})
     result = run(source)
@@ -148,7 +156,10 @@ def test_what_is_not_there_is_said(run, tmp_path):
 
 def git(directory, *arguments):
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "init.defaultBranch=main"]
-    return subprocess.run(["git", "-C", str(directory), *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(["git", "-C", str(directory), *identity, *arguments],
+                          check=True,
+                          capture_output=True,
+                          text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -184,15 +195,35 @@ def test_a_work_tree_has_a_commit_while_it_is_clean(run, repository):
     assert run(repository)["revision"]["commit"] == ""
 
 
-@pytest.mark.parametrize(("source", "arguments", "told"), [
-    ("file://{0}", {"ref": "v9"}, "airflow_dags_ref: v9 is no branch, tag or commit of file://{0} (airflow_dags_source); git says: fatal: couldn't find"),
-    ("file://{0}", {"ref": "a b"}, "airflow_dags_ref: a b is no branch, tag or commit"),
-    ("file://{0}", {"subdirectory": "iner"}, "airflow_dags_subdirectory: iner is no directory of file://{0} at HEAD; git says: fatal: "),
-    ("file://{0}x", {}, "airflow_dags_source: git on the controller cannot read file://{0}x; git says: fatal: "),
-    ("git@127.0.0.1:{0}", {}, "airflow_dags_source: git on the controller cannot read git@127.0.0.1:{0}; git says: "),
-    ("gti://127.0.0.1{0}", {}, "To try one: git ls-remote gti://127.0.0.1{0}"),
-    ("https://hunter2@127.0.0.1:1/x.git", {}, "airflow_dags_source: git on the controller cannot read https://***@127.0.0.1:1/x.git; git says: fatal: "),
-])
+@pytest.mark.parametrize(
+    ("source", "arguments", "told"),
+    [
+        (
+            "file://{0}",
+            {"ref": "v9"},
+            "airflow_dags_ref: v9 is no branch, tag or commit of file://{0} "
+            "(airflow_dags_source); git says: fatal: couldn't find",
+        ),
+        ("file://{0}", {"ref": "a b"}, "airflow_dags_ref: a b is no branch, tag or commit"),
+        (
+            "file://{0}",
+            {"subdirectory": "iner"},
+            "airflow_dags_subdirectory: iner is no directory of file://{0} at HEAD; git says: fatal: ",
+        ),
+        ("file://{0}x", {}, "airflow_dags_source: git on the controller cannot read file://{0}x; git says: fatal: "),
+        (
+            "git@127.0.0.1:{0}",
+            {},
+            "airflow_dags_source: git on the controller cannot read git@127.0.0.1:{0}; git says: ",
+        ),
+        ("gti://127.0.0.1{0}", {}, "To try one: git ls-remote gti://127.0.0.1{0}"),
+        (
+            "https://hunter2@127.0.0.1:1/x.git",
+            {},
+            "airflow_dags_source: git on the controller cannot read https://***@127.0.0.1:1/x.git; git says: fatal: ",
+        ),
+    ],
+)
 def test_what_git_refuses_names_the_variable(run, repository, source, arguments, told):
     result = run(source.format(repository), **arguments)
     assert told.format(repository) in result["msg"]
@@ -250,7 +281,8 @@ def test_objects_on_every_page_of_the_bucket_are_shipped(run, tmp_path, two_a_pa
     assert run("s3://code/team")["revision"]["hash"] == run(write(tmp_path / "src", PROJECT))["revision"]["hash"]
 
 
-def test_the_archive_is_for_the_user_of_the_controller_and_has_its_name_only_when_it_is_whole(run, tmp_path, files_seen):
+def test_the_archive_is_for_the_user_of_the_controller_and_has_its_name_only_when_it_is_whole(
+        run, tmp_path, files_seen):
     result = run(write(tmp_path / "src", PROJECT))
     assert files_seen.created["out"] == 0o700
     # A later deploy takes a file of this name as it is.
@@ -260,6 +292,8 @@ def test_the_archive_is_for_the_user_of_the_controller_and_has_its_name_only_whe
 def test_git_asks_nobody(monkeypatch):
     asked = {}
     monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
-    monkeypatch.setattr(subprocess, "run", lambda *_arguments, env, **_options: asked.update(env) or subprocess.CompletedProcess([], 0, b"", b""))
+    monkeypatch.setattr(
+        subprocess, "run",
+        lambda *_arguments, env, **_options: asked.update(env) or subprocess.CompletedProcess([], 0, b"", b""))
     airflow_dag_archive.git("fetch")
     assert (asked["GIT_TERMINAL_PROMPT"], asked["GIT_SSH_COMMAND"]) == ("0", "ssh -o BatchMode=yes")

@@ -50,11 +50,17 @@ def ship(call, tmp_path):
     """Bring a release with this content to the host."""
 
     def run(name, files=None, **also):
-        entries = {path: airflow_dag_archive.Entry(False, text.encode()) for path, text in (files or {"dags/one.py": name}).items()}
+        entries = {
+            path: airflow_dag_archive.Entry(False, text.encode())
+            for path, text in (files or {"dags/one.py": name}).items()
+        }
         packed = airflow_dag_archive.pack(entries)
         archive = tmp_path / f"{name}.tar.gz"
         archive.write_bytes(packed)
-        revision = {"id": name, "hash": airflow_dag_archive.digest(entries), "plugins": "x", "ref": "", "commit": "", "files": 1, **also}
+        revision = {
+            "id": name, "hash": airflow_dag_archive.digest(entries), "plugins": "x", "ref": "", "commit": "",
+            "files": 1, **also
+        }
         sha256 = hashlib.sha256(packed).hexdigest()
         unpacked = call(state="unpacked", archive=str(archive), sha256=sha256, revision=revision)
         assert unpacked.get("changed"), unpacked
@@ -120,7 +126,10 @@ def test_a_release_that_the_disk_does_not_take_gets_no_name(call, ship, root, mo
 def test_a_damaged_archive_is_refused(call, tmp_path, root):
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(b"half")
-    result = call(state="unpacked", archive=str(archive), sha256="0" * 64, revision={"id": "one", "hash": "h", "plugins": "x"})
+    result = call(state="unpacked",
+                  archive=str(archive),
+                  sha256="0" * 64,
+                  revision={"id": "one", "hash": "h", "plugins": "x"})
     assert "damaged on its way" in result["msg"]
     assert not (root / "incoming/one").exists()
 
@@ -129,7 +138,10 @@ def test_an_archive_with_other_content_is_refused(call, tmp_path, root):
     packed = airflow_dag_archive.pack({"dags/one.py": airflow_dag_archive.Entry(False, b"1")})
     (tmp_path / "x.tar.gz").write_bytes(packed)
     sha256 = hashlib.sha256(packed).hexdigest()
-    result = call(state="unpacked", archive=str(tmp_path / "x.tar.gz"), sha256=sha256, revision={"id": "one", "hash": "other", "plugins": "x"})
+    result = call(state="unpacked",
+                  archive=str(tmp_path / "x.tar.gz"),
+                  sha256=sha256,
+                  revision={"id": "one", "hash": "other", "plugins": "x"})
     assert "have the hash" in result["msg"]
     assert not (root / "incoming/one").exists()
 
@@ -259,7 +271,10 @@ def test_a_reader_never_sees_two_releases_in_one_pass_nor_a_missing_file(call, s
     for name in ("one", "two"):
         ship(name, {f"dags/{number}.py": name for number in range(50)})
     call(state="current", id="one")
-    reader = subprocess.Popen([sys.executable, "-c", READER, str(root), "50"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(root), "50"],
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE,
+                              text=True)
     for number in range(200):
         call(state="current", id=("two", "one")[number % 2])
     (root / "stop").touch()
@@ -328,25 +343,37 @@ def test_a_question_waits_for_nobody(call, ship, root):
 
 
 def modes(root):
-    return {str(path.relative_to(root)): f"{path.stat().st_mode & 0o7777:04o}" for path in sorted(root.rglob("*")) if not path.is_symlink()}
+    return {
+        str(path.relative_to(root)): f"{path.stat().st_mode & 0o7777:04o}"
+        for path in sorted(root.rglob("*")) if not path.is_symlink()
+    }
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_only_root_and_the_group_may_read_a_release(call, root, tmp_path, request, umask):
     request.addfinalizer(functools.partial(os.umask, os.umask(umask)))
-    entries = {"dags/one.py": airflow_dag_archive.Entry(False, b"1"), "include/run.sh": airflow_dag_archive.Entry(True, b"2")}
+    entries = {
+        "dags/one.py": airflow_dag_archive.Entry(False, b"1"), "include/run.sh": airflow_dag_archive.Entry(True, b"2")
+    }
     packed = airflow_dag_archive.pack(entries)
     (tmp_path / "x.tar.gz").write_bytes(packed)
     revision = {"id": "one", "hash": airflow_dag_archive.digest(entries), "plugins": "x"}
-    call(state="unpacked", archive=str(tmp_path / "x.tar.gz"), sha256=hashlib.sha256(packed).hexdigest(), revision=revision)
+    call(state="unpacked",
+         archive=str(tmp_path / "x.tar.gz"),
+         sha256=hashlib.sha256(packed).hexdigest(),
+         revision=revision)
     call(state="shipped", revision=revision)
     call(state="current", id="one")
     assert root.stat().st_mode & 0o7777 == 0o750
     found = modes(root)
-    assert {path: mode for path, mode in found.items() if mode != "0750"} == {
-        path: "0640" for path in ("history", "releases/one/PLUGINS", "releases/one/REVISION", "releases/one/dags/one.py")} | {
-        # Empty: a lock, not a file that somebody reads.
-        ".changing": found[".changing"]}
+    assert {path: mode
+            for path, mode in found.items() if mode != "0750"} == {
+                path: "0640"
+                for path in ("history", "releases/one/PLUGINS", "releases/one/REVISION", "releases/one/dags/one.py")
+            } | {
+                # Empty: a lock, not a file that somebody reads.
+                ".changing": found[".changing"]
+            }
     assert found["releases/one/include/run.sh"] == "0750"
 
 

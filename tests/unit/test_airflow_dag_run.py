@@ -1,4 +1,6 @@
-"""A run of a DAG: what module airflow_dag_run and playbooks/run_dag.yml ask the REST API, and what they say where it refuses."""
+"""A run of a DAG: what module airflow_dag_run and playbooks/run_dag.yml ask the REST API, and what they say where it
+refuses.
+"""
 
 import datetime
 import http.server
@@ -20,7 +22,9 @@ PASSWORD = "correct-horse-battery"
 
 
 class Airflow:
-    """Stands in for the API server of Airflow 3. `after`: how often it is asked for the DAG before it has read its file."""
+    """Stands in for the API server of Airflow 3. `after`: how often it is asked for the DAG before it has read its
+    file.
+    """
 
     def __init__(self, dags, after=0, broken=()):
         self.dags, self.after, self.broken, self.asked = dags, after, broken, []
@@ -53,7 +57,9 @@ class Airflow:
         if parts == ["dags"]:
             return 200, {"dags": [{"dag_id": name} for name in self.dags], "total_entries": len(self.dags)}
         if parts == ["importErrors"]:
-            return 200, {"import_errors": [{"filename": name} for name in self.broken], "total_entries": len(self.broken)}
+            return 200, {
+                "import_errors": [{"filename": name} for name in self.broken], "total_entries": len(self.broken)
+            }
         self.after -= method == "GET" and len(parts) == 2
         if parts[1] not in self.dags or self.after >= 0:
             return 404, {"detail": "no such DAG"}
@@ -84,8 +90,10 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(dag_run.time, "sleep", lambda _seconds: None)
 
     def call(server, **arguments):
-        given = {"url": f"http://127.0.0.1:{server.port}", "prefix": "/api/v2", "token_path": "/auth/token", "user": "admin", "password": PASSWORD,
-                 "_ansible_remote_tmp": str(tmp_path), **arguments}
+        given = {
+            "url": f"http://127.0.0.1:{server.port}", "prefix": "/api/v2", "token_path": "/auth/token", "user": "admin",
+            "password": PASSWORD, "_ansible_remote_tmp": str(tmp_path), **arguments
+        }
         with patch_module_args(given), pytest.raises(SystemExit):
             dag_run.main()
         return json.loads(capsys.readouterr().out)
@@ -126,7 +134,8 @@ def test_a_dag_that_airflow_has_yet_to_read_is_waited_for(airflow, run):
 def test_a_dag_that_never_comes_is_named_with_those_that_are_there(airflow, run):
     server = airflow({"warehouse": {"is_paused": False}}, broken=["sales.py"])
     message = run(server, dag_id="example_dag", appear=0)["msg"]
-    for text in ("Airflow knows no DAG example_dag.", "It knows warehouse.", "can't import: sales.py", "playbooks/list_dag_releases.yml"):
+    for text in ("Airflow knows no DAG example_dag.", "It knows warehouse.", "can't import: sales.py",
+                 "playbooks/list_dag_releases.yml"):
         assert text in message
 
 
@@ -137,11 +146,29 @@ def test_the_playbook_shows_the_reason_and_no_secret(airflow, tmp_path):
     play["tasks"] = [task for task in play["tasks"] if "ansible.builtin.import_role" not in task]
     play["hosts"], play["become"], play["gather_facts"] = "all", False, False
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    given = {"airflow_api_port": server.port, "airflow_admin_user": "admin", "airflow_admin_password": PASSWORD, "airflow_dag_id": "example_dag",
-             "__airflow_api": {"prefix": "/api/v2", "token_path": "/auth/token"}, "airflow_appear_timeout": 1, "airflow_wait_timeout": 5}
+    given = {
+        "airflow_api_port": server.port, "airflow_admin_user": "admin", "airflow_admin_password": PASSWORD,
+        "airflow_dag_id": "example_dag", "__airflow_api": {"prefix": "/api/v2", "token_path": "/auth/token"},
+        "airflow_appear_timeout": 1, "airflow_wait_timeout": 5
+    }
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
-    done = forks.run(["ansible-playbook", "-vvv", "-i", "localhost,", "-c", "local", "-e", f"@{tmp_path / 'given.json'}", tmp_path / "play.yml"], cwd=ROOT)
+    done = forks.run(
+        [
+            "ansible-playbook",
+            "-vvv",
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"@{tmp_path / 'given.json'}",
+            tmp_path / "play.yml",
+        ],
+        cwd=ROOT,
+    )
     output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "Airflow knows no DAG example_dag after 1 s. It knows warehouse." in output.replace("\n", " ").replace("  ", " ")
+    assert "Airflow knows no DAG example_dag after 1 s. It knows warehouse." in output.replace("\n", " ").replace(
+        "  ", " "
+    )
     assert PASSWORD not in output and "Bearer t" not in output

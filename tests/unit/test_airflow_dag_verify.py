@@ -26,7 +26,8 @@ def server():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             body = answers.get(self.path.partition("?")[0])
-            self.send_response(200 if self.headers["Authorization"] == "Basic amFuZTpzZWNyZXQtb2YtdGhlLXRlc3Q=" else 401)
+            self.send_response(200 if self.headers["Authorization"] ==
+                               "Basic amFuZTpzZWNyZXQtb2YtdGhlLXRlc3Q=" else 401)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
@@ -45,7 +46,10 @@ def ask(server, capsys):
     """Run the module with these arguments and return its result."""
 
     def run(question="arrived", **arguments):
-        base = {"url": f"http://127.0.0.1:{server.server_port}", "prefix": "/api/v2", "user": "jane", "password": "secret-of-the-test"}
+        base = {
+            "url": f"http://127.0.0.1:{server.server_port}", "prefix": "/api/v2", "user": "jane",
+            "password": "secret-of-the-test"
+        }
         with patch_module_args({**base, "question": question, "id": "two", "since": SINCE, "timeout": 0, **arguments}):
             with pytest.raises(SystemExit):
                 airflow_dag_verify.main()
@@ -64,7 +68,8 @@ def dag(name="a", version="two", fileloc="/opt/airflow/dags/releases/two/dags/a.
         (dag(), ""),
         (dag(version="one"), "DAG a: still of release one"),
         # Stored under the new version, but parsed from the old files.
-        (dag(fileloc="/opt/airflow/dags/releases/one/dags/a.py"), "DAG a: still of release two, /opt/airflow/dags/releases/one"),
+        (dag(fileloc="/opt/airflow/dags/releases/one/dags/a.py"),
+         "DAG a: still of release two, /opt/airflow/dags/releases/one"),
         (dag("b"), "DAG a: unknown to Airflow"),
     ],
 )
@@ -75,10 +80,13 @@ def test_airflow_3(ask, server, there, said):
     assert result.get("failed", False) is bool(said)
 
 
-@pytest.mark.parametrize(("parsed", "said"), [(NEW, ""), (OLD, "not parsed since the switch"), (None, "not parsed since the switch")])
+@pytest.mark.parametrize(("parsed", "said"),
+                         [(NEW, ""), (OLD, "not parsed since the switch"), (None, "not parsed since the switch")])
 def test_airflow_2(ask, server, parsed, said):
     server.answers["/api/v1/importErrors"] = {"import_errors": [], "total_entries": 0}
-    server.answers["/api/v1/dags"] = {"dags": [{"dag_id": "a", "fileloc": "/x", "last_parsed_time": parsed}], "total_entries": 1}
+    server.answers["/api/v1/dags"] = {
+        "dags": [{"dag_id": "a", "fileloc": "/x", "last_parsed_time": parsed}], "total_entries": 1
+    }
     result = ask(dags=["a"], prefix="/api/v1")
     assert said in result.get("msg", "")
     assert result.get("failed", False) is bool(said)
@@ -96,7 +104,8 @@ def test_an_error_of_the_new_release_is_final_and_one_of_the_old_is_waited_for(a
     # Not waited for: this would take a minute.
     assert "a.py: ValueError: no" in ask(dags=["a"], timeout=60)["msg"]
     error["timestamp"] = OLD
-    threading.Timer(1, server.answers.update, [{"/api/v2/importErrors": {"import_errors": [], "total_entries": 0}}]).start()
+    threading.Timer(1, server.answers.update,
+                    [{"/api/v2/importErrors": {"import_errors": [], "total_entries": 0}}]).start()
     assert not ask(dags=["a"], timeout=60).get("failed")
 
 

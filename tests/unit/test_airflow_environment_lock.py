@@ -22,7 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def load(kind):
-    spec = importlib.util.spec_from_file_location(f"{kind}_airflow_environment_lock", ROOT / f"plugins/{kind}/airflow_environment_lock.py")
+    spec = importlib.util.spec_from_file_location(
+        f"{kind}_airflow_environment_lock", ROOT / f"plugins/{kind}/airflow_environment_lock.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -115,7 +117,10 @@ def test_it_needs_no_directory_of_ours():
 
 def test_it_tells_the_command_and_no_variable(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/venv/bin/ansible-playbook"])
-    arguments = {"args": ("site.yml",), "subset": "airflow-1", "tags": ("service",), "skip_tags": (), "extra_vars": ("password=hush",)}
+    arguments = {
+        "args": ("site.yml", ), "subset": "airflow-1", "tags": ("service", ), "skip_tags": (),
+        "extra_vars": ("password=hush", )
+    }
     monkeypatch.setattr(context, "CLIARGS", ImmutableDict(arguments))
     assert action.command() == "ansible-playbook site.yml --limit airflow-1 --tags service"
 
@@ -125,8 +130,12 @@ class Run:
 
     def __init__(self, seconds, answers=()):
         self.time, self.end, self.answers, self.renewals, self.ended = 0, seconds, list(answers), [], []
-        action.keep(self.renew, lambda: self.ended.append("given back"), lambda: self.time < self.end, lambda _why: self.ended.append("lost"),
-                    wait=self.wait, clock=lambda: self.time)
+        action.keep(self.renew,
+                    lambda: self.ended.append("given back"),
+                    lambda: self.time < self.end,
+                    lambda _why: self.ended.append("lost"),
+                    wait=self.wait,
+                    clock=lambda: self.time)
 
     def wait(self, seconds):
         self.time += seconds
@@ -146,7 +155,12 @@ def test_a_task_of_hours_does_not_cost_the_lock():
 
 
 # The host, Ansible's templates and the connection plugin may each fail in a way of their own.
-FAILURES = [AnsibleActionFail("the host does not answer"), OSError("no file descriptor is left"), SystemExit(1), action.NoAnswer()]
+FAILURES = [
+    AnsibleActionFail("the host does not answer"),
+    OSError("no file descriptor is left"),
+    SystemExit(1),
+    action.NoAnswer()
+]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
@@ -252,7 +266,8 @@ class Controller:
     def __init__(self, directory):
         self.directory, self.path = directory, directory / "environment.lock"
         self.plugins = collection(directory) / "plugins"
-        self.change("action", "RENEW, ANSWER, RETRY, LOOK = 240, 30, 30, 5, 0.125", "RENEW, ANSWER, RETRY, LOOK = 240, 0.3, 30, 0.1, 0.1")
+        self.change("action", "RENEW, ANSWER, RETRY, LOOK = 240, 30, 30, 5, 0.125",
+                    "RENEW, ANSWER, RETRY, LOOK = 240, 0.3, 30, 0.1, 0.1")
         self.change("module_utils", f'PATH = "{program.PATH}"', f'PATH = "{self.path}"')
         (directory / "site.yml").write_text(PLAYBOOK)
 
@@ -263,10 +278,18 @@ class Controller:
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def start(self, name, seconds=0, *more):
-        command = ["ansible-playbook", "-i", "here,", "-c", "local", "site.yml", "-e", f"who={name}", "-e", f"seconds={seconds}", *more]
+        command = [
+            "ansible-playbook", "-i", "here,", "-c", "local", "site.yml", "-e", f"who={name}", "-e",
+            f"seconds={seconds}", *more
+        ]
         environment = {**os.environ, "ANSIBLE_PIPELINING": "1",
                        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}
-        return subprocess.Popen(command, cwd=self.directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command,
+                                cwd=self.directory,
+                                env=environment,
+                                text=True,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
 
     def run(self, *arguments):
         process = self.start(*arguments)
@@ -300,7 +323,9 @@ def test_a_run_keeps_it_and_gives_it_back(controller):
     second, output = controller.run("second")
     assert second.returncode == 2
     said = " ".join(output.split())
-    assert re.search(rf"is at work on this environment since \S+ \(process {first.pid} on \S+\): ansible-playbook site.yml\. ", said), said
+    assert re.search(
+        rf"is at work on this environment since \S+ \(process {first.pid} on \S+\): ansible-playbook site.yml\. ",
+        said), said
     assert not (controller.directory / "begun-second").exists()
     first.communicate(timeout=60)
     assert first.returncode == 0
@@ -343,7 +368,8 @@ def test_a_run_that_has_lost_it_ends(controller):
     assert controller.holder()["token"] == "another"
 
 
-@pytest.mark.parametrize("program_on_host", [None, "import time; time.sleep(60)"], ids=["an unexpected exception", "no answer"])
+@pytest.mark.parametrize("program_on_host", [None, "import time; time.sleep(60)"],
+                         ids=["an unexpected exception", "no answer"])
 def test_a_run_that_cannot_renew_it_ends(controller, program_on_host):
     controller.change("action", "LOOK = 240, 0.3, 30", "LOOK = 10, 0.3, 5")
     first = controller.start("first", 60)

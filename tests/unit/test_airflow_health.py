@@ -27,20 +27,28 @@ health = load(ROOT / "plugins/modules/airflow_health.py")
 shown = load(ROOT / "plugins/action/airflow_health_report.py")
 
 
-# ---- looking -----------------------------------------------------------------------------------------------------------------------
+# ---- looking ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_question_that_hangs_or_fails_costs_its_own_answer_only():
     begun = time.monotonic()
-    found = health.beside({
-        "hangs": (lambda _: time.sleep(30), None), "fails": (lambda _: 1 / 0, None), "answers": (lambda given: given, 7)}, 0.3)
+    found = health.beside(
+        {
+            "hangs": (lambda _: time.sleep(30), None), "fails": (lambda _: 1 / 0, None),
+            "answers": (lambda given: given, 7)
+        }, 0.3)
     assert time.monotonic() - begun < 2
-    assert found == {"hangs": {"error": "no answer within 0.3 s"}, "fails": {"error": "ZeroDivisionError: division by zero"}, "answers": 7}
+    assert found == {
+        "hangs": {"error": "no answer within 0.3 s"}, "fails": {"error": "ZeroDivisionError: division by zero"},
+        "answers": 7
+    }
 
 
 @pytest.mark.parametrize(("pattern", "path", "left_out"), [
-    ("report.py", "report.py", True), ("*.py", "a/report.py", True), ("drafts/", "drafts/report.py", True), ("drafts", "a/drafts/report.py", True),
-    ("rep.*", "report.py", True), ("other", "report.py", False), ("drafts/*.txt", "drafts/report.py", False), ("[", "report.py", False),
+    ("report.py", "report.py", True), ("*.py", "a/report.py", True), ("drafts/", "drafts/report.py", True),
+    ("drafts", "a/drafts/report.py", True),
+    ("rep.*", "report.py", True), ("other", "report.py", False), ("drafts/*.txt", "drafts/report.py", False),
+    ("[", "report.py", False),
 ])
 def test_lines_of_airflowignore(pattern, path, left_out):
     assert health.matches(pattern, path) is left_out
@@ -72,7 +80,8 @@ def test_the_question_to_the_database_brings_all_that_it_imports(tmp_path, monke
 def test_secrets_are_compared_by_a_hash_that_another_run_does_not_make(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/jwt_secret").write_text("hunter2", encoding="utf-8")
-    first, same, other = (health.secrets({"paths": {"config": str(tmp_path)}, "salt": salt})["jwt_secret"]["hash"] for salt in ("a", "a", "b"))
+    first, same, other = (health.secrets({"paths": {"config": str(tmp_path)}, "salt": salt})["jwt_secret"]["hash"]
+                          for salt in ("a", "a", "b"))
     assert first == same != other
     assert "hunter2" not in json.dumps([first, other])
 
@@ -98,7 +107,9 @@ def test_what_is_wrong_with_the_key_is_told_from_what_is_wrong_with_the_database
     key = "cnVuYm9va3MgYXJlIHRlc3RlZCB3aXRoIHRoaXMga2U="
     columns = [{"table": "connection", "name": "conn_id", "column": "password", "where": "true"}]
     assert "Fernet key must be" in NoDatabase().unreadable(columns, "not-a-key")["unusable"]
-    assert airflow_metadata.answered(lambda: NoDatabase().unreadable(columns, key)) == {"error": "canceling statement due to lock timeout"}
+    assert airflow_metadata.answered(lambda: NoDatabase().unreadable(columns, key)) == {
+        "error": "canceling statement due to lock timeout"
+    }
 
 
 @pytest.mark.parametrize(("statement", "told"), [
@@ -114,8 +125,10 @@ def test_of_a_statement_only_the_first_words_are_told(statement, told):
 
 
 @pytest.mark.parametrize(("stacktrace", "line"), [
-    ("Traceback (most recent call last):\n  File \"x.py\", line 1\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
-    ("Traceback:\nairflow.exceptions.AirflowException: bad\nsee above", "airflow.exceptions.AirflowException: bad"), ("Timeout", "Timeout"), ("", ""),
+    ("Traceback (most recent call last):\n  File \"x.py\", line 1\nModuleNotFoundError: No module named 'x'\n",
+     "ModuleNotFoundError: No module named 'x'"),
+    ("Traceback:\nairflow.exceptions.AirflowException: bad\nsee above", "airflow.exceptions.AirflowException: bad"),
+    ("Timeout", "Timeout"), ("", ""),
 ])
 def test_of_a_traceback_the_reason_is_told(stacktrace, line):
     assert airflow_metadata.last_line(stacktrace) == line
@@ -150,17 +163,21 @@ def test_a_database_that_can_not_be_used_says_so_without_its_url(tmp_path):
     assert "unusable" in airflow_metadata.ask({"url_file": "/nonexistent"})
 
 
-# ---- showing -----------------------------------------------------------------------------------------------------------------------
+# ---- showing ---------------------------------------------------------------------------------------------------------
 
 
 def results(hosts=1, broken=0):
     made = []
     for number in range(hosts):
         name = f"airflow-{number}"
-        made += [Result("hosts", name, "host", "OK", "up 3 d", "", (), (), ""), Result("components", name, "airflow-triggerer", "OK", "runs", "", (), (), "")]
+        made += [
+            Result("hosts", name, "host", "OK", "up 3 d", "", (), (), ""),
+            Result("components", name, "airflow-triggerer", "OK", "runs", "", (), (), "")
+        ]
         if number < broken:
-            made.append(Result("components", name, "airflow-scheduler", "CRITICAL", "stopped " + "long ago " * 20, "component_stopped", ("<its> journal",),
-                               ("playbooks/services.yml",), ""))
+            made.append(
+                Result("components", name, "airflow-scheduler", "CRITICAL", "stopped " + "long ago " * 20,
+                       "component_stopped", ("<its> journal", ), ("playbooks/services.yml", ), ""))
     return made
 
 
@@ -190,7 +207,10 @@ def test_it_is_one_screen(hosts, broken):
 
 def test_of_many_hosts_what_is_not_ok_is_not_summed_up():
     lines = shown.health_lines(report_of(results(40, 3)), "Airflow of test", plain)
-    assert [name for name in ("airflow-0", "airflow-1", "airflow-2") if not any(name in line and "CRITICAL" in line for line in lines)] == []
+    assert [
+        name for name in ("airflow-0", "airflow-1", "airflow-2")
+        if not any(name in line and "CRITICAL" in line for line in lines)
+    ] == []
     assert any("40 checks on 40 hosts" in line for line in lines)
 
 
@@ -204,7 +224,9 @@ def test_of_many_hosts_what_is_not_ok_is_not_summed_up():
 ])
 def test_each_command_works_where_the_report_was_asked_for(monkeypatch, tmp_path, typed, kept):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["ansible-playbook", *(word.replace("{0}", f"{ROOT}/playbooks/runbooks/diagnose.yml") for word in typed)])
+    monkeypatch.setattr(
+        sys, "argv",
+        ["ansible-playbook", *(word.replace("{0}", f"{ROOT}/playbooks/runbooks/diagnose.yml") for word in typed)])
     cause = results(1, 1)[-1]
     made = report_of([cause._replace(mend=("playbooks/airflow.yml", "playbooks/services.yml", "-e", "x=1"))])
     begin = f"ansible-playbook {kept}{ROOT}/playbooks/"
@@ -223,9 +245,12 @@ def test_the_page_shows_what_hosts_say_as_text():
 
 
 def test_a_host_that_did_not_answer_is_told():
-    found = shown.observations({
-        "a": {"__airflow_health_answer": {"unreachable": True, "msg": "no route"}}, "b": {"__airflow_health_answer": {"failed": True, "msg": "no sudo"}},
-        "c": {}, "d": {"__airflow_health_answer": {"components": {}, "seen": {}}}}, "abcd")
+    found = shown.observations(
+        {
+            "a": {"__airflow_health_answer": {"unreachable": True, "msg": "no route"}}, "b": {
+                "__airflow_health_answer": {"failed": True, "msg": "no sudo"}
+            }, "c": {}, "d": {"__airflow_health_answer": {"components": {}, "seen": {}}}
+        }, "abcd")
     assert found["a"]["unreachable"] == "no route"
     assert found["b"]["failed"] == "no sudo"
     assert found["c"]["failed"]

@@ -6,10 +6,17 @@ import pytest
 from ansible_collections.windsock.airflow.plugins.module_utils.airflow_log_lines import readable
 
 TASK_OF_3 = [
-    json.dumps({"timestamp": "2026-01-31T12:00:00.123456Z", "level": "info", "event": "begins", "logger": "task", "dag_id": "a", "size": 3}),
     json.dumps({
-        "timestamp": "2026-01-31T12:00:01.123456Z", "level": "error", "event": "Task failed with exception",
-        "error_detail": [{"exc_type": "ValueError", "exc_value": "no", "frames": [{"filename": "/a.py", "lineno": 3, "name": "load"}]}],
+        "timestamp": "2026-01-31T12:00:00.123456Z", "level": "info", "event": "begins", "logger": "task", "dag_id": "a",
+        "size": 3
+    }),
+    json.dumps({
+        "timestamp": "2026-01-31T12:00:01.123456Z",
+        "level": "error",
+        "event": "Task failed with exception",
+        "error_detail": [{
+            "exc_type": "ValueError", "exc_value": "no", "frames": [{"filename": "/a.py", "lineno": 3, "name": "load"}]
+        }],
     }),
 ]
 COMPONENT_OF_3 = [
@@ -51,8 +58,10 @@ def test_the_last_lines_are_those_that_fit():
 
 
 def test_entries_of_the_api_are_read_as_files_are():
-    assert readable([json.loads(line) for line in TASK_OF_3], "error")[0] == "2026-01-31T12:00:01.123 ERROR   Task failed with exception"
+    assert readable([json.loads(line) for line in TASK_OF_3],
+                    "error")[0] == "2026-01-31T12:00:01.123 ERROR   Task failed with exception"
 
 
 def test_what_is_no_line_of_airflow_is_shown_as_it_is():
-    assert readable(["a banner  ", "\x1b[31mred\x1b[0m", "{not json", '{"no": "event"}', "12"]) == ["a banner", "red", "{not json", '{"no": "event"}', "12"]
+    assert readable(["a banner  ", "\x1b[31mred\x1b[0m", "{not json", '{"no": "event"}',
+                     "12"]) == ["a banner", "red", "{not json", '{"no": "event"}', "12"]

@@ -18,7 +18,9 @@ def load(name):
     return module
 
 
-pause, stuck, disk, logs = (load(name) for name in ("airflow_dag_pause", "airflow_stuck_tasks", "airflow_disk_space", "airflow_logs"))
+pause, stuck, disk, logs = (
+    load(name) for name in ("airflow_dag_pause", "airflow_stuck_tasks", "airflow_disk_space", "airflow_logs")
+)
 
 
 def dag(name, paused=False, tags=(), running=0):
@@ -47,7 +49,10 @@ def run(tmp_path, monkeypatch, capsys):
     def call(airflow, check_mode=False, **arguments):
         monkeypatch.setattr(pause, "ask", airflow.ask)
         record = tmp_path / "sub/paused.json"
-        with patch_module_args({**arguments, "record": str(record), "_ansible_check_mode": check_mode, "_ansible_remote_tmp": str(tmp_path)}):
+        with patch_module_args({
+                **arguments, "record": str(record), "_ansible_check_mode": check_mode,
+                "_ansible_remote_tmp": str(tmp_path)
+        }):
             with pytest.raises(SystemExit):
                 pause.main()
         result = json.loads(capsys.readouterr().out)
@@ -68,7 +73,11 @@ def test_pausing_remembers_and_adds(run):
 
 def test_the_record_is_for_its_maker_and_on_the_disk_before_it_has_its_name(run, files_seen):
     run(Airflow(dag("a")), state="paused", dags=["a"])
-    assert files_seen.created["sub"] == 0o700 and files_seen.named["paused.json"] == (0o600, True) and not files_seen.unflushed
+    assert (
+        files_seen.created["sub"] == 0o700
+        and files_seen.named["paused.json"] == (0o600, True)
+        and not files_seen.unflushed
+    )
 
 
 @pytest.mark.parametrize("state", ["paused", "resumed"])
@@ -121,7 +130,8 @@ def test_check_mode_writes_nothing(run, state):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [({"state": "paused", "dags": ["report"]}, "Did you mean reports?"), ({"state": "resumed", "dags": ["reports"]}, "not paused by pause_dags")],
+    [({"state": "paused", "dags": ["report"]}, "Did you mean reports?"),
+     ({"state": "resumed", "dags": ["reports"]}, "not paused by pause_dags")],
 )
 def test_what_it_does_not_know_it_refuses_before_anything(run, arguments, told):
     airflow = Airflow(dag("reports"))
@@ -152,8 +162,20 @@ def test_it_waits_for_running_tasks_and_names_those_that_do_not_end(run, monkeyp
 
 def task(**more):
     return {
-        "dag_id": "a", "run_id": "r", "task_id": "t", "map_index": -1, "state": "running", "pool": "p", "hostname": "h", "paused": False, "slots": 4, "used": 1,
-        "age": 3600, "silent": 3600, "queued_by_silent": 5, **more,
+        "dag_id": "a",
+        "run_id": "r",
+        "task_id": "t",
+        "map_index": -1,
+        "state": "running",
+        "pool": "p",
+        "hostname": "h",
+        "paused": False,
+        "slots": 4,
+        "used": 1,
+        "age": 3600,
+        "silent": 3600,
+        "queued_by_silent": 5,
+        **more,
     }
 
 
@@ -196,9 +218,11 @@ def test_tasks_are_cleared_run_by_run(three, ids):
             calls.append((path, body["dag_run_id"], body["task_ids"], body["dry_run"], body["only_failed"]))
 
     Api.three = three
-    tasks = [{**task(), "name": "n"}, {**task(task_id="m", map_index=0), "name": "n"}, {**task(task_id="m", map_index=1), "name": "n"}]
+    tasks = [{**task(), "name": "n"}, {**task(task_id="m", map_index=0), "name": "n"},
+             {**task(task_id="m", map_index=1), "name": "n"}]
     assert len(stuck.clear(Api(), [*tasks, {**task(run_id="other"), "name": "n"}])) == 4
-    assert calls == [("dags/a/clearTaskInstances", "r", ids, False, False), ("dags/a/clearTaskInstances", "other", ["t"], False, False)]
+    assert calls == [("dags/a/clearTaskInstances", "r", ids, False, False),
+                     ("dags/a/clearTaskInstances", "other", ["t"], False, False)]
 
 
 def test_a_virtualenv_that_runs_or_is_being_built_stays(tmp_path, monkeypatch):
@@ -233,8 +257,11 @@ def test_the_newest_attempt_of_each_task_of_the_last_run_is_shown(tmp_path):
         disk.os.utime(tmp_path / path, (at, at))
 
     for at, path in enumerate((
-        "dag_id=a/run_id=first/task_id=x/attempt=1.log", "dag_id=a/run_id=last/task_id=x/attempt=1.log", "dag_id=a/run_id=last/task_id=x/attempt=2.log",
-        "dag_id=a/run_id=last/task_id=y/map_index=3/attempt=1.log", "dag_id=b/run_id=last/task_id=x/attempt=1.log",
+            "dag_id=a/run_id=first/task_id=x/attempt=1.log",
+            "dag_id=a/run_id=last/task_id=x/attempt=1.log",
+            "dag_id=a/run_id=last/task_id=x/attempt=2.log",
+            "dag_id=a/run_id=last/task_id=y/map_index=3/attempt=1.log",
+            "dag_id=b/run_id=last/task_id=x/attempt=1.log",
     ), 1000):
         wrote(path, at)
     args = {"log_dir": str(tmp_path), "dag_id": "a", "run_id": "", "task_id": "", "since": ""}
@@ -242,7 +269,9 @@ def test_the_newest_attempt_of_each_task_of_the_last_run_is_shown(tmp_path):
     def shown(**more):
         return [path[len(str(tmp_path)) + 1:] for path in logs.task_files({**args, **more})]
 
-    assert shown() == ["dag_id=a/run_id=last/task_id=x/attempt=2.log", "dag_id=a/run_id=last/task_id=y/map_index=3/attempt=1.log"]
+    assert shown() == [
+        "dag_id=a/run_id=last/task_id=x/attempt=2.log", "dag_id=a/run_id=last/task_id=y/map_index=3/attempt=1.log"
+    ]
     assert shown(run_id="first") == ["dag_id=a/run_id=first/task_id=x/attempt=1.log"]
     assert shown(task_id="y") == ["dag_id=a/run_id=last/task_id=y/map_index=3/attempt=1.log"]
     assert shown(dag_id="*") == []

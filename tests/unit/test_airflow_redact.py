@@ -5,7 +5,13 @@ import json
 import urllib.parse
 
 import pytest
-from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import HIDDEN, Redaction, parts, values_in_database, values_of
+from ansible_collections.windsock.airflow.plugins.module_utils.airflow_redact import (
+    HIDDEN,
+    Redaction,
+    parts,
+    values_in_database,
+    values_of,
+)
 
 SECRET = "p@ss/wörd+with \"quotes\"=&%"
 WRITTEN = {
@@ -70,7 +76,10 @@ def test_what_looks_like_a_secret_goes_from_logs(text):
 
 
 def test_ordinary_lines_stay_as_they_are():
-    line = "2026-01-31T12:00:00Z [info     ] DAG daily_report: 3 tasks in pool default_pool, run manual__2026-01-31T12:00:00+00:00 (token bucket full)"
+    line = (
+        "2026-01-31T12:00:00Z [info     ] DAG daily_report: 3 tasks in pool default_pool, run "
+        "manual__2026-01-31T12:00:00+00:00 (token bucket full)"
+    )
     assert Redaction({"another secret"}).text(line) == line
 
 
@@ -79,13 +88,16 @@ def test_a_secret_has_parts_that_are_secrets():
     assert {"p%40ss-word", "p@ss-word"} <= set(parts("postgresql+psycopg2://airflow:p%40ss-word@127.0.0.1/airflow"))
     assert "abcdefgh12345678" in parts("https://hooks.example.com/services/T0/B0/abcdefgh12345678")
     assert "airflow" not in parts("https://example.com/airflow") + parts("postgresql://127.0.0.1/airflow-of-the-site")
-    assert set(parts('{"token": "hvs.abcdef", "host": "smtp.example.com", "secrets": [{"x": "other-one"}]}')) == {"hvs.abcdef", "other-one"}
+    assert set(parts('{"token": "hvs.abcdef", "host": "smtp.example.com", "secrets": [{"x": "other-one"}]}')) == {
+        "hvs.abcdef", "other-one"
+    }
 
 
 def test_what_the_host_holds_is_known(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/fernet_key").write_text("first-of-two,second-of-two")
-    (tmp_path / "environment").write_text('MY_TOKEN="abc-of-site"\nLANG="C.UTF-8"\nINDEX="https://me:of-index@example.com"\n')
+    (tmp_path /
+     "environment").write_text('MY_TOKEN="abc-of-site"\nLANG="C.UTF-8"\nINDEX="https://me:of-index@example.com"\n')
     found = values_of(str(tmp_path / "secrets"), str(tmp_path / "environment"), str(tmp_path / "absent"))
     assert found == {"first-of-two,second-of-two", "first-of-two", "second-of-two", "abc-of-site", "of-index"}
 

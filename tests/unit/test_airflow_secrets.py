@@ -136,7 +136,8 @@ def test_a_secret_is_never_readable_by_others_and_is_on_the_disk_before_it_has_i
 
 def test_a_new_directory_is_on_the_disk_with_what_it_holds(run, directory, monkeypatch):
     synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)))
+    monkeypatch.setattr(os, "fsync", lambda handle:
+                        (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle)))
     run(values={"it": "one"})
     assert {str(directory), str(directory.parent)} <= set(synced)
 
@@ -203,7 +204,9 @@ def test_a_fernet_key_that_another_one_replaces_is_kept(run, directory, before, 
     assert (directory / "fernet_key").read_text(encoding="utf-8") == after
     beside = [path for path in directory.iterdir() if path.name not in keys["values"]]
     assert [path.read_text(encoding="utf-8") for path in beside] == [before] * kept
-    assert all(re.fullmatch(r"fernet_key\.\d{8}T\d{6}Z", path.name) and stat.S_IMODE(path.stat().st_mode) == 0o600 for path in beside)
+    assert all(
+        re.fullmatch(r"fernet_key\.\d{8}T\d{6}Z", path.name) and stat.S_IMODE(path.stat().st_mode) == 0o600
+        for path in beside)
 
 
 def test_without_a_group_only_its_maker_may_read(run, directory):
@@ -234,14 +237,30 @@ def test_the_controllers_copy_keeps_the_key_that_a_host_has_replaced(tmp_path):
     copy, play = tmp_path / "copy", tmp_path / "play.yml"
     copy.mkdir(mode=0o700)
     (copy / "fernet_key").write_text(KEYS[0], encoding="utf-8")
-    play.write_text(json.dumps([{
-        "hosts": "localhost", "gather_facts": False, "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
-        "vars": {
-            "airflow_secrets_source": "generated", "airflow_secrets_copy_dir": str(copy), "airflow_secure_logging": False, "airflow_site_id": "",
-            "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_secrets_in_aws": False, "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
-        },
-        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/steps/store.yml")}],
-    }]), encoding="utf-8")
+    play.write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "vars_files": [str(ROOT / "roles/airflow_secrets/vars/main.yml")],
+                    "vars": {
+                        "airflow_secrets_source": "generated",
+                        "airflow_secrets_copy_dir": str(copy),
+                        "airflow_secure_logging": False,
+                        "airflow_site_id": "",
+                        "__airflow_secrets_generated": {"fernet_key": "fernet"},
+                        "__airflow_secrets_in_aws": False,
+                        "__airflow_secrets_kept": {"fernet_key": KEYS[1]},
+                    },
+                    "tasks": [
+                        {"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_secrets/tasks/steps/store.yml")}
+                    ],
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
     done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", play], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.read_text(encoding="utf-8") for path in copy.iterdir()) == KEYS[:2]

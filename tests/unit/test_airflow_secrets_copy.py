@@ -1,4 +1,5 @@
-"""The controller's copy of the secrets is found by the id of the site: as the module judges, and as the role uses it."""
+"""The controller's copy of the secrets is found by the id of the site: as the module judges, and as the role uses it.
+"""
 
 import importlib.util
 import json
@@ -37,7 +38,8 @@ def run(tmp_path, capsys):
 
     def call(check_mode=False, **arguments):
         given = {"directory": str(tmp_path / "now"), "former": str(tmp_path / "before"), "site_id": MINE, **arguments}
-        with patch_module_args({**given, "_ansible_check_mode": check_mode, "_ansible_remote_tmp": str(tmp_path)}), pytest.raises(SystemExit):
+        with patch_module_args({**given, "_ansible_check_mode": check_mode,
+                                "_ansible_remote_tmp": str(tmp_path)}), pytest.raises(SystemExit):
             copy.main()
         return json.loads(capsys.readouterr().out)
 
@@ -101,7 +103,8 @@ def test_the_copy_of_a_site_that_has_moved_is_found_by_the_key_of_the_host(run, 
     make(tmp_path / "home-ann-other", fernet_key="theirs")
     make(tmp_path / OTHER, fernet_key="mine", site_id=OTHER)
     result = run(former="", fernet_key="mine")
-    assert (result["changed"], result["moved"]) == (True, True) and "mine" not in str(result["invocation"]["module_args"]["fernet_key"])
+    assert (result["changed"], result["moved"]) == (True, True) and "mine" not in str(
+        result["invocation"]["module_args"]["fernet_key"])
     assert kept(tmp_path / "now") == {"fernet_key": "mine\n", "backup_key": "b", "site_id": MINE}
     assert not (tmp_path / "home-ann-old").exists() and kept(tmp_path / OTHER)["site_id"] == OTHER
     assert not run(former="", fernet_key="mine")["changed"]
@@ -139,21 +142,40 @@ class Controller:
     def run(self, site, *arguments, **variables):
         site.mkdir(exist_ok=True)
         (site / "hosts").write_text("[airflow]\nsome ansible_connection=below\n", encoding="utf-8")
-        given = {"airflow_config_dir": str(self.host.parent), "__airflow_secrets_generated": {"fernet_key": "fernet"}, "__airflow_database_has_users": True,
-                 # No database is asked for values that another key has encrypted.
-                 "__airflow_database_external": True, **variables}
+        given = {
+            "airflow_config_dir": str(self.host.parent),
+            "__airflow_secrets_generated": {"fernet_key": "fernet"},
+            "__airflow_database_has_users": True,
+            # No database is asked for values that another key has encrypted.
+            "__airflow_database_external": True,
+            **variables
+        }
         play = [{
-            "hosts": "all", "gather_facts": False,
+            "hosts": "all",
+            "gather_facts": False,
             "vars_files": list(map(str, FILES)),
-            "tasks": [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "configure.yml"}}],
+            "tasks": [{
+                "ansible.builtin.include_role": {
+                    "name": "windsock.airflow.airflow_secrets", "tasks_from": "configure.yml"
+                }
+            }],
         }]
         (self.directory / "play.yml").write_text(json.dumps(play), encoding="utf-8")
         done = forks.run(
-            ["ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e", json.dumps(given), *arguments], cwd=ROOT,
-            env={**os.environ, "HOME": str(self.home), "ANSIBLE_NOCOLOR": "1",
-                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
-                 # The command airflow of this machine, if it has one, is not that of the host.
-                 "HOSTS_OF_TEST": str(self.directory), "PATHS_OF_TEST": json.dumps({"/usr/local/bin/airflow": "command"})})
+            [
+                "ansible-playbook", "-i", site / "hosts", self.directory / "play.yml", "-e",
+                json.dumps(given), *arguments
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "HOME": str(self.home),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
+                # The command airflow of this machine, if it has one, is not that of the host.
+                "HOSTS_OF_TEST": str(self.directory),
+                "PATHS_OF_TEST": json.dumps({"/usr/local/bin/airflow": "command"})
+            })
         output = done.stdout + done.stderr
         return done.returncode, int((re.findall(r"changed=(\d+)", output) or ["-1"])[0]), output
 
@@ -219,7 +241,9 @@ def test_a_dry_run_moves_nothing(controller, tmp_path):
 
 def test_the_copy_of_another_site_stops_the_run_before_a_host_gets_its_secrets(controller, tmp_path):
     make(tmp_path / "shared", fernet_key="of-another", site_id=OTHER)
-    code, _changed, output = controller.run(tmp_path / "site", airflow_site_id=MINE, airflow_secrets_copy_dir=str(tmp_path / "shared"))
+    code, _changed, output = controller.run(tmp_path / "site",
+                                            airflow_site_id=MINE,
+                                            airflow_secrets_copy_dir=str(tmp_path / "shared"))
     assert code != 0
     assert f"belongs to the site with the id {OTHER}" in output and "hidden due to" not in output
     assert not controller.host.exists()

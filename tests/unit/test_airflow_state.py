@@ -13,7 +13,10 @@ from ansible_collections.windsock.airflow.plugins.module_utils import airflow_da
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MARKER = "horse-battery"
-NAMES = ["airflow_connection", "airflow_variable", "airflow_pool", "airflow_role", "airflow_user", "airflow_dag_state", "airflow_state"]
+NAMES = [
+    "airflow_connection", "airflow_variable", "airflow_pool", "airflow_role", "airflow_user", "airflow_dag_state",
+    "airflow_state"
+]
 
 
 def load(name):
@@ -39,7 +42,10 @@ class FakeReader(airflow_database.Reader):
         self.calls.append("lock")
 
     def rows(self, query, *args):
-        columns = {"ab_role": [("Viewer",)], "ab_user": [], "ab_permission": [("can_read",)], "ab_view_menu": [("DAGs",)], "dag": [("d",)]}
+        columns = {
+            "ab_role": [("Viewer", )], "ab_user": [], "ab_permission": [("can_read", )], "ab_view_menu": [("DAGs", )],
+            "dag": [("d", )]
+        }
         return columns[query.split(" FROM ")[1].split()[0]]
 
     def read(self, declared, made):
@@ -70,14 +76,16 @@ def host(monkeypatch):
     providers.ProvidersManager = lambda: types.SimpleNamespace(hooks={"http": None, "postgres": None})
     monkeypatch.setitem(sys.modules, "airflow.providers_manager", providers)
     monkeypatch.setattr(airflow_state, "ask", ask)
-    monkeypatch.setattr(airflow_database, "write", lambda changes, record, hashes: here.written.append((changes, record)))
+    monkeypatch.setattr(airflow_database, "write", lambda changes, record, hashes: here.written.append(
+        (changes, record)))
     return here
 
 
 @pytest.fixture
 def run(capsys):
     def call(module, check_mode=False, /, *, diff=False, **arguments):
-        with patch_module_args({"python": sys.executable, **arguments, "_ansible_check_mode": check_mode, "_ansible_diff": diff}):
+        with patch_module_args(
+            {"python": sys.executable, **arguments, "_ansible_check_mode": check_mode, "_ansible_diff": diff}):
             with pytest.raises(SystemExit):
                 MODULES[module].main()
         return json.loads(capsys.readouterr().out)
@@ -91,9 +99,11 @@ OBJECTS = {
                     {"conn_type": "http", "host": "h", "password": MARKER, "extra": '{"a": 1}'}, {"password": "old"}),
     "variables": ("airflow_variable", {"value": [1, "x"]}, {"value": '[1, "x"]', "description": None}, {"value": "[]"}),
     "pools": ("airflow_pool", {"slots": 3}, {"slots": 3, "description": None, "include_deferred": False}, {"slots": 4}),
-    "roles": ("airflow_role", {"permissions": {"DAGs": ["can_read"]}}, {"permissions": ["can_read on DAGs"]}, {"permissions": []}),
-    "users": ("airflow_user", {"email": "a@b.c", "roles": ["Viewer"], "password": MARKER},
-              {"email": "a@b.c", "first_name": "", "last_name": "", "active": True, "roles": ["Viewer"], "password": MARKER}, {"active": False}),
+    "roles": ("airflow_role", {"permissions": {"DAGs": ["can_read"]}}, {"permissions": ["can_read on DAGs"]},
+              {"permissions": []}),
+    "users": ("airflow_user", {"email": "a@b.c", "roles": ["Viewer"], "password": MARKER}, {
+        "email": "a@b.c", "first_name": "", "last_name": "", "active": True, "roles": ["Viewer"], "password": MARKER
+    }, {"active": False}),
 }
 
 
@@ -126,7 +136,8 @@ def test_pauses_a_dag_that_is_not_paused_yet(host, run, check_mode, paused):
 
 def test_a_dag_that_airflow_does_not_know_is_named(host, run):
     result = run("airflow_dag_state", name="D", paused=True)
-    assert result["failed"] and "airflow_dag_state.D: Airflow knows no DAG" in result["msg"] and "Did you mean d?" in result["msg"]
+    assert result["failed"] and "airflow_dag_state.D: Airflow knows no DAG" in result[
+        "msg"] and "Did you mean d?" in result["msg"]
     # In check mode it may be one of the DAGs that this very run brings.
     assert run("airflow_dag_state", True, name="D", paused=True)["changed"]
     assert host.written == []
@@ -138,18 +149,23 @@ def test_all_problems_come_in_one_message_before_anything_is_written(host, run, 
         "connections": {"a": {"conn_type": "htpp"}, "b": {"uri": "postgres//" + MARKER}, "fine": {"conn_type": "http"}},
         "pools": {"c": {"slots": -2}},
         "roles": {"Reader": {"permissions": {"DAGs": "can_read"}}, "Other": {"permissions": {"Dags": ["can_raed"]}}},
-        "users": {"d": {"email": "d@b.c", "roles": []}, "e": {"email": "e@b.c", "roles": ["Reader", "Vewer"], "password": MARKER},
-                  "f": {"email": "E@b.c", "roles": ["Viewer"]}},
+        "users": {
+            "d": {"email": "d@b.c",
+                  "roles": []}, "e": {"email": "e@b.c", "roles": ["Reader", "Vewer"], "password": MARKER},
+            "f": {"email": "E@b.c", "roles": ["Viewer"]}
+        },
         "variables": {"g": {"value": MARKER, "json": True}},
     }
     result = run("airflow_state", check_mode, objects=json.dumps(declared))
     lines = result["msg"].splitlines()
     assert lines[0] == "11 problems. Nothing was changed."
-    for text in ("airflow_connections.b.uri is no URI", "airflow_pools.c.slots is -2", "airflow_roles.Reader.permissions must be",
-                 "airflow_users.d.roles is empty",
-                 "airflow_variables.g.value is no JSON", "airflow_connections.a.conn_type is htpp, which no installed provider knows", "Did you mean http?",
-                 "airflow_users.e.roles has Vewer, which is no role", "airflow_users.e.email is that of user f", "airflow_users.f lacks password",
-                 "airflow_roles.Other.permissions has Dags, which is no resource", "airflow_roles.Other.permissions.Dags has can_raed"):
+    for text in ("airflow_connections.b.uri is no URI", "airflow_pools.c.slots is -2",
+                 "airflow_roles.Reader.permissions must be", "airflow_users.d.roles is empty",
+                 "airflow_variables.g.value is no JSON",
+                 "airflow_connections.a.conn_type is htpp, which no installed provider knows", "Did you mean http?",
+                 "airflow_users.e.roles has Vewer, which is no role", "airflow_users.e.email is that of user f",
+                 "airflow_users.f lacks password", "airflow_roles.Other.permissions has Dags, which is no resource",
+                 "airflow_roles.Other.permissions.Dags has can_raed"):
         assert any(text in line for line in lines), text
     assert MARKER not in json.dumps(result)
     assert host.written == []
@@ -164,7 +180,10 @@ def test_purge_takes_the_record_from_the_database_and_brings_it_up_to_date(host,
     row = OBJECTS["pools"][2]
     host.current = {"made": {"pools": ["old"]}, "pools": {"old": row, "found": row}}
     result = run("airflow_state", objects=json.dumps({"pools": {"new": {"slots": 1}}}), purge=True)
-    assert [(change["name"], change["action"]) for change in result["changes"]] == [("new", "create"), ("old", "delete")]
+    assert [(change["name"], change["action"]) for change in result["changes"]] == [
+        ("new", "create"),
+        ("old", "delete"),
+    ]
     assert host.written[0][1] == {"pools": ["new"]}
 
 
@@ -215,7 +234,10 @@ def test_only_passwords_that_are_written_are_hashed(monkeypatch):
 
 def test_a_dry_run_on_a_bare_host_starts_nothing(monkeypatch, run):
     monkeypatch.setattr(airflow_state.subprocess, "run", None)
-    result = run("airflow_state", True, python="/nonexistent/python", objects=json.dumps({"pools": {"x": {"slots": 1}}}))
+    result = run("airflow_state",
+                 True,
+                 python="/nonexistent/python",
+                 objects=json.dumps({"pools": {"x": {"slots": 1}}}))
     assert [change["action"] for change in result["changes"]] == ["create"]
 
 
@@ -276,5 +298,8 @@ def load_fragments():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     fragment = module.ModuleDocFragment
-    return {name: yaml.safe_load(text)["options"] for name, text in
-            (("windsock.airflow.airflow_objects", fragment.DOCUMENTATION), ("windsock.airflow.airflow_objects.state", fragment.STATE))}
+    return {
+        name: yaml.safe_load(text)["options"]
+        for name, text in (("windsock.airflow.airflow_objects", fragment.DOCUMENTATION),
+                           ("windsock.airflow.airflow_objects.state", fragment.STATE))
+    }

@@ -9,7 +9,9 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("airflow_support_bundle", ROOT / "plugins/modules/airflow_support_bundle.py")
+spec = importlib.util.spec_from_file_location(
+    "airflow_support_bundle", ROOT / "plugins/modules/airflow_support_bundle.py"
+)
 bundle = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bundle)
 
@@ -22,7 +24,8 @@ def args(tmp_path, monkeypatch):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/api_secret_key").write_text(OF_A_FILE, encoding="utf-8")
     (tmp_path / "airflow.cfg").write_text(f"[api]\nsecret_key = {OF_A_FILE}\n", encoding="utf-8")
-    monkeypatch.setattr(bundle, "commands", lambda _args: {"a.txt": f"echo {OF_A_FILE} {OF_A_CONNECTION}", "b.txt": "false"})
+    monkeypatch.setattr(bundle, "commands",
+                        lambda _args: {"a.txt": f"echo {OF_A_FILE} {OF_A_CONNECTION}", "b.txt": "false"})
     monkeypatch.setattr(bundle, "journals", lambda _args: {"journal/x.log": f"echo {OF_A_CONNECTION}"})
     found = json.dumps([["password", "warehouse", OF_A_CONNECTION]])
     monkeypatch.setattr(bundle, "in_virtualenv", lambda _args, *_question: f"echo '{found}'")
@@ -58,7 +61,8 @@ def test_files_of_the_working_directory_are_no_units(tmp_path, monkeypatch):
     (tmp_path / "systemctl").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", encoding="utf-8")
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    for command in (bundle.commands({"install_dir": "/x", "config_dir": "/x", "home": "/x", "log_dir": "/x", "program": ""})["units/status.txt"],
-                    f"systemctl list-units {bundle.UNITS}"):
+    for command in (bundle.commands(
+        {"install_dir": "/x", "config_dir": "/x", "home": "/x", "log_dir": "/x",
+         "program": ""})["units/status.txt"], f"systemctl list-units {bundle.UNITS}"):
         text, _well = bundle.run(f"systemctl() {{ {tmp_path}/systemctl \"$@\"; }}; {command}", 5)
         assert "airflow*" in text.splitlines()

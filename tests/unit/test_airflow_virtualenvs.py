@@ -140,7 +140,8 @@ def test_the_virtualenv_that_a_failed_migration_goes_back_to_stays(host, pruned)
     with tarfile.open(host.install / "previous.tar", "w") as archive:
         archive.add(host.install / "old", "/opt/airflow/venv")
     assert pruned(keep=1)["removed"] == ["second"]
-    _size, get = disk.Space({"install_dir": str(host.install), "cache_dir": "/nowhere", "journal_mb": 500}).old_virtualenvs()
+    _size, get = disk.Space({"install_dir": str(host.install), "cache_dir": "/nowhere",
+                             "journal_mb": 500}).old_virtualenvs()
     get()
     assert host.names() == ["linked", "third"]
     (host.install / "previous.tar").write_bytes(b"cut short")

@@ -38,7 +38,8 @@ def name(days):
 ])
 def test_what_is_too_old_goes_but_never_the_last_ones(ages, keep_days, keep_at_least, gone):
     others = ["airflow-.tar", "notes.txt", f"{name(400)}.sha256", f"{name(400)}.new", "airflow-20260101T000000Z.tar.gz"]
-    assert backup.surplus([name(age) for age in ages] + others, NOW, keep_days, keep_at_least) == sorted(name(age) for age in gone)
+    assert backup.surplus([name(age) for age in ages] + others, NOW, keep_days,
+                          keep_at_least) == sorted(name(age) for age in gone)
 
 
 @pytest.fixture
@@ -49,7 +50,8 @@ def made(tmp_path):
         archive = backup.Archive(file)
         archive.add("database.dump", [b"x" * 700, b"y" * 100_000])
         archive.add("empty", [])
-        archive.add("manifest.json", [json.dumps({"airflow_version": "3.3.2", "files": dict(archive.members)}).encode()])
+        archive.add("manifest.json",
+                    [json.dumps({"airflow_version": "3.3.2", "files": dict(archive.members)}).encode()])
         archive.close()
     path.with_name(f"{path.name}.sha256").write_text(f"{backup.checksum(path)}  {path.name}\n", encoding="utf-8")
     return path
@@ -60,7 +62,9 @@ def test_tar_reads_what_was_written_as_it_came(made):
     assert "-rw-------" in listed and "100700" in listed
     content = subprocess.run(["tar", "-xOf", made, "database.dump"], capture_output=True, check=True).stdout
     assert content == b"x" * 700 + b"y" * 100_000
-    assert backup.inspect(made)["files"]["database.dump"] == {"bytes": 100_700, "sha256": hashlib.sha256(content).hexdigest()}
+    assert backup.inspect(made)["files"]["database.dump"] == {
+        "bytes": 100_700, "sha256": hashlib.sha256(content).hexdigest()
+    }
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -80,7 +84,10 @@ def test_a_damaged_backup_is_refused_with_and_without_its_checksum(made, beside,
 
 def test_what_is_no_backup_at_all_is_refused_without_a_traceback(tmp_path):
     (tmp_path / "x.tar").write_text("hello", encoding="utf-8")
-    done = subprocess.run(["python3", RUN, "backup", "inspect", tmp_path / "x.tar"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["python3", RUN, "backup", "inspect", tmp_path / "x.tar"],
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert done.returncode == 1 and "is no whole backup" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -112,7 +119,8 @@ def test_dags_are_packed_as_the_module_that_unpacks_them_expects(release):
     with tarfile.open(fileobj=packed) as tar:
         assert sorted(tar.getnames()) == ["dags/a.py", "dags/link.py", "dags/sub/run.sh", "include/sql.txt"]
         entries = {
-            info.name: archive.Entry(bool(info.mode & 0o100), b"" if info.issym() else tar.extractfile(info).read(), info.linkname if info.issym() else "")
+            info.name: archive.Entry(bool(info.mode & 0o100), b"" if info.issym() else tar.extractfile(info).read(),
+                                     info.linkname if info.issym() else "")
             for info in tar
         }
     assert found == archive.digest(entries)
@@ -126,12 +134,16 @@ def test_what_is_sealed_is_opened_by_each_recipient_and_by_nobody_else(tmp_path,
         home = tmp_path / str(number)
         home.mkdir(mode=0o700)
         gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
-        subprocess.run([*gpg, "--quick-generate-key", f"somebody {number}", "default", "default", "never"], check=True, capture_output=True)
+        subprocess.run([*gpg, "--quick-generate-key", f"somebody {number}", "default", "default", "never"],
+                       check=True,
+                       capture_output=True)
         keys.append(subprocess.run([*gpg, "--armor", "--export"], check=True, capture_output=True, text=True).stdout)
         homes.append(gpg)
     try:
         sealed = backup.seal(b"the keys", keys[:2])
-        opened = [subprocess.run([*gpg, "--decrypt"], input=sealed, capture_output=True, check=False).stdout for gpg in homes]
+        opened = [
+            subprocess.run([*gpg, "--decrypt"], input=sealed, capture_output=True, check=False).stdout for gpg in homes
+        ]
         assert opened == [b"the keys", b"the keys", b""] and b"the keys" not in sealed
         with pytest.raises(backup.Problem, match="could not be sealed, so nothing was kept"):
             backup.seal(b"the keys", ["no key"])
@@ -157,15 +169,21 @@ MANIFEST = {"time": "2026-03-31T02:00:00+00:00", "database": {"rows": {"dag_run"
 @pytest.mark.parametrize("keep", ["", "replaced_x"])
 def test_all_of_a_restore_is_one_transaction_that_ends_only_where_the_numbers_are_right(fate, keep):
     before, after = (part.decode().splitlines() for part in backup.statements(MANIFEST, fate, keep))
-    assert before[0] == "BEGIN;" and after[-1] == "COMMIT;" and not [line for line in before[1:] + after[:-1] if "COMMIT" in line]
-    assert ("ALTER SCHEMA public RENAME TO replaced_x;" in before) is bool(keep) and ("DROP SCHEMA public CASCADE;" in before) is not bool(keep)
+    assert before[0] == "BEGIN;" and after[-1] == "COMMIT;" and not [
+        line for line in before[1:] + after[:-1] if "COMMIT" in line
+    ]
+    assert ("ALTER SCHEMA public RENAME TO replaced_x;" in before) is bool(keep) and (
+        "DROP SCHEMA public CASCADE;" in before
+    ) is not bool(keep)
     assert [line for line in after if "dag_run) <> 7" in line and "RAISE EXCEPTION" in line]
     assert bool([line for line in after if "task_instance" in line]) is (fate == "fail")
 
 
 @pytest.fixture
 def pg_dump(tmp_path, monkeypatch):
-    """pg_dump("15.4", "17.1"): programs of these versions, the last of which is in the PATH; gives the function that chooses."""
+    """pg_dump("15.4", "17.1"): programs of these versions, the last of which is in the PATH; gives the function that
+    chooses.
+    """
 
     def make(*versions):
         paths = []
@@ -185,7 +203,10 @@ def pg_dump(tmp_path, monkeypatch):
 def test_the_program_is_as_new_as_the_server_and_no_newer_than_it_has_to_be(pg_dump):
     choose = pg_dump("17.1", "15.4", "16.2")
     assert [choose(major) for major in (14, 15, 16, 17)] == [15, 15, 16, 17]
-    with pytest.raises(backup.Problem, match=r"PostgreSQL 18 or later is needed, as new as the server; the host has 15, 16, 17\. Name its package"):
+    with pytest.raises(
+            backup.Problem,
+            match=r"PostgreSQL 18 or later is needed, as new as the server; the host has 15, 16, 17\. Name its package"
+    ):
         choose(18)
 
 
@@ -200,7 +221,10 @@ def test_success_is_counted_where_airflow_sends_its_metrics(tmp_path):
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
-        config = f"[metrics]\nstatsd_on = True\nstatsd_host = 127.0.0.1\nstatsd_port = {server.getsockname()[1]}\nstatsd_prefix = prod\n[x]\ny = 100%\n"
+        config = (
+            "[metrics]\nstatsd_on = True\nstatsd_host = 127.0.0.1\nstatsd_port = "
+            f"{server.getsockname()[1]}\nstatsd_prefix = prod\n[x]\ny = 100%\n"
+        )
         (tmp_path / "airflow.cfg").write_text(config, encoding="utf-8")
         backup.count_success({"config_dir": tmp_path})
         assert server.recv(100) == b"prod.backup.success:1|c"
@@ -212,7 +236,8 @@ def bucket(monkeypatch):
     import boto3
     import moto
 
-    for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}.items():
+    for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+                       "AWS_DEFAULT_REGION": "eu-central-1"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with moto.mock_aws():
@@ -233,7 +258,8 @@ def test_s3_gets_the_file_with_its_checksum(bucket, made):
 def test_a_bucket_that_says_no_is_named_with_what_it_said(bucket, made):
     _client, config = bucket
     config["s3"]["bucket"] = "elsewhere"
-    with pytest.raises(backup.Problem, match=r"bucket elsewhere \(airflow_backup_s3_bucket\): .*NoSuchBucket.* is whole, and stays"):
+    with pytest.raises(backup.Problem,
+                       match=r"bucket elsewhere \(airflow_backup_s3_bucket\): .*NoSuchBucket.* is whole, and stays"):
         backup.upload(config, made, backup.checksum(made))
 
 
@@ -310,8 +336,11 @@ class Connection:
 
     def execute(self, statement, values=()):
         self.note(statement)
-        answers = {"pg_export_snapshot": [("snapshot-7",)], "current_database(), pg_database_size": [("airflow", 1000, "17.2")], "to_regclass": [(True,)],
-                   "count(*)": [(3,)]}
+        answers = {
+            "pg_export_snapshot": [("snapshot-7", )],
+            "current_database(), pg_database_size": [("airflow", 1000, "17.2")], "to_regclass": [(True, )],
+            "count(*)": [(3, )]
+        }
         self.rows = next((rows for words, rows in answers.items() if words in statement), [(1,)])
 
     def fetchall(self):
@@ -324,10 +353,15 @@ class Connection:
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """A host that can be backed up. host.program(name, script) sets what a program of PostgreSQL does, host.run() makes a backup."""
+    """A host that can be backed up. host.program(name, script) sets what a program of PostgreSQL does, host.run() makes
+    a backup.
+    """
     for path, text in {
-        "config/secrets/fernet_key": "the key", "config/secrets/sql_alchemy_conn": "postgresql+psycopg2://airflow:geheim@db/airflow", "config/airflow.cfg": "",
-        "releases/1/dags/a.py": "a", "venvs/3.3.2/x": "",
+            "config/secrets/fernet_key": "the key",
+            "config/secrets/sql_alchemy_conn": "postgresql+psycopg2://airflow:geheim@db/airflow",
+            "config/airflow.cfg": "",
+            "releases/1/dags/a.py": "a",
+            "venvs/3.3.2/x": "",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text, encoding="utf-8")
@@ -337,9 +371,18 @@ def host(tmp_path, monkeypatch):
     revision = {"id": "1", "hash": backup.pack_dags(tmp_path / "releases/1", io.BytesIO())}
     (tmp_path / "releases/1/REVISION").write_text(json.dumps(revision), encoding="utf-8")
     config = {
-        "config_dir": f"{tmp_path}/config", "dags_dir": str(tmp_path), "venv": f"{tmp_path}/venvs/3.3.2", "directory": f"{tmp_path}/backups",
-        "state_dir": f"{tmp_path}/state", "host": "db1", "airflow_version": "3.3.2", "recipients": ["the key of a person"], "min_free_mb": 0, "keep_days": 14,
-        "keep_at_least": 3, "s3": None,
+        "config_dir": f"{tmp_path}/config",
+        "dags_dir": str(tmp_path),
+        "venv": f"{tmp_path}/venvs/3.3.2",
+        "directory": f"{tmp_path}/backups",
+        "state_dir": f"{tmp_path}/state",
+        "host": "db1",
+        "airflow_version": "3.3.2",
+        "recipients": ["the key of a person"],
+        "min_free_mb": 0,
+        "keep_days": 14,
+        "keep_at_least": 3,
+        "s3": None,
     }
     here = types.SimpleNamespace(path=tmp_path, config=config, events=[], connections=[], backups=tmp_path / "backups")
 
@@ -362,7 +405,9 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}/run")
     monkeypatch.setattr(backup, "connect", connect)
     monkeypatch.setattr(backup, "client", lambda name, _major: (str(tmp_path / "bin" / name), 17))
-    monkeypatch.setattr(backup, "seal", lambda content, recipients: f"sealed for {recipients}: ".encode() + hashlib.sha256(content).digest())
+    monkeypatch.setattr(
+        backup, "seal",
+        lambda content, recipients: f"sealed for {recipients}: ".encode() + hashlib.sha256(content).digest())
     return here
 
 
@@ -374,10 +419,15 @@ def test_a_backup_has_its_checksum_beside_it_and_is_on_the_disk_before_it_has_it
     done = host.run()
     path = pathlib.Path(done["file"])
     assert left_in(host.backups) == [path.name, f"{path.name}.sha256"]
-    subprocess.run(["sha256sum", "--check", "--strict", f"{path.name}.sha256"], cwd=host.backups, check=True, capture_output=True)
-    assert done["sha256"] == backup.checksum(path) and json.loads((host.path / "state/last_success.json").read_text(encoding="utf-8"))["file"] == str(path)
+    subprocess.run(["sha256sum", "--check", "--strict", f"{path.name}.sha256"],
+                   cwd=host.backups,
+                   check=True,
+                   capture_output=True)
+    assert done["sha256"] == backup.checksum(path) and json.loads(
+        (host.path / "state/last_success.json").read_text(encoding="utf-8"))["file"] == str(path)
     assert files_seen.created[f"{path.name}.new"] == 0o600 and files_seen.named[path.name] == (0o600, True)
-    assert files_seen.named[f"{path.name}.sha256"][1] and files_seen.named["last_success.json"][1] and not files_seen.unflushed
+    assert files_seen.named[f"{path.name}.sha256"][1] and files_seen.named["last_success.json"][
+        1] and not files_seen.unflushed
     manifest = backup.inspect(path)
     assert manifest["dag_release"]["id"] == "1" and manifest["database"]["rows"]["dag_run"] == 3
 
@@ -394,10 +444,15 @@ def test_the_dump_and_the_numbers_are_of_one_snapshot_while_the_lock_is_held(hos
     lock, reader = (connection.number for connection in host.connections)
     asked = [what for number, what in host.events if number == lock]
     # Without autocommit the lock's connection would be a transaction of hours. A lock that is waited for has a limit.
-    assert asked == ["autocommit True", "SET lock_timeout = '1h'", "SELECT pg_advisory_lock(hashtext('airflow-backup'))", "close"]
+    assert asked == [
+        "autocommit True", "SET lock_timeout = '1h'", "SELECT pg_advisory_lock(hashtext('airflow-backup'))", "close"
+    ]
     read = [what for number, what in host.events if number == reader]
     # Its transaction is idle while pg_dump works, so the server must not limit it.
-    assert read[:3] == ["isolation_level=REPEATABLE READ readonly=True", "SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT pg_export_snapshot()"]
+    assert read[:3] == [
+        "isolation_level=REPEATABLE READ readonly=True", "SET LOCAL idle_in_transaction_session_timeout = 0",
+        "SELECT pg_export_snapshot()"
+    ]
     assert read[-1] == "close"
     assert "--snapshot=snapshot-7" in (host.path / "arguments").read_text(encoding="utf-8").split()
     # The lock is the first to come and the last to go.
@@ -418,14 +473,18 @@ def test_the_limit_of_waiting_for_the_lock_is_told(host, monkeypatch):
 
 
 FAULTS = {
-    "the keys change during the dump": ("pg_dump", "echo new >{path}/config/secrets/fernet_key; echo the dump", "changed while the database was dumped"),
-    "a key is added during the dump": ("pg_dump", "echo new >{path}/config/secrets/jwt_secret; echo the dump", "changed while the database was dumped"),
+    "the keys change during the dump": ("pg_dump", "echo new >{path}/config/secrets/fernet_key; echo the dump",
+                                        "changed while the database was dumped"),
+    "a key is added during the dump": ("pg_dump", "echo new >{path}/config/secrets/jwt_secret; echo the dump",
+                                       "changed while the database was dumped"),
     "pg_dump fails after some output": ("pg_dump", "echo half; echo no space >&2; exit 1", "pg_dump failed: no space"),
-    "pg_restore cannot read the dump": ("pg_restore", "cat >/dev/null; echo TABLE DATA; echo bad magic >&2; exit 1", "can't read the dump: bad magic"),
+    "pg_restore cannot read the dump": ("pg_restore", "cat >/dev/null; echo TABLE DATA; echo bad magic >&2; exit 1",
+                                        "can't read the dump: bad magic"),
     "the dump holds no data": ("pg_restore", "cat >/dev/null; echo nothing", "can't read the dump"),
     # pg_restore is the last to see the file before it is read back.
     "the disk returns other bytes than were written": (
-        "pg_restore", "cat >/dev/null; printf x | dd of=$(ls {path}/backups/*.new) bs=1 seek=513 conv=notrunc 2>&-; echo TABLE DATA",
+        "pg_restore",
+        "cat >/dev/null; printf x | dd of=$(ls {path}/backups/*.new) bs=1 seek=513 conv=notrunc 2>&-; echo TABLE DATA",
         "is damaged: database.dump"),
 }
 
@@ -508,7 +567,10 @@ def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
     done = restore()
     assert done["rows"] == dict.fromkeys(backup.COUNTED, 3) and re.fullmatch(r"replaced_\d{8}t\d{6}z", done["kept"])
     sql = (host.path / "sql").read_text(encoding="utf-8").splitlines()
-    assert sql[:3] == ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;", "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"]
+    assert sql[:3] == [
+        "BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;",
+        "SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));"
+    ]
     # Components wait for this one, and the first change comes after it.
     held = sql.index("SELECT pg_advisory_xact_lock_shared(hashtext('airflow-schema'));")
     assert held < min(number for number, line in enumerate(sql) if line.startswith(("ALTER", "DROP")))
@@ -516,7 +578,9 @@ def test_a_restore_is_one_transaction_with_the_lock_of_backups(host, restore):
     assert "COPY dag FROM stdin;" in sql
 
 
-@pytest.mark.parametrize(("filled", "kept"), [("dag_run", True), ("connection", True), ("variable", True), ("dag", False)])
+@pytest.mark.parametrize(
+    ("filled", "kept"), [("dag_run", True), ("connection", True), ("variable", True), ("dag", False)]
+)
 def test_a_database_that_holds_anything_of_worth_is_kept(restore, monkeypatch, filled, kept):
     """Those who keep only variables in it have nowhere else to take them from."""
     monkeypatch.setattr(backup, "rows", lambda _connection: {**dict.fromkeys(backup.COUNTED, 0), filled: 1})
@@ -524,7 +588,9 @@ def test_a_database_that_holds_anything_of_worth_is_kept(restore, monkeypatch, f
 
 
 def test_a_dump_that_cannot_be_read_to_its_end_is_not_committed(host, restore):
-    host.program("pg_restore", "cat >/dev/null; echo 'SELECT pg_catalog.set_config(1);'; echo 'COPY dag FROM stdin;'; echo torn >&2; exit 1")
+    host.program(
+        "pg_restore",
+        "cat >/dev/null; echo 'SELECT pg_catalog.set_config(1);'; echo 'COPY dag FROM stdin;'; echo torn >&2; exit 1")
     with pytest.raises(backup.Problem, match="can't read the dump, and the database is what it was before: torn"):
         restore()
     sql = host.path / "sql"
@@ -533,7 +599,8 @@ def test_a_dump_that_cannot_be_read_to_its_end_is_not_committed(host, restore):
 
 def test_what_the_database_refuses_is_told(host, restore):
     host.program("psql", "cat >/dev/null; echo 'table dag has not the 3 rows' >&2; exit 3")
-    with pytest.raises(backup.Problem, match="The database refused the backup and is what it was before: table dag has not"):
+    with pytest.raises(backup.Problem,
+                       match="The database refused the backup and is what it was before: table dag has not"):
         restore()
 
 
@@ -561,7 +628,9 @@ def test_what_a_database_cannot_take_is_told_before_a_restore_begins(host, monke
     (host.path / "backup.json").write_text("{}", encoding="utf-8")
     found = backup.now(host.path / "backup.json", "17")
     assert found == {"rows": dict.fromkeys(backup.COUNTED, 3), "postgresql": 17, "unfit": ""}
-    assert "The backup is of PostgreSQL 18 and this server is 17" in backup.now(host.path / "backup.json", "18")["unfit"]
+    assert (
+        "The backup is of PostgreSQL 18 and this server is 17" in backup.now(host.path / "backup.json", "18")["unfit"]
+    )
     execute = Connection.execute
 
     def may_not(self, statement, values=()):
@@ -579,10 +648,14 @@ def test_the_size_of_a_backup_leaves_out_what_restores_have_kept(postgresql):
     """By a real server."""
     import psycopg2
 
-    with contextlib.closing(psycopg2.connect(postgresql.replace("postgresql+psycopg2", "postgresql"))) as connection, connection.cursor() as cursor:
+    with contextlib.closing(psycopg2.connect(postgresql.replace(
+            "postgresql+psycopg2", "postgresql"))) as connection, connection.cursor() as cursor:
         sizes = []
         for schema in ("public", "replaced_of_test"):
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE {schema}.of_test AS SELECT repeat('x', 900) FROM generate_series(1, 2000)")
+            cursor.execute(
+                f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE {schema}.of_test AS SELECT repeat('x', 900) FROM "
+                "generate_series(1, 2000)"
+            )
             cursor.execute(backup.SIZE)
             sizes.append(cursor.fetchone()[1])
         assert isinstance(sizes[1], int) and sizes[0] > 2 * backup.MB
@@ -644,7 +717,10 @@ def test_only_a_table_that_could_not_be_cleaned_is_a_failure():
 
 def test_files_of_the_archive_go_after_archive_days(tmp_path):
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
-    kept, old, others = (tmp_path / name for name in ("_airflow_deleted__log__1.csv.gz", "_airflow_deleted__log__2.csv.gz", "others.csv.gz"))
+    kept, old, others = (
+        tmp_path / name
+        for name in ("_airflow_deleted__log__1.csv.gz", "_airflow_deleted__log__2.csv.gz", "others.csv.gz")
+    )
     for path, age in ((kept, 9), (old, 11), (others, 11)):
         path.touch()
         os.utime(path, (now - age * 86400,) * 2)
@@ -669,7 +745,10 @@ def cleaning(tmp_path, monkeypatch):
         done.clear()
         config = {"clean": {"keep_days": 90, "archive_dir": archive, "archive_days": 10, "batch_size": 1000}}
         (tmp_path / "backup.json").write_text(json.dumps(config), encoding="utf-8")
-        monkeypatch.setattr(clean_database, "clean", lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
+        monkeypatch.setattr(
+            clean_database,
+            "clean",
+            lambda _until, _config, dry_run=False: done.append("looked" if dry_run else "cleaned") or list(failures))
         monkeypatch.setattr(clean_database, "backup", types.SimpleNamespace(alone=alone))
         monkeypatch.setattr(clean_database, "export", lambda _directory, _config: done.append("exported") or 2)
         monkeypatch.setattr(clean_database, "forget", lambda _directory, _days: done.append("forgot"))
@@ -706,7 +785,9 @@ def test_airflow_keeps_what_it_deletes_where_there_is_an_archive(monkeypatch, ar
     program.run_cleanup = with_batches if batches else in_one_go
     utils = types.ModuleType("airflow.utils")
     utils.db_cleanup = program
-    for name, module in {"airflow": types.ModuleType("airflow"), "airflow.utils": utils, "airflow.utils.db_cleanup": program}.items():
+    for name, module in {
+            "airflow": types.ModuleType("airflow"), "airflow.utils": utils, "airflow.utils.db_cleanup": program
+    }.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(clean_database, "oldest_run", lambda _config, _default: NOW - datetime.timedelta(days=10))
     monkeypatch.setattr(clean_database.time, "sleep", lambda _seconds: None)
@@ -731,11 +812,16 @@ def test_rows_are_dropped_once_their_file_is_on_the_disk(tmp_path, monkeypatch):
     # A file of somebody else, which is no table of the archive.
     (tmp_path / "dag_run.csv").write_text("mine", encoding="utf-8")
     fsync, unlink = os.fsync, pathlib.Path.unlink
-    monkeypatch.setattr(os, "fsync", lambda handle: done.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}") or fsync(handle))
+    monkeypatch.setattr(os, "fsync",
+                        lambda handle: done.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}") or fsync(handle))
     monkeypatch.setattr(pathlib.Path, "unlink", lambda path: done.append(f"remove {path}") or unlink(path))
-    database = types.SimpleNamespace(connect=lambda _config: contextlib.ExitStack(), query=lambda _connection, statement: done.append(statement))
+    database = types.SimpleNamespace(connect=lambda _config: contextlib.ExitStack(),
+                                     query=lambda _connection, statement: done.append(statement))
     monkeypatch.setattr(clean_database, "backup", database)
     assert clean_database.export(tmp_path, {}) == 1
-    assert done == [f"flush {tmp_path}/{name}.csv.gz", f"flush {tmp_path}", f'DROP TABLE IF EXISTS "{name}"', f"remove {tmp_path}/{name}.csv"]
+    assert done == [
+        f"flush {tmp_path}/{name}.csv.gz", f"flush {tmp_path}", f'DROP TABLE IF EXISTS "{name}"',
+        f"remove {tmp_path}/{name}.csv"
+    ]
     assert gzip.decompress((tmp_path / f"{name}.csv.gz").read_bytes()) == b"id\n7\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.csv.gz", "dag_run.csv"]

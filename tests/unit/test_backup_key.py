@@ -16,13 +16,36 @@ ID = "0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11"
 
 def run(tmp_path, path, site_id):
     copy = tmp_path / "copy"
-    (tmp_path / "play.yml").write_text(json.dumps([{
-        "hosts": "localhost", "gather_facts": False, "environment": {"PATH": path},
-        "vars": {"airflow_secrets_copy_dir": str(copy), "airflow_site_id": site_id, "__airflow_backup_key": str(copy / "backup_key")},
-        "tasks": [{"ansible.builtin.include_tasks": str(ROOT / "roles/airflow_backup/tasks/steps/generate_key.yml")}],
-    }]), encoding="utf-8")
+    (tmp_path / "play.yml").write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "environment": {"PATH": path},
+                    "vars": {
+                        "airflow_secrets_copy_dir": str(copy),
+                        "airflow_site_id": site_id,
+                        "__airflow_backup_key": str(copy / "backup_key"),
+                    },
+                    "tasks": [
+                        {
+                            "ansible.builtin.include_tasks": str(
+                                ROOT / "roles/airflow_backup/tasks/steps/generate_key.yml"
+                            )
+                        }
+                    ],
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
     done = forks.run(["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"], cwd=ROOT)
-    return done.returncode, done.stdout + done.stderr, {path.name: path for path in copy.iterdir()} if copy.exists() else {}
+    return (
+        done.returncode,
+        done.stdout + done.stderr,
+        {path.name: path for path in copy.iterdir()} if copy.exists() else {},
+    )
 
 
 def test_a_controller_without_gpg_is_told_what_is_missing(tmp_path):
@@ -32,7 +55,10 @@ def test_a_controller_without_gpg_is_told_what_is_missing(tmp_path):
         (commands / name).symlink_to(shutil.which(name))
     code, output, made = run(tmp_path, str(commands), "")
     assert code != 0
-    assert "The controller lacks gpg" in output and "apt-get install gnupg" in output and "airflow_backup_recipients" in output
+    assert (
+        "The controller lacks gpg" in output and "apt-get install gnupg" in output
+        and "airflow_backup_recipients" in output
+    )
     assert not made
 
 

@@ -98,7 +98,9 @@ def test_network_settings_are_passed_only_where_set(bench, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert bench.network() == {}
     monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example.org/simple")
-    assert bench.network() == {"UV_DEFAULT_INDEX": "https://pypi.example.org/simple", "PIP_INDEX_URL": "https://pypi.example.org/simple"}
+    assert bench.network() == {
+        "UV_DEFAULT_INDEX": "https://pypi.example.org/simple", "PIP_INDEX_URL": "https://pypi.example.org/simple"
+    }
 
 
 class Hosts:
@@ -132,7 +134,8 @@ def test_each_cold_run_of_the_tutorial_leaves_its_wheels_to_the_warm_one(bench, 
     done = []
     monkeypatch.setattr(bench, "WORK", tmp_path)
     monkeypatch.setattr(bench, "empty_when_free", lambda volume: done.append(f"empty {volume}"))
-    monkeypatch.setattr(bench, "measure_seed", lambda *arguments: done.append(arguments[-1]) or {"seconds": 1, "steps": []})
+    monkeypatch.setattr(bench, "measure_seed",
+                        lambda *arguments: done.append(arguments[-1]) or {"seconds": 1, "steps": []})
     monkeypatch.setattr(bench, "keep_wheels", lambda _log: done.append("keep"))
     bench.repetition(1, argparse.Namespace(only=["seed3"], airflow="3.3.2"), {"seed3": ""}, {})
     assert done == [f"empty {bench.CACHES['seed3']}", False, "keep", True]
@@ -149,7 +152,8 @@ def test_a_row_without_cached_packages_is_not_called_cached(bench, monkeypatch, 
         monkeypatch.setattr(bench, name, lambda _args, _log: {"seconds": 1, "tasks": 1, "changed": 0, "steps": []})
     results = {}
     with pytest.raises(bench.BenchError, match="holds 1 MB"):
-        bench.repetition(1, argparse.Namespace(only=[only], airflow="3.3.2", image="debian"), {"seed3": "https://example.com"}, results)
+        bench.repetition(1, argparse.Namespace(only=[only], airflow="3.3.2", image="debian"),
+                         {"seed3": "https://example.com"}, results)
     assert not [key for key in results if key.endswith("warm")]
 
 
@@ -186,4 +190,6 @@ def test_restarts_need_a_number(restart):
 
 def test_each_major_has_its_own_units(restart):
     assert restart.units_of(2)["server"] == ["airflow-webserver"]
-    assert restart.units_of(3)["all"] == ["airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server"]
+    assert restart.units_of(3)["all"] == [
+        "airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server"
+    ]

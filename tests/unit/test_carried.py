@@ -14,14 +14,17 @@ from ansible_collections.windsock.airflow.plugins.module_utils import carried
 PACKAGE = "of_test.plugins.module_utils"
 FILES = {
     "objects": "NAME = __name__\n",
-    "database": "import json, sys\nfrom {package} import objects\n\n\ndef main():\n    print(objects.NAME, sys.stdin.read())\n\n\n"
-                "if __name__ == '__main__':\n    main()\n",
+    "database": "import json, sys\nfrom {package} import objects\n\n\ndef main():\n    print(objects.NAME, "
+                "sys.stdin.read())\n\n\n"
+    "if __name__ == '__main__':\n    main()\n",
 }
 
 
 @pytest.fixture(params=["directory", "archive"])
 def modules(request, tmp_path, monkeypatch):
-    """Two modules, one of which imports the other, as a clone or as the archive in which Ansible brings a module to a host."""
+    """Two modules, one of which imports the other, as a clone or as the archive in which Ansible brings a module to a
+    host.
+    """
     parts = PACKAGE.split(".")
     texts = {f"{'/'.join(parts[:count])}/__init__.py": "" for count in range(1, len(parts) + 1)}
     texts.update({f"{'/'.join(parts)}/{name}.py": text.format(package=PACKAGE) for name, text in FILES.items()})
@@ -38,13 +41,23 @@ def modules(request, tmp_path, monkeypatch):
 
 def test_modules_come_with_what_they_import_and_their_input(modules):
     given = json.dumps({"secret": "ü\n'\"\\"})
-    done = subprocess.run([sys.executable, "-I", "-"], input=carried.program_of(modules, given), cwd="/", env={"PATH": os.environ["PATH"]},
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-"],
+                          input=carried.program_of(modules, given),
+                          cwd="/",
+                          env={"PATH": os.environ["PATH"]},
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert (done.stdout, done.stderr) == (f"{PACKAGE}.objects {given}\n", "")
 
 
 def test_a_module_that_was_not_sent_is_told(modules):
-    done = subprocess.run([sys.executable, "-I", "-"], input=carried.program_of(modules[:1], ""), cwd="/", capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-"],
+                          input=carried.program_of(modules[:1], ""),
+                          cwd="/",
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert done.returncode == 1 and "objects" in done.stderr.splitlines()[-1]
 
 

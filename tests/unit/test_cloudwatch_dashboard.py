@@ -41,7 +41,8 @@ def run(monkeypatch, capsys):
 
     def run(cloudwatch, check_mode=False, **arguments):
         monkeypatch.setattr(dashboard.AnsibleAWSModule, "client", lambda self, *args, **kwargs: cloudwatch)
-        with patch_module_args({"name": "airflow-test", **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+        with patch_module_args({"name": "airflow-test",
+                                **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
             dashboard.main()
         return json.loads(capsys.readouterr().out)
 

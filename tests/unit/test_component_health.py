@@ -66,7 +66,8 @@ def test_an_endpoint_that_is_not_there():
     assert problem.startswith(f"does not answer at {url}: ") and "refused" in problem
 
 
-@pytest.mark.parametrize(("age", "good"), [(None, False), (0, True), (30, True), (31, False), (-30, True), (-31, False)])
+@pytest.mark.parametrize(("age", "good"), [(None, False), (0, True), (30, True), (31, False), (-30, True),
+                                           (-31, False)])
 def test_a_heartbeat(age, good):
     assert component_health.beats(age, 30) is good
 

@@ -15,7 +15,10 @@ import types
 
 import pytest
 
-HEARS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep({0}), sys.exit())); print('up', flush=True); time.sleep(60)"
+HEARS = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep({0}), sys.exit())); print('up', "
+    "flush=True); time.sleep(60)"
+)
 DEAF_ONCE = """
 import signal, sys
 heard = []
@@ -37,7 +40,10 @@ def components(host_settings, tmp_path, monkeypatch):
     module = importlib.import_module("airflow_runtime.components")
     monkeypatch.setattr(module, "BETWEEN_LOOKS", 0.2)
     scheduler = {"unit": "airflow-scheduler", "drains": True, "job_type": "SchedulerJob"}
-    data = {"components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1, "heartbeat_timeout": 30}
+    data = {
+        "components": {"scheduler": scheduler}, "watchdog": [], "drain_timeout": 30, "stop_timeout": 1,
+        "heartbeat_timeout": 30
+    }
     module.really_load = module.load
     monkeypatch.setattr(module, "load", lambda: data)
     (tmp_path / "runtime").mkdir()
@@ -53,9 +59,10 @@ def root(components, tmp_path, monkeypatch):
     monkeypatch.setattr(components, "Path", lambda *parts: tmp_path / str(pathlib.Path(*parts)).lstrip("/"))
     monkeypatch.setattr(components, "ask", lambda *_: (True, "answers"))
     monkeypatch.setattr(components, "runtime", lambda component, name: tmp_path / "run" / component["unit"] / name)
-    components.data.update(
-        components={"api-server": {"unit": "airflow-api-server"}}, venv="/venv", files=["/etc/airflow/airflow.cfg"], plugins="/dags/current/PLUGINS"
-    )
+    components.data.update(components={"api-server": {"unit": "airflow-api-server"}},
+                           venv="/venv",
+                           files=["/etc/airflow/airflow.cfg"],
+                           plugins="/dags/current/PLUGINS")
     for path in ("venv", "etc/airflow/airflow.cfg", "etc/systemd/system/airflow-api-server.service"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("before", encoding="utf-8")
@@ -75,7 +82,10 @@ def test_a_component_that_leaves_the_host_is_stopped_as_any_other(components):
 
 
 def test_a_database_that_is_away_is_waited_for(components, monkeypatch, capsys):
-    answers = iter([ConnectionError("refused"), ConnectionError("refused"), ConnectionError("starting up"), [[time.time()]], []])
+    answers = iter(
+        [ConnectionError("refused"),
+         ConnectionError("refused"),
+         ConnectionError("starting up"), [[time.time()]], []])
 
     def rows(_sql, *_values):
         answer = next(answers)
@@ -97,9 +107,19 @@ def process():
 
     def start(code):
         # A process of somebody else's, as seen from here: a zombie of ours would count as alive.
-        shell = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True);"
-                                  " p.stdout.readline(); print(p.pid, flush=True); sys.exit(abs(p.wait()))", sys.executable, "-c", code],
-                                 stdout=subprocess.PIPE, text=True)
+        shell = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True);"
+                " p.stdout.readline(); print(p.pid, flush=True); sys.exit(abs(p.wait()))",
+                sys.executable,
+                "-c",
+                code,
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         started.append(shell)
         shell.child = shell.stdout.readline().strip()
         return shell
@@ -140,7 +160,8 @@ def test_one_that_was_told_already_is_not_told_at_once(components, process, monk
 def test_what_it_started_with_is_noted(components, root):
     components.wait("api-server")
     component = components.data["components"]["api-server"]
-    assert components.noted(component) == components.current(components.data, component) == (components.fingerprint(components.data, component), "")
+    assert components.noted(component) == components.current(components.data, component) == (components.fingerprint(
+        components.data, component), "")
 
 
 def test_one_that_ends_before_it_is_well_is_not_waited_for(components, root, monkeypatch, process):
@@ -248,7 +269,9 @@ finally:
 def test_the_child_of_a_triggerer_is_told_first_and_its_helper_is_not(components, process, monkeypatch):
     """So that Airflow's wait of ten seconds for a child that has ended cannot begin."""
     monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
-    components.data["components"]["triggerer"] = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True}
+    components.data["components"]["triggerer"] = {
+        "unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True
+    }
     told = process(TRIGGERER_WITH_CHILD)
     components.stop("triggerer", told.child)
     assert told.wait(5) == 0
@@ -257,7 +280,9 @@ def test_the_child_of_a_triggerer_is_told_first_and_its_helper_is_not(components
 def test_a_child_that_does_not_stop_is_not_waited_for_longer_than_airflow_would(components, process, monkeypatch):
     monkeypatch.setattr(components, "beats_on", lambda _component, _since: False)
     monkeypatch.setattr(components, "CHILD_TIMEOUT", 0.5)
-    components.data["components"]["triggerer"] = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True}
+    components.data["components"]["triggerer"] = {
+        "unit": "airflow-triggerer", "job_type": "TriggererJob", "child_first": True
+    }
     told = process(TRIGGERER_WITH_CHILD.replace("time.sleep(0.3), ", "time.sleep(30), "))
     begin = time.monotonic()
     components.stop("triggerer", told.child)
@@ -265,7 +290,8 @@ def test_a_child_that_does_not_stop_is_not_waited_for_longer_than_airflow_would(
     assert 0.5 < time.monotonic() - begin < 5
 
 
-# As a gunicorn master: it closes its port, waits for its worker, which takes a second for its request, and then Python takes long to end.
+# As a gunicorn master: it closes its port, waits for its worker, which takes a second for its request, and then Python
+# takes long to end.
 SERVER = """
 import os, signal, socket, sys, time
 port = socket.create_server(("127.0.0.1", 0))
@@ -309,7 +335,9 @@ def test_a_server_is_ended_once_its_last_request_is_finished(components, process
 
 def test_a_server_with_an_open_connection_is_not_ended(components, process, server):
     components.data["stop_timeout"] = 2
-    code = "import socket; port = socket.create_server(('127.0.0.1', 0)); one = socket.create_connection(port.getsockname())\n" + DEAF_ONCE.format(99)
+    code = ("import socket; port = socket.create_server(('127.0.0.1', 0)); one = "
+            "socket.create_connection(port.getsockname())\n") + DEAF_ONCE.format(
+        99)
     told = process(code)
     components.stop("api-server", told.child)
     assert told.wait(5) == signal.SIGKILL
@@ -346,7 +374,9 @@ def test_tasks_that_were_killed_are_named_and_repeated(components, monkeypatch, 
     asked = []
     monkeypatch.setattr(components, "rows", lambda sql, *values: asked.append((sql, values)))
     # One whose process is gone, one that never had any, and one of another component of the host.
-    monkeypatch.setattr(components, "tasks_here", lambda: [("dag a", 2**22 + 1), ("dag b", None), ("dag c", os.getpid())])
+    monkeypatch.setattr(
+        components, "tasks_here", lambda: [("dag a", 2**22 + 1), ("dag b", None), ("dag c", os.getpid())]
+    )
     monkeypatch.setenv("SERVICE_RESULT", result)
     (tmp_path / "runtime/beats").write_text("[1, 42]", encoding="utf-8")
     components.ended("scheduler")
@@ -363,7 +393,8 @@ def test_one_that_was_told_to_stop_is_no_matter_of_the_watchdog(components, tmp_
     assert components.beating(scheduler) is None
 
 
-@pytest.mark.parametrize(("configured", "names"), [("", None), ("[core]\nhostname_callable = platform.system\n", ["Linux"])])
+@pytest.mark.parametrize(("configured", "names"),
+                         [("", None), ("[core]\nhostname_callable = platform.system\n", ["Linux"])])
 def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monkeypatch, configured, names):
     (tmp_path / "airflow.cfg").write_text(configured, encoding="utf-8")
     monkeypatch.setattr(components.settings, "config_dir", lambda: tmp_path)
@@ -372,7 +403,9 @@ def test_the_host_has_the_name_that_airflow_gives_it(components, tmp_path, monke
 
 def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(components.settings, "config_dir", lambda: tmp_path)
-    states = {"ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no", "MainPID": "0"}
+    states = {
+        "ActiveState": "inactive", "SubState": "dead", "LoadState": "loaded", "NeedDaemonReload": "no", "MainPID": "0"
+    }
     target = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     monkeypatch.setattr(components, "properties", lambda unit, *_: target if unit == "airflow.target" else states)
     monkeypatch.setattr(components, "ask", lambda *_: (False, "no heartbeat"))
@@ -383,7 +416,8 @@ def test_a_drained_component_is_neither_due_nor_ill(components, tmp_path, monkey
     components.pending()
     assert components.health() == 0
     assert capsys.readouterr().out.splitlines() == [
-        '["airflow-scheduler.service"]', "FAIL airflow-scheduler: inactive (dead), no heartbeat", "[]", "--   airflow-scheduler: drained, by somebody"
+        '["airflow-scheduler.service"]', "FAIL airflow-scheduler: inactive (dead), no heartbeat", "[]",
+        "--   airflow-scheduler: drained, by somebody"
     ]
 
 
@@ -397,12 +431,19 @@ class Metadata:
     def __init__(self, path):
         self.ahead, self.away, self.number = 0, False, 0
         self.connection = sqlite3.connect(path)
-        self.connection.execute("CREATE TABLE job (id integer PRIMARY KEY, job_type text, state text, hostname text, start_date real, latest_heartbeat real)")
+        self.connection.execute(
+            "CREATE TABLE job (id integer PRIMARY KEY, job_type text, state text, hostname text, start_date real, "
+            "latest_heartbeat real)"
+        )
 
     def beats(self, hostname, age=1.0, started=1.0, job_type="TriggererJob"):
-        """Add a row and return its number. age, started: seconds that the heartbeat and the start lie back, by the host's clock."""
+        """Add a row and return its number. age, started: seconds that the heartbeat and the start lie back, by the
+        host's clock.
+        """
         values = (job_type, "running", hostname, time.time() - started, time.time() - age)
-        return self.connection.execute("INSERT INTO job (job_type, state, hostname, start_date, latest_heartbeat) VALUES (?, ?, ?, ?, ?)", values).lastrowid
+        return self.connection.execute(
+            "INSERT INTO job (job_type, state, hostname, start_date, latest_heartbeat) VALUES (?, ?, ?, ?, ?)",
+            values).lastrowid
 
     def rows(self, sql, *values):
         """Answer a question that was written for PostgreSQL."""
@@ -412,10 +453,11 @@ class Metadata:
             return []
         names = next((value for value in values if isinstance(value, list)), [])
         marks = ", ".join("?" for _name in names)
-        for old, new in ((r"= ANY\(%s\)", f"IN ({marks})"), ("%s", "?"), (r"extract\(epoch FROM ", "("), ("::float8", ""),
-                         (r"(now|clock_timestamp)\(\)", str(time.time() + self.ahead))):
+        for old, new in ((r"= ANY\(%s\)", f"IN ({marks})"), ("%s", "?"), (r"extract\(epoch FROM ", "("),
+                         ("::float8", ""), (r"(now|clock_timestamp)\(\)", str(time.time() + self.ahead))):
             sql = re.sub(old, new, sql)
-        return self.connection.execute(sql, [each for value in values for each in (value if isinstance(value, list) else [value])]).fetchall()
+        return self.connection.execute(
+            sql, [each for value in values for each in (value if isinstance(value, list) else [value])]).fetchall()
 
 
 TRIGGERER = {"unit": "airflow-triggerer", "job_type": "TriggererJob", "check": {"kind": "job"}}
@@ -488,8 +530,13 @@ def test_a_row_that_is_older_than_the_wait_ends_it_if_it_is_of_this_start(compon
 
 
 def test_a_scheduler_whose_port_answers_has_to_beat_too(components, metadata, monkeypatch):
-    """The port answers for the newest row of the host, which after a kill is for half a minute the row of the process before."""
-    scheduler = {"unit": "airflow-scheduler", "job_type": "SchedulerJob", "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}}
+    """The port answers for the newest row of the host, which after a kill is for half a minute the row of the process
+    before.
+    """
+    scheduler = {
+        "unit": "airflow-scheduler", "job_type": "SchedulerJob",
+        "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}
+    }
     monkeypatch.setattr(components, "ask_http", lambda _check: (True, "answers"))
     metadata.beats("one", started=60, job_type="SchedulerJob")
     assert components.ask(scheduler, components.data, time.time() - 2)[0] is False
@@ -507,13 +554,16 @@ def test_the_databases_clock_ends_no_wait_and_makes_none_endless(components, met
 
 
 @pytest.mark.parametrize(("ahead", "said"), [
-    (0, ""), (29, ""), (600, "the database's clock is 600 s ahead of this host's"), (-600, "the database's clock is 600 s behind this host's")])
+    (0, ""), (29, ""), (600, "the database's clock is 600 s ahead of this host's"),
+    (-600, "the database's clock is 600 s behind this host's")])
 def test_a_clock_that_differs_is_reported(components, metadata, tmp_path, monkeypatch, capsys, ahead, said):
-    monkeypatch.setattr(components, "properties", lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
+    monkeypatch.setattr(components, "properties",
+                        lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
     metadata.ahead = ahead
     note(tmp_path, metadata.beats("one"))
     components.reach()
-    assert capsys.readouterr().out.startswith(f"<4>{said}" if said else "") and bool(said) == bool(components.clocks_differ(components.data))
+    assert capsys.readouterr().out.startswith(f"<4>{said}" if said else "") and bool(said) == bool(
+        components.clocks_differ(components.data))
     assert components.health() == int(bool(said))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ok   airflow-triggerer: active (running), last heartbeat 1 s ago"
@@ -523,18 +573,23 @@ def test_a_clock_that_differs_is_reported(components, metadata, tmp_path, monkey
 
 
 @pytest.mark.parametrize("ahead", [0, 29.5, -29.5])
-def test_the_caller_sees_the_jobs_of_all_hosts_after_the_health(components, metadata, tmp_path, monkeypatch, capsys, ahead):
+def test_the_caller_sees_the_jobs_of_all_hosts_after_the_health(
+    components, metadata, tmp_path, monkeypatch, capsys, ahead
+):
     """Also with a clock of the database that just passes: a host wrote the heartbeat with its own."""
     metadata.ahead = ahead
-    monkeypatch.setattr(components, "properties", lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
+    monkeypatch.setattr(components, "properties",
+                        lambda *_: {"ActiveState": "active", "SubState": "running", "MainPID": str(os.getpid())})
     own, other = metadata.beats("former-name"), metadata.beats("two", job_type="SchedulerJob")
     metadata.beats("dead", age=31)
     metadata.beats("three", job_type="LocalTaskJob")
     note(tmp_path, own)
     assert components.health_and_jobs() == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
-        "names": ["one", "one.example.com"], "own": [own],
-        "fresh": [{"id": own, "job_type": "TriggererJob", "hostname": "former-name"}, {"id": other, "job_type": "SchedulerJob", "hostname": "two"}],
+        "names": ["one", "one.example.com"],
+        "own": [own],
+        "fresh": [{"id": own, "job_type": "TriggererJob", "hostname": "former-name"},
+                  {"id": other, "job_type": "SchedulerJob", "hostname": "two"}],
     }
 
 
@@ -585,9 +640,12 @@ def test_only_the_component_that_reads_a_file_starts_with_another_one(components
     for name in ("airflow.cfg", "webserver_config.py", "unit"):
         (tmp_path / name).write_text("before", encoding="utf-8")
     read = pathlib.Path.read_bytes
-    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda path: read(tmp_path / "unit" if path.suffix == ".service" else path))
+    monkeypatch.setattr(
+        pathlib.Path, "read_bytes", lambda path: read(tmp_path / "unit" if path.suffix == ".service" else path)
+    )
     data = {"venv": str(tmp_path), "files": [str(tmp_path / "airflow.cfg")]}
-    parts = [{"unit": "airflow-scheduler"}, {"unit": "airflow-api-server", "files": [str(tmp_path / "webserver_config.py")]}]
+    parts = [{"unit": "airflow-scheduler"},
+             {"unit": "airflow-api-server", "files": [str(tmp_path / "webserver_config.py")]}]
 
     def prints():
         return [components.fingerprint(data, part) for part in parts]
@@ -615,7 +673,8 @@ def test_a_process_that_is_stopped_by_a_signal_is_not_well(components, monkeypat
 
 
 def test_the_database_is_asked_with_limits_and_under_a_name(components, host_settings, monkeypatch):
-    (host_settings / "config/secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://airflow:p%40ss@db:5432/airflow?sslmode=require", encoding="utf-8")
+    (host_settings / "config/secrets/sql_alchemy_conn").write_text(
+        "postgresql+psycopg2://airflow:p%40ss@db:5432/airflow?sslmode=require", encoding="utf-8")
     made = []
 
     class Error(Exception):

@@ -24,7 +24,10 @@ def count(tmp_path):
     """count("row", ...): run the program as bin/test does, on a report that pytest wrote of these tests."""
 
     def run(*arguments):
-        return subprocess.run([sys.executable, ROOT / "tests/count_results.py", *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, ROOT / "tests/count_results.py", *arguments],
+                              capture_output=True,
+                              text=True,
+                              check=False)
 
     return run
 
@@ -39,21 +42,31 @@ def report(tmp_path):
         file.write_text(f"import pytest\n{text}", encoding="utf-8")
         (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         # Without the plugins of this environment, which take seconds to load.
-        subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={tmp_path}/junit.xml", file], cwd=tmp_path,
-                       env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={tmp_path}/junit.xml", file],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            check=False)
         return str(tmp_path / "junit.xml")
 
     return make
 
 
 GOOD = "def test_a():\n    pass\n\n\ndef test_b():\n    pass\n\n\n"
-BAD = "def test_c():\n    assert False\n\n\n@pytest.fixture\ndef broken():\n    yield\n    raise ValueError\n\n\ndef test_d(broken):\n    pass\n\n\n"
+BAD = (
+    "def test_c():\n    assert False\n\n\n@pytest.fixture\ndef broken():\n    yield\n    raise ValueError\n\n\ndef "
+    "test_d(broken):\n    pass\n\n\n"
+)
 SKIPPED = "def test_e():\n    pytest.skip('gpg is not installed here; the scenario has it')\n\n\n"
 UNKNOWN = "@pytest.mark.skip(reason='later')\ndef test_f():\n    pass\n\n\n"
 
 
 def test_what_failed_tests_said_is_printed_shortly(count, report):
-    long = "def test_g():\n    assert list(range(100)) == sorted(range(100), reverse=True), '\\n'.join(map(str, range(100)))\n\n\n"
+    long = (
+        "def test_g():\n    assert list(range(100)) == sorted(range(100), reverse=True), '\\n'.join(map(str, "
+        "range(100)))\n\n\n"
+    )
     done = count("failures", report(GOOD + BAD + long), "absent.xml")
     texts = done.stdout.strip().split("\n\n")
     assert [text.splitlines()[0].split(": ")[1] for text in texts] == ["test_c", "test_d", "test_g"]
@@ -73,7 +86,8 @@ def test_what_failed_tests_said_is_printed_shortly(count, report):
 def test_the_line_of_a_stage(count, report, text, rc, line, code):
     done = count("row", "unit", str(rc), "12", report(text))
     assert (done.stdout.split(), done.returncode) == (line.split(), code)
-    assert ("test_f was skipped: later. Make the test run, or list the reason in tests/allowed_skips.yml." in done.stderr) is (UNKNOWN in text)
+    assert ("test_f was skipped: later. Make the test run, or list the reason in tests/allowed_skips.yml."
+            in done.stderr) is (UNKNOWN in text)
 
 
 @pytest.mark.parametrize("text", [
@@ -119,13 +133,14 @@ def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result
     commands = tmp_path / ".venv/bin"
     commands.mkdir(parents=True)
     programs = dict.fromkeys(("ansible-lint", "yamllint", "shellcheck", "ruff", "python", "mypy", "lint-imports",
-                              "../../.cache/tools/bin/python"), "")
+                              "../../.cache/tools/bin/python", "../../tests/lint/check_syntax"), "")
     programs |= {"pytest": REPORT.replace("RESULT", result), "python3": f'exec {sys.executable} "$@"\n'}
     programs |= {"../../bin/setup": ""}
     for name in ("requirements/tools.txt", ".cache/tools/lock.txt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    (tmp_path / ".cache/tools/bin").mkdir()
+    for name in (".cache/tools/bin", "tests/lint"):
+        (tmp_path / name).mkdir()
     for name, text in programs.items():
         (commands / name).write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
         (commands / name).chmod(0o755)
@@ -135,7 +150,7 @@ def test_bin_test_counts_the_skipped_tests_of_each_stage(tmp_path, stage, result
     assert ("test_a was skipped: later. Make the test run" in done.stdout + done.stderr) is bool(result)
     logs = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("artifacts/logs/test-*.log"))
     assert ("coverage is measured" in logs) is (stage == "--fast")
-    lint = 6 if stage == "--fast" else 0
+    lint = 7 if stage == "--fast" else 0
     counted = f"{lint} passed, 2 failed, 0 skipped" if result else f"{lint + 2} passed, 0 failed, 0 skipped"
     assert done.stdout.splitlines()[-1] == counted
 
@@ -161,7 +176,8 @@ def test_a_skip_is_allowed_in_its_file_only(count, report):
 def test_the_last_line_counts_all_and_the_table_is_aligned(count, tmp_path):
     rows = [count("row", "molecule default", "0", "700").stdout, count("row", "ruff", "0", "1").stdout]
     assert len({len(line) for line in [count("header").stdout, *rows]}) == 1
-    (tmp_path / "results").write_text("".join(rows) + count_results.LINE.format("a", "ok", "1 s", 3396, 0, 11) + "\n", encoding="utf-8")
+    (tmp_path / "results").write_text("".join(rows) + count_results.LINE.format("a", "ok", "1 s", 3396, 0, 11) + "\n",
+                                      encoding="utf-8")
     done = count("total", str(tmp_path / "results"))
     assert (done.stdout, done.returncode) == ("3398 passed, 0 failed, 11 skipped\n", 0)
     with open(tmp_path / "results", "a", encoding="utf-8") as file:
@@ -189,22 +205,26 @@ def test_the_file_of_a_test_is_known(classname, name, file):
 def text_of(node):
     """The text of a reason, with a word for each part that is computed."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "3" if "major" in ast.unparse(part) else "word" for part in node.values)
+        return "".join(part.value if isinstance(part, ast.Constant) else "3" if "major" in ast.unparse(part) else "word"
+                       for part in node.values)
     return node.value if isinstance(node, ast.Constant) else ""
 
 
 def skips_in(path):
-    """Yield the reason of each skip in a file of tests. importorskip is none: what it needs is in the controller's environment."""
+    """Yield the reason of each skip in a file of tests. importorskip is none: what it needs is in the controller's
+    environment.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if name == "pytest.skip" or re.fullmatch(r"pytest\.mark\.(skip|skipif|xfail)", name):
-            given = [keyword.value for keyword in node.keywords if keyword.arg == "reason"] or (node.args[:1] if name == "pytest.skip" else [])
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "reason"
+                     ] or (node.args[:1] if name == "pytest.skip" else [])
             yield text_of(given[0]) if given else ""
 
 
 def test_the_skips_of_the_tests_are_those_that_are_allowed_and_each_has_a_reason():
-    skips = [(str(path.relative_to(ROOT)), reason) for path in sorted(ROOT.glob("tests/**/*.py")) if path != pathlib.Path(__file__)
-             for reason in skips_in(path)]
+    skips = [(str(path.relative_to(ROOT)), reason) for path in sorted(ROOT.glob("tests/**/*.py"))
+             if path != pathlib.Path(__file__) for reason in skips_in(path)]
     assert len(skips) > 10
     assert not [(file, reason) for file, reason in skips if not count_results.is_allowed(file, reason, ALLOWED)]
     assert not [entry for entry in ALLOWED if not is_good(entry, skips)]
@@ -213,5 +233,6 @@ def test_the_skips_of_the_tests_are_those_that_are_allowed_and_each_has_a_reason
 def is_good(entry, skips):
     return (set(entry) == {"tests", "reason", "why"} and len(entry["why"].split()) >= 5
             # An expression that matches anything would allow everything.
-            and not re.fullmatch(entry["reason"], "later") and not re.fullmatch(entry["reason"], "")
-            and any(fnmatch.fnmatchcase(file, entry["tests"]) and re.fullmatch(entry["reason"], reason) for file, reason in skips))
+            and not re.fullmatch(entry["reason"], "later") and not re.fullmatch(entry["reason"], "") and any(
+                fnmatch.fnmatchcase(file, entry["tests"]) and re.fullmatch(entry["reason"], reason)
+                for file, reason in skips))

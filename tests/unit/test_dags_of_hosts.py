@@ -92,7 +92,10 @@ def test_the_source_waits_for_a_deploy_if_its_files_differ_from_the_release(flee
     assert (done.rc, fleet.placed("old")) == (0, "'1'"), done.output
     assert "same files: []" in done.text, done.output
     release = (fleet.directory / "old/dags/current").readlink().name
-    found = re.search(rf"other files: \[airflow_dags_source {fleet.directory}/source has other files \((\w+)\) than release {release}, ", done.text)
+    found = re.search(
+        rf"other files: \[airflow_dags_source {fleet.directory}/source has other files \((\w+)\) than release "
+        rf"{release}, ",
+        done.text)
     assert found and found[1] != release, done.output
 
 

@@ -30,7 +30,8 @@ AIRFLOW = {
             return True
         @contextlib.contextmanager
         def get_application_builder():
-            yield types.SimpleNamespace(sm=types.SimpleNamespace(find_user=lambda _name: None, find_role=lambda name: name, add_user=add_user))
+            manager = {"find_user": lambda _name: None, "find_role": lambda name: name, "add_user": add_user}
+            yield types.SimpleNamespace(sm=types.SimpleNamespace(**manager))
         """,
     "airflow/cli/__init__.py": "",
     "airflow/cli/cli_parser.py": """
@@ -77,7 +78,8 @@ def write(directory, files):
 
 @pytest.fixture
 def hosts(tmp_path):
-    """hosts("one", url): a function that runs the program on a host of this name, with its own home and configuration."""
+    """hosts("one", url): a function that runs the program on a host of this name, with its own home and configuration.
+    """
     write(tmp_path / "lib", AIRFLOW)
     begun = []
 
@@ -86,12 +88,20 @@ def hosts(tmp_path):
         home.mkdir()
         write(config, {"airflow.cfg": "", "secrets/sql_alchemy_conn": url})
         begun.append(home)
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(home), "AIRFLOW_CONFIG": str(config / "airflow.cfg"),
-               "EVENTS": str(tmp_path / "events")}
+        env = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(home),
+            "AIRFLOW_CONFIG": str(config / "airflow.cfg"), "EVENTS": str(tmp_path / "events")
+        }
 
         def run(*arguments, code=0):
             command = [sys.executable, RUN, "database", *arguments]
-            done = subprocess.run(command, input="geheim", capture_output=True, text=True, env=env, check=False, timeout=30)
+            done = subprocess.run(command,
+                                  input="geheim",
+                                  capture_output=True,
+                                  text=True,
+                                  env=env,
+                                  check=False,
+                                  timeout=30)
             assert done.returncode == code, done.stderr
             return done.stdout
 
@@ -105,7 +115,8 @@ def hosts(tmp_path):
 
 @pytest.fixture
 def events(tmp_path):
-    return lambda: (tmp_path / "events").read_text(encoding="utf-8").splitlines() if (tmp_path / "events").exists() else []
+    return lambda: (tmp_path / "events").read_text(encoding="utf-8").splitlines() if (tmp_path / "events").exists(
+    ) else []
 
 
 def until(condition):
@@ -123,9 +134,11 @@ def test_the_lock_is_taken_before_the_migration_and_held_until_all_is_done(hosts
     host("wait")
     # A lock of a session, not of a transaction: nothing may end it but the end of the process.
     keepalives = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-    assert events() == ["one: autocommit True", f"one: SELECT pg_advisory_lock({LOCK})", f"one: {keepalives}",
-                        "one: SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))", "one: migrates", "one: migrated", "one: created the user",
-                        "one: close"]
+    assert events() == [
+        "one: autocommit True", f"one: SELECT pg_advisory_lock({LOCK})", f"one: {keepalives}",
+        "one: SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))", "one: migrates", "one: migrated",
+        "one: created the user", "one: close"
+    ]
 
 
 def test_connections_of_airflow_itself_may_wait_in_a_transaction(hosts, events, tmp_path):
@@ -148,7 +161,8 @@ def test_connections_of_airflow_itself_may_wait_in_a_transaction(hosts, events, 
     host("wait")
     begin, end = events().index("one: a connect of Pool"), events().index("one: migrated")
     # Committed, as the rollback of a pool would undo it.
-    assert [what for what in events()[begin + 1:end] if what != "one: close"] == ["one: SET idle_in_transaction_session_timeout = 0", "one: commit"]
+    assert [what for what in events()[begin + 1:end]
+            if what != "one: close"] == ["one: SET idle_in_transaction_session_timeout = 0", "one: commit"]
 
 
 @pytest.fixture
@@ -224,7 +238,9 @@ def test_a_second_host_waits_until_the_first_has_updated(hosts, events, free, po
     (tmp_path / "one/go on").touch()
     first("wait")
     second("wait")
-    assert events() == [f"{name}: {what}" for name in ("one", "two") for what in ("migrates", "migrated", "created the user")]
+    assert events() == [
+        f"{name}: {what}" for name in ("one", "two") for what in ("migrates", "migrated", "created the user")
+    ]
     until(free)
 
 

@@ -49,7 +49,8 @@ def server(monkeypatch):
     made = Server()
     monkeypatch.setattr(psycopg2, "connect", made.connect)
     # The real one asks the server which method it uses.
-    monkeypatch.setattr(database_password, "encrypt_password", lambda password, user, _connection: f"verifier of {password}")
+    monkeypatch.setattr(database_password, "encrypt_password",
+                        lambda password, user, _connection: f"verifier of {password}")
     return made
 
 
@@ -98,7 +99,8 @@ def test_a_server_that_takes_neither_password_is_left_alone(server, ask, questio
 
 
 @pytest.mark.parametrize("wanted", [
-    URL.format("new").replace("db:", "other:"), URL.format("new").replace("5432", "6432"), URL.format("new").replace("/airflow", "/other"),
+    URL.format("new").replace("db:", "other:"), URL.format("new").replace("5432", "6432"),
+    URL.format("new").replace("/airflow", "/other"),
     URL.format("new").replace("airflow:", "jane:"),
 ])
 def test_only_the_password_may_differ(server, ask, wanted):

@@ -73,9 +73,11 @@ OF_USERS = {"none": {}, "of 2": {
 
 
 @pytest.mark.parametrize(("revision", "of_users", "provider", "said"), [
-    ("older", "", "of 3", ""), ("newest", "of-users", "of 3", ""), ("of-a-newer-airflow", "", "of 3", "of-a-newer-airflow"), ("", "", "of 3", ""),
+    ("older", "", "of 3", ""), ("newest", "of-users", "of 3", ""),
+    ("of-a-newer-airflow", "", "of 3", "of-a-newer-airflow"), ("", "", "of 3", ""),
     # The migration has changed the users, and the rest not yet.
-    ("older", "of-newer-users", "of 3", "of-newer-users"), ("older", "of-users", "none", "of-users"), ("older", "of-users", "of 2", "of-users"),
+    ("older", "of-newer-users", "of 3", "of-newer-users"), ("older", "of-users", "none", "of-users"),
+    ("older", "of-users", "of 2", "of-users"),
     ("older", "", "of 2", ""),
 ])
 def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revision, of_users, provider, said):
@@ -86,7 +88,13 @@ def test_it_names_the_revision_that_this_airflow_does_not_know(tmp_path, revisio
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/sql_alchemy_conn").write_text("postgresql+psycopg2://x", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, RUN, "database", "unknown"], text=True, capture_output=True, check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path),
-             "alembic_version": revision, "alembic_version_fab": of_users, "AIRFLOW_CONFIG": str(tmp_path / "airflow.cfg")})
+        [sys.executable, RUN, "database", "unknown"],
+        text=True,
+        capture_output=True,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lib"), "AIRFLOW_HOME": str(tmp_path),
+            "alembic_version": revision, "alembic_version_fab": of_users,
+            "AIRFLOW_CONFIG": str(tmp_path / "airflow.cfg")
+        })
     assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr

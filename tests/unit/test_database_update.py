@@ -27,7 +27,8 @@ STAND_INS = {
             return pathlib.Path(os.environ["AIRFLOW_HOME"], "user").write_text(" ".join(arguments))
         @contextlib.contextmanager
         def get_application_builder():
-            yield types.SimpleNamespace(sm=types.SimpleNamespace(find_user=lambda _name: None, find_role=lambda name: name, add_user=add_user))
+            manager = {"find_user": lambda _name: None, "find_role": lambda name: name, "add_user": add_user}
+            yield types.SimpleNamespace(sm=types.SimpleNamespace(**manager))
         """,
     "airflow/cli/__init__.py": "",
     "airflow/cli/cli_parser.py": """
@@ -65,8 +66,13 @@ def database(tmp_path):
     def start(*arguments, given="", cwd=None):
         (tmp_path / "input").write_text(given, encoding="utf-8")
         with (tmp_path / "input").open() as file:
-            return subprocess.Popen(
-                [sys.executable, RUN, "database", *arguments], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd)
+            return subprocess.Popen([sys.executable, RUN, "database", *arguments],
+                                    stdin=file,
+                                    stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE,
+                                    text=True,
+                                    env=env,
+                                    cwd=cwd)
 
     yield start
     # What a failed test has left at work.
@@ -123,7 +129,8 @@ def test_its_last_words_are_told_where_it_failed(database, tmp_path):
     (tmp_path / "home/go on").write_text("wrong", encoding="utf-8")
     assert ended(database("begin", "admin", "a@example.com"))[0] == 0
     code, _out, said = ended(database("wait"))
-    assert code == 1 and said.startswith("The database could not be brought up to date:\n") and said.endswith("RuntimeError: a column is missing\n")
+    assert code == 1 and said.startswith("The database could not be brought up to date:\n") and said.endswith(
+        "RuntimeError: a column is missing\n")
 
 
 def test_one_that_was_killed_has_failed_whatever_was_before_and_the_next_one_begins_anew(database, tmp_path):
@@ -134,7 +141,8 @@ def test_one_that_was_killed_has_failed_whatever_was_before_and_the_next_one_beg
         (tmp_path / "home" / name).unlink()
 
     assert ended(database("begin", "admin", "a@example.com"))[0] == 0
-    until(lambda: (tmp_path / "home/pid").exists() and "migrates" in (tmp_path / "home/database-update.log").read_text(encoding="utf-8"))
+    until(lambda: (tmp_path / "home/pid").exists() and "migrates" in
+          (tmp_path / "home/database-update.log").read_text(encoding="utf-8"))
     os.kill(int((tmp_path / "home/pid").read_text(encoding="utf-8")), signal.SIGKILL)
     code, _out, said = ended(database("wait"))
     assert code == 1 and said.splitlines()[-1] == "migrates"

@@ -12,21 +12,45 @@ from shared_variables import of_major
 
 NOW = 1_800_000_000.0
 UNIT = {
-    "load": "loaded", "active": "active", "sub": "running", "enabled": "static", "result": "success", "status": 0, "restarts": 0, "reload": False,
-    "since": 900.0, "started": 905.0, "frozen": False, "drop_ins": [], "overrides": {}, "said": "",
+    "load": "loaded",
+    "active": "active",
+    "sub": "running",
+    "enabled": "static",
+    "result": "success",
+    "status": 0,
+    "restarts": 0,
+    "reload": False,
+    "since": 900.0,
+    "started": 905.0,
+    "frozen": False,
+    "drop_ins": [],
+    "overrides": {},
+    "said": "",
 }
 COMPONENTS = {
-    "api-server": {"unit": "airflow-api-server", "check": {
-        "kind": "body", "url": "http://127.0.0.1:8080/api/v2/monitor/health", "path": ["metadatabase", "status"], "value": "healthy"}},
+    "api-server": {
+        "unit": "airflow-api-server", "check": {
+            "kind": "body", "url": "http://127.0.0.1:8080/api/v2/monitor/health", "path": ["metadatabase", "status"],
+            "value": "healthy"
+        }
+    },
     "dag-processor": {"unit": "airflow-dag-processor", "job_type": "DagProcessorJob", "check": {"kind": "job"}},
-    "scheduler": {"unit": "airflow-scheduler", "job_type": "SchedulerJob", "drains": True, "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}},
+    "scheduler": {
+        "unit": "airflow-scheduler", "job_type": "SchedulerJob", "drains": True,
+        "check": {"kind": "status", "url": "http://127.0.0.1:8974/health"}
+    },
     "triggerer": {"unit": "airflow-triggerer", "job_type": "TriggererJob", "check": {"kind": "job"}},
 }
 EXPECTED = {
-    "version": "3.3.2", "api": {"host": "127.0.0.1", "port": 8080}, "fernet_given": False, "pools": {"declared": {"slots": 4}},
+    "version": "3.3.2",
+    "api": {"host": "127.0.0.1", "port": 8080},
+    "fernet_given": False,
+    "pools": {"declared": {"slots": 4}},
     "database": {"external": False, "user": "airflow", "host": "127.0.0.1", "port": 5432},
-    "limits": {"disk": 85, "disk_full": 97, "memory": 3, "connections": 85, "clock": 5, "start": 45, "heartbeat": 30, "lock": 5, "queue": 300,
-               "failed_tasks": 10, "certificate": 14, "backup": 26},
+    "limits": {
+        "disk": 85, "disk_full": 97, "memory": 3, "connections": 85, "clock": 5, "start": 45, "heartbeat": 30,
+        "lock": 5, "queue": 300, "failed_tasks": 10, "certificate": 14, "backup": 26
+    },
 }
 
 
@@ -47,40 +71,87 @@ def seen(name="one"):
         "host": {"name": name, "time": NOW, "uptime": 86400.0 * 12, "load": 0.4, "cpus": 2},
         "memory": {"total": 8e9, "available": 5e9, "swap": 0, "swap_free": 0},
         "disks": [
-            {"paths": ["/", "/opt/airflow"], "bytes": 50e9, "free": 30e9, "inodes": 3_000_000, "inodes_free": 2_000_000, "read_only": False},
-            {"paths": ["/var/log/airflow"], "bytes": 20e9, "free": 15e9, "inodes": 1_000_000, "inodes_free": 900_000, "read_only": False},
+            {
+                "paths": ["/", "/opt/airflow"], "bytes": 50e9, "free": 30e9, "inodes": 3_000_000,
+                "inodes_free": 2_000_000, "read_only": False
+            },
+            {
+                "paths": ["/var/log/airflow"], "bytes": 20e9, "free": 15e9, "inodes": 1_000_000, "inodes_free": 900_000,
+                "read_only": False
+            },
             {"paths": ["/tmp"], "bytes": 2e9, "free": 2e9, "inodes": 0, "inodes_free": 0, "read_only": False},
         ],
         "clock": {"NTP": "yes", "NTPSynchronized": "yes"},
-        "owners": {key: {"path": path, "writable": True, "owner": 997, "mode": "0o750"} for key, path in
-                   (("home", "/var/lib/airflow"), ("logs", "/var/log/airflow"))},
-        "units": {**{component["unit"] + ".service": dict(UNIT) for component in COMPONENTS.values()}, "airflow.target": {**UNIT, "enabled": "enabled"},
-                  "postgresql@15-main.service": dict(UNIT), "nginx.service": dict(UNIT)},
+        "owners": {
+            key: {"path": path, "writable": True, "owner": 997, "mode": "0o750"}
+            for key, path in (("home", "/var/lib/airflow"), ("logs", "/var/log/airflow"))
+        },
+        "units": {
+            **{component["unit"] + ".service": dict(UNIT)
+               for component in COMPONENTS.values()}, "airflow.target": {**UNIT, "enabled": "enabled"},
+            "postgresql@15-main.service": dict(UNIT), "nginx.service": dict(UNIT)
+        },
         "failed_units": [],
-        "answers": {"api-server": {"status": 200, "body": {"metadatabase": {"status": "healthy"}}}, "scheduler": {"status": 200}},
+        "answers": {
+            "api-server": {"status": 200, "body": {"metadatabase": {"status": "healthy"}}},
+            "scheduler": {"status": 200}
+        },
         "listeners": {"8080": ["127.0.0.1"], "8974": ["127.0.0.1"], "5432": ["127.0.0.1"]},
-        "drift": {key: {"due": False, "noted": True, "begun": NOW - 900, "missing": [], "changed": []} for key in COMPONENTS},
-        "drained": "", "beats": {"scheduler": 0, "dag-processor": 1, "triggerer": 2},
+        "drift": {
+            key: {"due": False, "noted": True, "begun": NOW - 900, "missing": [], "changed": []}
+            for key in COMPONENTS
+        },
+        "drained": "",
+        "beats": {"scheduler": 0, "dag-processor": 1, "triggerer": 2},
         "settings": {"parallelism": 16, "executor": "LocalExecutor"},
-        "secrets": {key: {"hash": "0123456789ab", "empty": False, "changed": NOW - 9000} for key in ("fernet_key", "jwt_secret", "sql_alchemy_conn")},
-        "releases": {"venv": "3.3.2-py3.11-2d5535df", "airflow": "3.3.2", "missing": [], "dags": "b", "recorded": "b", "touched": [], "releases": ["a", "b"],
-                     "dag_ids": ["report", "load", "clean"], "dag_files": 3, "placed": 9000.0,
-                     "commit": "", "source": "git", "when": "2026-11-21T23:53:05Z"},
-        "metadata": {"broken": None, "expected": {"alembic_version": ["head"]}, "database": {
-            "connected": 0.02, "host_clock": NOW, "clock": [{"now": NOW}],
-            "server": [{"version": "15.20 (Debian)", "max_connections": 200, "reserved": 3, "bytes": 11e6, "standby": False, "read_only": False}],
-            "sessions": [{"user": "airflow", "application": "", "number": 7}], "blocked": [], "blockers": [],
-            "jobs": jobs(name),
-            "tasks": [], "waiting": [], "running": [], "failed": [{"number": 0, "tasks": None}],
-            "pools": [{"pool": "default_pool", "slots": 128, "used": 0, "waiting": 0, "seconds": None}], "holders": [], "import_errors": [],
-            "dags": [{"number": 3, "paused": 0}], "stale": [STALE_OF_OLD],
-            "paused": [], "runs": [], "heads": {"alembic_version": ["head"]}, "fernet": {"tried": 3, "unreadable": []},
-        }},
-        "server": {"max_connections": 200, "reserved": 3, "hba_errors": 0, "listen": "localhost", "hba_networks": [],
-                   "roles": {"airflow": {"login": True, "limit": -1}}, "databases": {"airflow": {"allowed": True, "limit": -1, "bytes": 11e6}},
-                   "sessions": [{"database": "airflow", "user": "airflow", "application": "", "client": "127.0.0.1", "number": 7, "idle": 7, "pids": [1]}]},
+        "secrets": {
+            key: {"hash": "0123456789ab", "empty": False, "changed": NOW - 9000}
+            for key in ("fernet_key", "jwt_secret", "sql_alchemy_conn")
+        },
+        "releases": {
+            "venv": "3.3.2-py3.11-2d5535df", "airflow": "3.3.2", "missing": [], "dags": "b", "recorded": "b",
+            "touched": [], "releases": ["a", "b"], "dag_ids": ["report", "load", "clean"], "dag_files": 3,
+            "placed": 9000.0, "commit": "", "source": "git", "when": "2026-11-21T23:53:05Z"
+        },
+        "metadata": {
+            "broken": None, "expected": {"alembic_version": ["head"]}, "database": {
+                "connected": 0.02,
+                "host_clock": NOW,
+                "clock": [{"now": NOW}],
+                "server": [{
+                    "version": "15.20 (Debian)", "max_connections": 200, "reserved": 3, "bytes": 11e6, "standby": False,
+                    "read_only": False
+                }],
+                "sessions": [{"user": "airflow", "application": "", "number": 7}],
+                "blocked": [],
+                "blockers": [],
+                "jobs": jobs(name),
+                "tasks": [],
+                "waiting": [],
+                "running": [],
+                "failed": [{"number": 0, "tasks": None}],
+                "pools": [{"pool": "default_pool", "slots": 128, "used": 0, "waiting": 0, "seconds": None}],
+                "holders": [],
+                "import_errors": [],
+                "dags": [{"number": 3, "paused": 0}],
+                "stale": [STALE_OF_OLD],
+                "paused": [],
+                "runs": [],
+                "heads": {"alembic_version": ["head"]},
+                "fernet": {"tried": 3, "unreadable": []},
+            }
+        },
+        "server": {
+            "max_connections": 200, "reserved": 3, "hba_errors": 0, "listen": "localhost", "hba_networks": [],
+            "roles": {"airflow": {"login": True, "limit": -1}},
+            "databases": {"airflow": {"allowed": True, "limit": -1, "bytes": 11e6}}, "sessions": [{
+                "database": "airflow", "user": "airflow", "application": "", "client": "127.0.0.1", "number": 7,
+                "idle": 7, "pids": [1]
+            }]
+        },
         "proxy": {"expires": NOW + 80 * 86400, "subject": "CN = airflow.example.com", "status": 200},
-        "backup": {"time": "2027-01-15T07:00:00Z", "bytes": 5e6}, "watchdog": [],
+        "backup": {"time": "2027-01-15T07:00:00Z", "bytes": 5e6},
+        "watchdog": [],
     }
 
 
@@ -126,13 +197,16 @@ DATABASE_GONE = both(
     put("server", {"error": "RuntimeError: connection to server on socket failed: No such file or directory"}),
     put("answers api-server body metadatabase status", "unhealthy"), put("answers scheduler", {"status": 503}))
 DB = "metadata database"
-TASK = {"dag_id": "report", "task_id": "load", "run_id": "r1", "state": "scheduled", "pool": "narrow", "queue": "default", "seconds": 900.0,
-        "silent": 1000.0}
+TASK = {
+    "dag_id": "report", "task_id": "load", "run_id": "r1", "state": "scheduled", "pool": "narrow", "queue": "default",
+    "seconds": 900.0, "silent": 1000.0
+}
 ALIVE = {**TASK, "state": "running", "seconds": 4000.0, "silent": 4.0}
 FULL = both(
     put(DB + " pools", [{"pool": "narrow", "slots": 1, "used": 1, "waiting": 2, "seconds": 900.0}]),
     put(DB + " tasks", [{"state": "scheduled", "number": 2, "seconds": 900.0}]), put(DB + " waiting", [TASK]))
-TAKEN = put(DB + " tasks", [{"state": "running", "number": 16, "seconds": 9000.0}, {"state": "queued", "number": 3, "seconds": 900.0}])
+TAKEN = put(DB + " tasks",
+            [{"state": "running", "number": 16, "seconds": 9000.0}, {"state": "queued", "number": 3, "seconds": 900.0}])
 
 STALE = put(DB + " stale", [
     {"dag_id": "report", "seconds": 700.0, "runs": 2}, {"dag_id": "load", "seconds": 600.0, "runs": 0}, STALE_OF_OLD])
@@ -141,66 +215,214 @@ ALL_STALE = both(put("releases dag_ids", []), put(DB + " dags", [{"number": 0, "
 
 # what happened, what it does to the observations, the cause that is named first, and what its command holds.
 FAULTS = {
-    "scheduler stopped": (merge("units airflow-scheduler.service", {"active": "inactive", "sub": "dead"}), "component_stopped", "services.yml"),
-    "scheduler failed": (merge("units airflow-scheduler.service", {"active": "failed", "sub": "failed", "result": "oom-kill"}), "component_stopped",
-                         "services.yml"),
-    "triggerer masked": (merge("units airflow-triggerer.service", {"load": "masked", "active": "inactive"}), "component_stopped", ""),
-    "triggerer unit gone": (merge("units airflow-triggerer.service", {"load": "not-found"}), "component_missing", "services.yml"),
-    "scheduler frozen": (merge("units airflow-scheduler.service", {"frozen": True}), "component_frozen", "recover_scheduler.yml"),
-    "DAG processor frozen": (merge("units airflow-dag-processor.service", {"frozen": True}), "component_frozen", "airflow_component=dag-processor"),
+    "scheduler stopped": (
+        merge("units airflow-scheduler.service", {"active": "inactive", "sub": "dead"}),
+        "component_stopped",
+        "services.yml",
+    ),
+    "scheduler failed": (
+        merge("units airflow-scheduler.service", {"active": "failed", "sub": "failed", "result": "oom-kill"}),
+        "component_stopped",
+        "services.yml",
+    ),
+    "triggerer masked": (
+        merge("units airflow-triggerer.service", {"load": "masked", "active": "inactive"}),
+        "component_stopped",
+        "",
+    ),
+    "triggerer unit gone": (
+        merge("units airflow-triggerer.service", {"load": "not-found"}),
+        "component_missing",
+        "services.yml",
+    ),
+    "scheduler frozen": (
+        merge("units airflow-scheduler.service", {"frozen": True}),
+        "component_frozen",
+        "recover_scheduler.yml",
+    ),
+    "DAG processor frozen": (
+        merge("units airflow-dag-processor.service", {"frozen": True}),
+        "component_frozen",
+        "airflow_component=dag-processor",
+    ),
     "scheduler does not beat": (put(DB + " jobs 0 seconds", 400.0), "component_hung", "recover_scheduler.yml"),
     "triggerer has no heartbeat": (put(DB + " jobs 2 id", 9), "component_hung", "airflow_component=triggerer"),
     "triggerer was never seen to beat, and does not": (
-        both(put("beats", {}), put(DB + " jobs 2 hostname", "another")), "component_hung", "airflow_component=triggerer"),
+        both(put("beats", {}), put(DB + " jobs 2 hostname", "another")),
+        "component_hung",
+        "airflow_component=triggerer",
+    ),
     "API server does not come up": (
-        merge("units airflow-api-server.service", {"active": "activating", "sub": "auto-restart", "restarts": 4, "said": "RuntimeError: no"}),
-        "component_failing", "airflow.yml playbooks/services.yml"),
+        merge(
+            "units airflow-api-server.service",
+            {"active": "activating", "sub": "auto-restart", "restarts": 4, "said": "RuntimeError: no"},
+        ),
+        "component_failing",
+        "airflow.yml playbooks/services.yml",
+    ),
     "API server can't bind": (
-        merge("units airflow-api-server.service", {"active": "activating", "sub": "start-post", "restarts": 4,
-                                                   "said": "[ERROR] Can't connect to ('192.0.2.9', 8080)"}), "bind_address",
-                                                   "airflow.yml playbooks/services.yml"),
-    "API server listens elsewhere": (merge("listeners", {"8080": ["127.0.0.2"]}), "bind_address", "airflow.yml playbooks/services.yml"),
-    "API server hangs": (put("answers api-server", {"error": "timed out"}), "api_unwell", "airflow_component=api-server"),
+        merge(
+            "units airflow-api-server.service",
+            {
+                "active": "activating",
+                "sub": "start-post",
+                "restarts": 4,
+                "said": "[ERROR] Can't connect to ('192.0.2.9', 8080)",
+            },
+        ),
+        "bind_address",
+        "airflow.yml playbooks/services.yml",
+    ),
+    "API server listens elsewhere": (
+        merge("listeners", {"8080": ["127.0.0.2"]}),
+        "bind_address",
+        "airflow.yml playbooks/services.yml",
+    ),
+    "API server hangs": (
+        put("answers api-server", {"error": "timed out"}),
+        "api_unwell",
+        "airflow_component=api-server",
+    ),
     "target not enabled": (put("units airflow.target enabled", "disabled"), "target_disabled", "services.yml"),
-    "configuration not taken over": (merge("drift scheduler", {"due": True, "changed": ["/etc/airflow/airflow.cfg"]}), "component_stale", "services.yml"),
+    "configuration not taken over": (
+        merge("drift scheduler", {"due": True, "changed": ["/etc/airflow/airflow.cfg"]}),
+        "component_stale",
+        "services.yml",
+    ),
     "secret not taken over": (
-        merge("drift scheduler", {"due": True, "changed": ["/etc/airflow/secrets/jwt_secret"]}), "secrets_not_taken_over", "services.yml"),
+        merge("drift scheduler", {"due": True, "changed": ["/etc/airflow/secrets/jwt_secret"]}),
+        "secrets_not_taken_over",
+        "services.yml",
+    ),
     "secret in the environment": (
-        merge("units airflow-scheduler.service", {"overrides": {"AIRFLOW__API_AUTH__JWT_SECRET": "0"}, "drop_ins": ["/etc/x.conf"]}), "secrets_overridden", ""),
-    "secret empty": (put("secrets fernet_key empty", True), "configuration_missing", "airflow.yml playbooks/services.yml"),
+        merge(
+            "units airflow-scheduler.service",
+            {"overrides": {"AIRFLOW__API_AUTH__JWT_SECRET": "0"}, "drop_ins": ["/etc/x.conf"]},
+        ),
+        "secrets_overridden",
+        "",
+    ),
+    "secret empty": (
+        put("secrets fernet_key empty", True),
+        "configuration_missing",
+        "airflow.yml playbooks/services.yml",
+    ),
     "database stopped": (DATABASE_GONE, "database_down", "postgresql.yml"),
-    "database stopped because its disk is full": (both(DATABASE_GONE, put("disks 0 free", 0)), "disk_full", "free_disk_space.yml"),
-    "server too busy to answer": (put("server", {"error": "TimeoutExpired: Command 'psql' timed out after 4 seconds"}), "database_slow", ""),
-    "password refused": (refused('FATAL:  password authentication failed for user "airflow"'), "database_password", "postgresql.yml"),
-    "pg_hba.conf refuses": (refused('FATAL:  no pg_hba.conf entry for host "127.0.0.1", user "airflow"'), "database_hba", "postgresql.yml"),
-    "role may not sign in": (refused('FATAL:  role "airflow" is not permitted to log in'), "database_login", "postgresql.yml"),
+    "database stopped because its disk is full": (
+        both(DATABASE_GONE, put("disks 0 free", 0)),
+        "disk_full",
+        "free_disk_space.yml",
+    ),
+    "server too busy to answer": (
+        put("server", {"error": "TimeoutExpired: Command 'psql' timed out after 4 seconds"}),
+        "database_slow",
+        "",
+    ),
+    "password refused": (
+        refused('FATAL:  password authentication failed for user "airflow"'),
+        "database_password",
+        "postgresql.yml",
+    ),
+    "pg_hba.conf refuses": (
+        refused('FATAL:  no pg_hba.conf entry for host "127.0.0.1", user "airflow"'),
+        "database_hba",
+        "postgresql.yml",
+    ),
+    "role may not sign in": (
+        refused('FATAL:  role "airflow" is not permitted to log in'),
+        "database_login",
+        "postgresql.yml",
+    ),
     "database renamed": (refused('FATAL:  database "airflow" does not exist'), "database_missing", "postgresql.yml"),
     "database starts": (refused("FATAL:  the database system is starting up"), "database_starting", ""),
     "name not found": (refused('could not translate host name "db" to address'), "database_network", ""),
-    "no connection left": (both(
-        refused("FATAL:  sorry, too many clients already"),
-        put("server sessions",
-            [{"database": "airflow", "user": "airflow", "application": "notebook", "client": "10.0.0.9", "number": 190, "idle": 190, "pids": [2]}])),
-        "database_connections", "airflow_application=notebook"),
-    "lock held": (both(
-        put(DB + " blocked", [{"pid": 11, "seconds": 60.0, "query": "UPDATE slot_pool", "by": [12]}]),
-        put(DB + " blockers",
-            [{"pid": 12, "user": "airflow", "application": "psql", "client": "local", "state": "idle in transaction", "query": "LOCK slot_pool",
-                                "seconds": 70.0}]),
-        put("server blockers",
-            [{"pid": 12, "user": "ann", "application": "psql", "client": "local", "state": "idle", "query": "LOCK slot_pool", "seconds": 70.0}]),
-        put(DB + " pools", {"error": "canceling statement due to lock timeout"}), put(DB + " jobs 0 seconds", 55.0)), "database_lock", "airflow_pid=12"),
-    "migration missing": (put(DB + " heads alembic_version", ["older"]), "migration_missing", "airflow.yml playbooks/services.yml"),
-    "Fernet key broken": (put(DB + " fernet", {"unusable": "Fernet key must be 32 url-safe base64-encoded bytes."}), "fernet_key", "airflow.yml"),
-    "no answer to the question about the Fernet key": (put(DB + " fernet", {"error": "canceling statement due to lock timeout"}), "database_slow", ""),
+    "no connection left": (
+        both(
+            refused("FATAL:  sorry, too many clients already"),
+            put(
+                "server sessions",
+                [
+                    {
+                        "database": "airflow",
+                        "user": "airflow",
+                        "application": "notebook",
+                        "client": "10.0.0.9",
+                        "number": 190,
+                        "idle": 190,
+                        "pids": [2],
+                    }
+                ],
+            ),
+        ),
+        "database_connections",
+        "airflow_application=notebook",
+    ),
+    "lock held": (
+        both(
+            put(DB + " blocked", [{"pid": 11, "seconds": 60.0, "query": "UPDATE slot_pool", "by": [12]}]),
+            put(
+                DB + " blockers",
+                [
+                    {
+                        "pid": 12,
+                        "user": "airflow",
+                        "application": "psql",
+                        "client": "local",
+                        "state": "idle in transaction",
+                        "query": "LOCK slot_pool",
+                        "seconds": 70.0,
+                    }
+                ],
+            ),
+            put(
+                "server blockers",
+                [
+                    {
+                        "pid": 12,
+                        "user": "ann",
+                        "application": "psql",
+                        "client": "local",
+                        "state": "idle",
+                        "query": "LOCK slot_pool",
+                        "seconds": 70.0,
+                    }
+                ],
+            ),
+            put(DB + " pools", {"error": "canceling statement due to lock timeout"}),
+            put(DB + " jobs 0 seconds", 55.0),
+        ),
+        "database_lock",
+        "airflow_pid=12",
+    ),
+    "migration missing": (
+        put(DB + " heads alembic_version", ["older"]),
+        "migration_missing",
+        "airflow.yml playbooks/services.yml",
+    ),
+    "Fernet key broken": (
+        put(DB + " fernet", {"unusable": "Fernet key must be 32 url-safe base64-encoded bytes."}),
+        "fernet_key",
+        "airflow.yml",
+    ),
+    "no answer to the question about the Fernet key": (
+        put(DB + " fernet", {"error": "canceling statement due to lock timeout"}),
+        "database_slow",
+        "",
+    ),
     "connections of an external server nearly used up": (
-        both(put("server", {}), put(DB + " sessions", [{"user": "ann", "application": "notebook", "number": 180}])), "database_full", ""),
+        both(put("server", {}), put(DB + " sessions", [{"user": "ann", "application": "notebook", "number": 180}])),
+        "database_full",
+        "",
+    ),
     "wrong Fernet key": (put(DB + " fernet unreadable", ["connection warehouse"]), "fernet_key", ""),
     "log disk full": (put("disks 1 free", 0), "disk_full", "free_disk_space.yml"),
     "log disk without inodes": (put("disks 1 inodes_free", 0), "inodes_used_up", "free_disk_space.yml"),
     "/tmp full": (put("disks 2 free", 1000), "disk_full", ""),
     "/tmp full of what a component has left": (
-        merge("disks 2", {"free": 1000, "private": {"airflow-triggerer.service": 1.9e9, "other.service": 5}}), "disk_full", "airflow_component=triggerer"),
+        merge("disks 2", {"free": 1000, "private": {"airflow-triggerer.service": 1.9e9, "other.service": 5}}),
+        "disk_full",
+        "airflow_component=triggerer",
+    ),
     "disk nearly full": (put("disks 1 free", 2e9), "disk_full", "free_disk_space.yml"),
     "disk read-only": (put("disks 0 read_only", True), "disk_read_only", ""),
     "memory used up": (put("memory available", 1e8), "memory_used_up", ""),
@@ -208,54 +430,123 @@ FAULTS = {
     "clock of the host and its database behind the controller": (put("host time", NOW - 400), "clock", ""),
     "clock not synchronised": (put("clock NTPSynchronized", "no"), "clock", ""),
     "clock behind the controller": (both(DATABASE_GONE, put("host time", NOW - 400)), "clock", ""),
-    "virtualenv broken": (both(put("metadata broken", "/opt/airflow/venv/bin/python: No such file or directory"), put("releases airflow", ""),
-                               merge("units airflow-scheduler.service", {"active": "failed"})), "virtualenv_broken", "airflow.yml playbooks/services.yml"),
+    "virtualenv broken": (
+        both(
+            put("metadata broken", "/opt/airflow/venv/bin/python: No such file or directory"),
+            put("releases airflow", ""),
+            merge("units airflow-scheduler.service", {"active": "failed"}),
+        ),
+        "virtualenv_broken",
+        "airflow.yml playbooks/services.yml",
+    ),
     "package gone from the virtualenv": (put("releases missing", ["statsd"]), "virtualenv_broken", ""),
-    "logs belong to root": (put("owners logs writable", False), "directory_not_writable", "airflow.yml playbooks/services.yml"),
+    "logs belong to root": (
+        put("owners logs writable", False),
+        "directory_not_writable",
+        "airflow.yml playbooks/services.yml",
+    ),
     "another version in the inventory": (put("releases airflow", "3.3.1"), "versions_differ", "site.yml"),
     "release switched by hand": (put("releases dags", "a"), "release_differs", "airflow_release=b"),
-    "no release, as after a removal": (merge("releases", {"dags": "", "recorded": "", "releases": [], "when": ""}), "release_differs", "deploy_dags.yml"),
+    "no release, as after a removal": (
+        merge("releases", {"dags": "", "recorded": "", "releases": [], "when": ""}),
+        "release_differs",
+        "deploy_dags.yml",
+    ),
     "release edited by hand": (put("releases touched", ["dags/x.py"]), "release_touched", ""),
-    "broken DAG": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]), "import_error",
-                   "rollback_dags.yml"),
-    "missing package": (put(DB + " import_errors", [{"filename": "dags/x.py", "said": "ModuleNotFoundError: No module named 'polars.io'", "seconds": 9.0}]),
-                        "missing_package", "rollback_dags.yml"),
-    "DAGs are stale": (both(STALE, put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]),
-                            put(DB + " waiting", [TASK])), "stale_dags",
-                        "restart_airflow.yml -e airflow_component=dag-processor --limit one"),
+    "broken DAG": (
+        put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: invalid syntax", "seconds": 9.0}]),
+        "import_error",
+        "rollback_dags.yml",
+    ),
+    "missing package": (
+        put(
+            DB + " import_errors",
+            [{"filename": "dags/x.py", "said": "ModuleNotFoundError: No module named 'polars.io'", "seconds": 9.0}],
+        ),
+        "missing_package",
+        "rollback_dags.yml",
+    ),
+    "DAGs are stale": (
+        both(
+            STALE,
+            put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]),
+            put(DB + " waiting", [TASK]),
+        ),
+        "stale_dags",
+        "restart_airflow.yml -e airflow_component=dag-processor --limit one",
+    ),
     "all DAGs of a first release are stale": (ALL_STALE, "stale_dags", "airflow_component=dag-processor"),
     "DAGs are stale because the DAG processor is dead": (
-        both(STALE, merge("units airflow-dag-processor.service", {"active": "failed"})), "component_stopped",
-        "services.yml"),
+        both(STALE, merge("units airflow-dag-processor.service", {"active": "failed"})),
+        "component_stopped",
+        "services.yml",
+    ),
     "DAGs are stale because their files are broken": (
         both(STALE, put(DB + " import_errors", [{"filename": "dags/x.py", "said": "SyntaxError: no", "seconds": 9.0}])),
-        "import_error", "rollback_dags.yml"),
-    "pool full": (both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])), "pool_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
+        "import_error",
+        "rollback_dags.yml",
+    ),
+    "pool full": (
+        both(FULL, put(DB + " holders", [{**TASK, "state": "running"}, ALIVE])),
+        "pool_full",
+        "clear_stuck_tasks.yml -e airflow_confirm=report",
+    ),
     "pool full of tasks that are alive": (both(FULL, put(DB + " holders", [ALIVE])), "pool_full", ""),
     "pool full and nothing holds it": (FULL, "pool_full", ""),
     "pool smaller than declared": (
-        put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]), "pool_full", "objects.yml"),
-    "host drained": (both(put("drained", "disk is replaced"), merge("units airflow-scheduler.service", {"active": "inactive"})), "drained",
-                     "undrain_host.yml"),
-    "pool larger than declared, and full": (both(
-        FULL, put(DB + " pools 0 pool", "declared"), put(DB + " pools 0 slots", 9), put(DB + " pools 0 used", 9)), "pool_full", ""),
-    "all slots taken": (both(TAKEN, put(DB + " running", [TASK])), "slots_full", "clear_stuck_tasks.yml -e airflow_confirm=report"),
+        put(DB + " pools", [{"pool": "declared", "slots": 0, "used": 0, "waiting": 2, "seconds": 900.0}]),
+        "pool_full",
+        "objects.yml",
+    ),
+    "host drained": (
+        both(put("drained", "disk is replaced"), merge("units airflow-scheduler.service", {"active": "inactive"})),
+        "drained",
+        "undrain_host.yml",
+    ),
+    "pool larger than declared, and full": (
+        both(FULL, put(DB + " pools 0 pool", "declared"), put(DB + " pools 0 slots", 9), put(DB + " pools 0 used", 9)),
+        "pool_full",
+        "",
+    ),
+    "all slots taken": (
+        both(TAKEN, put(DB + " running", [TASK])),
+        "slots_full",
+        "clear_stuck_tasks.yml -e airflow_confirm=report",
+    ),
     "all slots taken by tasks that are alive": (both(TAKEN, put(DB + " running", [ALIVE])), "slots_full", ""),
-    "tasks wait, nobody knows why": (both(
-        put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]), put(DB + " waiting", [TASK])), "queue_waits", "airflow_dag_id=report"),
-    "paused DAG with runs": (put(DB + " paused", [{"dag_id": "report", "runs": 2, "seconds": 900.0}]), "paused_runs", "report"),
+    "tasks wait, nobody knows why": (
+        both(put(DB + " tasks", [{"state": "queued", "number": 3, "seconds": 900.0}]), put(DB + " waiting", [TASK])),
+        "queue_waits",
+        "airflow_dag_id=report",
+    ),
+    "paused DAG with runs": (
+        put(DB + " paused", [{"dag_id": "report", "runs": 2, "seconds": 900.0}]),
+        "paused_runs",
+        "report",
+    ),
     "many failed tasks": (put(DB + " failed", [{"number": 40, "tasks": ["a.b"]}]), "failed_tasks", ""),
     "certificate expired": (put("proxy expires", NOW - 3600), "certificate", "proxy.yml"),
     "certificate nearly expired": (put("proxy expires", NOW + 3 * 86400), "certificate", "proxy.yml"),
-    "nginx stopped": (both(put("units nginx.service active", "inactive"), put("proxy", {"error": "Connection refused"})), "proxy_stopped", "proxy.yml"),
+    "nginx stopped": (
+        both(put("units nginx.service active", "inactive"), put("proxy", {"error": "Connection refused"})),
+        "proxy_stopped",
+        "proxy.yml",
+    ),
     "backup old": (put("backup time", "2027-01-01T07:00:00Z"), "backup_old", "back_up_database.yml"),
     "no backup yet": (put("backup", None), "backup_old", "back_up_database.yml"),
-    "watchdog had to restart": (put("watchdog", [{"unit": "airflow-scheduler", "reason": "no heartbeat", "time": "2027-01-15T07:00:00Z"}]), "watchdog", ""),
+    "watchdog had to restart": (
+        put("watchdog", [{"unit": "airflow-scheduler", "reason": "no heartbeat", "time": "2027-01-15T07:00:00Z"}]),
+        "watchdog",
+        "",
+    ),
     "a unit of somebody else has failed": (put("failed_units", ["cron.service"]), "failed_units", ""),
 }
-ONLY_WARN = {"host drained", "disk nearly full", "configuration not taken over", "another version in the inventory", "release edited by hand",
-             "many failed tasks", "certificate nearly expired", "backup old", "no backup yet", "watchdog had to restart", "clock not synchronised",
-             "server too busy to answer", "no answer to the question about the Fernet key", "connections of an external server nearly used up"}
+ONLY_WARN = {
+    "host drained", "disk nearly full", "configuration not taken over", "another version in the inventory",
+    "release edited by hand", "many failed tasks", "certificate nearly expired", "backup old", "no backup yet",
+    "watchdog had to restart", "clock not synchronised", "server too busy to answer",
+    "no answer to the question about the Fernet key", "connections of an external server nearly used up"
+}
 
 
 def failing(unit, **state):
@@ -476,7 +767,8 @@ def test_a_healthy_inventory_has_no_cause(hosts):
     both(ALL_STALE, put("releases dag_files", 0)),
     put(DB + " stale", []),
     # A host with nginx and PostgreSQL only.
-    both(put("drift", {"error": NO_TOOL}), put("units", {"nginx.service": UNIT}), lambda hosts: hosts["one"].update(components={})),
+    both(put("drift", {"error": NO_TOOL}), put("units", {"nginx.service": UNIT}),
+         lambda hosts: hosts["one"].update(components={})),
 ])
 def test_what_is_no_fault_is_not_called_one(hosts, mutate):
     mutate(hosts)
@@ -584,7 +876,8 @@ def test_each_cause_of_the_table_is_found_by_some_test():
 
 def test_a_cause_explains_only_what_comes_after_it():
     """So that no two explain each other, and none is named first that follows from another."""
-    assert not [(cause, other) for cause, others in diagnosis.CAUSES.items() for other in others if diagnosis.RANK[other] <= diagnosis.RANK[cause]]
+    assert not [(cause, other) for cause, others in diagnosis.CAUSES.items()
+                for other in others if diagnosis.RANK[other] <= diagnosis.RANK[cause]]
 
 
 @pytest.mark.parametrize("major", [2, 3])
@@ -595,10 +888,16 @@ def test_both_majors_are_judged_by_their_data(hosts, major):
     found = hosts["one"]
     found["components"] = components
     found["seen"].update(
-        units={**{one["unit"] + ".service": dict(UNIT) for one in components.values()}, "airflow.target": {**UNIT, "enabled": "enabled"},
-               "nginx.service": dict(UNIT)},
-        answers={server: {"status": 200, "body": {"metadatabase": {"status": "healthy"}}}, "scheduler": {"status": 200}},
-        drift={name: {"due": False, "noted": True, "begun": NOW, "missing": [], "changed": []} for name in components})
+        units={
+            **{one["unit"] + ".service": dict(UNIT)
+               for one in components.values()}, "airflow.target": {**UNIT, "enabled": "enabled"},
+            "nginx.service": dict(UNIT)
+        },
+        answers={
+            server: {"status": 200, "body": {"metadatabase": {"status": "healthy"}}}, "scheduler": {"status": 200}
+        },
+        drift={name: {"due": False, "noted": True, "begun": NOW, "missing": [], "changed": []}
+               for name in components})
     assert diagnosis.verdict(examine(hosts)) == "OK"
     found["seen"]["listeners"]["8080"] = ["0.0.0.0"]
     assert diagnosis.causes(examine(hosts))[0][0].cause == "bind_address"
@@ -617,7 +916,10 @@ def test_what_follows_from_a_dead_database_is_no_cause(hosts):
 
 
 def test_a_full_disk_of_one_host_does_not_explain_another_host():
-    hosts = {name: {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(name), "server": {}, "proxy": {}}} for name in ("one", "two")}
+    hosts = {
+        name: {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(name), "server": {}, "proxy": {}}}
+        for name in ("one", "two")
+    }
     hosts["one"]["seen"]["disks"][1]["free"] = 0
     hosts["two"]["seen"]["units"]["airflow-scheduler.service"].update(active="failed")
     roots, _consequences = diagnosis.causes(examine(hosts))
@@ -626,7 +928,10 @@ def test_a_full_disk_of_one_host_does_not_explain_another_host():
 
 @pytest.mark.parametrize(("kind", "cause"), [("fernet_key", "secrets_differ"), ("jwt_secret", "secrets_differ")])
 def test_hosts_with_other_secrets_are_named(kind, cause):
-    hosts = {name: {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(name), "proxy": {}}} for name in ("one", "two", "three")}
+    hosts = {
+        name: {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(name), "proxy": {}}}
+        for name in ("one", "two", "three")
+    }
     for host in hosts.values():
         host["seen"]["metadata"]["database"]["jobs"] = jobs(*hosts)
     hosts["two"]["seen"]["secrets"][kind]["hash"] = "another"
@@ -647,18 +952,25 @@ def test_a_worker_with_another_release_is_named():
 
 
 def test_an_unreachable_host_is_a_cause_and_explains_a_database_that_was_on_it():
-    hosts = {"one": {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(), "server": {}}}, "db": {"components": {}, "unreachable": "ssh: timed out"}}
+    hosts = {
+        "one": {"components": copy.deepcopy(COMPONENTS), "seen": {**seen(), "server": {}}},
+        "db": {"components": {}, "unreachable": "ssh: timed out"}
+    }
     hosts["one"]["seen"]["metadata"]["database"] = {"refused": "timeout expired"}
     roots, _consequences = diagnosis.causes(examine(hosts))
     assert [root.cause for root in roots][0] == "unreachable"
 
 
 def test_a_host_whose_every_disk_is_full_is_told_by_ansibles_own_failure(hosts):
-    hosts["one"] = {"components": {}, "failed": "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp']"}
+    hosts["one"] = {
+        "components": {},
+        "failed": "FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp']"
+    }
     assert diagnosis.causes(examine(hosts))[0][0].cause == "disk_full"
 
 
-@pytest.mark.parametrize("question", ["memory", "disks", "units", "answers", "listeners", "drift", "releases", "owners", "host", "clock", "metadata", "server",
+@pytest.mark.parametrize("question", ["memory", "disks", "units", "answers", "listeners", "drift", "releases", "owners",
+                                      "host", "clock", "metadata", "server",
                                       "backup", "watchdog", "failed_units", "settings", "proxy"])
 def test_a_question_without_an_answer_stops_nothing(hosts, question):
     hosts["one"]["seen"][question] = {"error": "no answer within 8 s"}
@@ -674,7 +986,8 @@ def test_an_answer_that_was_long_on_its_way_is_no_wrong_clock(hosts):
 @pytest.mark.parametrize(("age", "hangs"), [(3.0, False), (400.0, True)])
 @pytest.mark.parametrize("ahead", [600.0, -600.0])
 def test_another_clock_of_the_database_makes_no_component_well_and_none_hang(hosts, ahead, age, hangs):
-    """A component writes its heartbeat by the clock of its host. ahead: seconds that the host is ahead of the database."""
+    """A component writes its heartbeat by the clock of its host. ahead: seconds that the host is ahead of the database.
+    """
     database = hosts["one"]["seen"]["metadata"]["database"]
     database["host_clock"] = NOW + ahead
     for row in database["jobs"]:
@@ -696,25 +1009,46 @@ def asked(hosts):
     """A function: about the DAG `report`, with the rows that the database has of it; returns the first cause."""
     def ask(dag=None, files=("report.py",), ignored=(), task_id="", **rows):
         found = hosts["one"]["seen"]["metadata"]["database"]
-        found.update({"dag": [dag] if dag else [], "known": [{"dag_id": "reports"}], "dag_runs": [], "dag_tasks": [], "task": [], **rows})
+        found.update({
+            "dag": [dag] if dag else [], "known": [{"dag_id": "reports"}], "dag_runs": [], "dag_tasks": [], "task": [],
+            **rows
+        })
         hosts["one"]["seen"]["dag_files"] = {"files": list(files), "ignored": list(ignored)}
         roots, _consequences = diagnosis.causes(examine(hosts, dag_id="report", task_id=task_id))
         return roots[0] if roots else None
     return ask
 
 
-DAG = {"dag_id": "report", "paused": False, "active": True, "fileloc": "report.py", "max_active_tasks": 2, "max_active_runs": 1, "parsed": 5.0}
-
+DAG = {
+    "dag_id": "report", "paused": False, "active": True, "fileloc": "report.py", "max_active_tasks": 2,
+    "max_active_runs": 1, "parsed": 5.0
+}
 
 ABOUT_A_DAG = [
     ({"files": []}, "dag_unknown", "reports"),
     ({}, "dag_unknown", "report.py"),
     ({"ignored": [{"file": "report.py", "pattern": "rep.*"}]}, "dag_ignored", "rep.*"),
-    ({"import_errors": [{"filename": "report.py", "said": "SyntaxError: no", "seconds": 1.0}]}, "import_error", "SyntaxError"),
+    (
+        {"import_errors": [{"filename": "report.py", "said": "SyntaxError: no", "seconds": 1.0}]},
+        "import_error",
+        "SyntaxError",
+    ),
     ({"dag": {**DAG, "paused": True}}, "dag_paused", "paused"),
-    ({"dag": DAG, "dag_runs": [{"state": "running", "number": 1}, {"state": "queued", "number": 4}]}, "dag_limit", "max_active_runs is 1"),
-    ({"dag": DAG, "dag_tasks": [{"state": "running", "number": 2}, {"state": "scheduled", "number": 9}]}, "dag_limit", "max_active_tasks is 2"),
-    ({"dag": DAG, "task": [{**TASK, "state": "failed", "try_number": 1, "hostname": "one"}], "task_id": "load"}, "task_state", "failed"),
+    (
+        {"dag": DAG, "dag_runs": [{"state": "running", "number": 1}, {"state": "queued", "number": 4}]},
+        "dag_limit",
+        "max_active_runs is 1",
+    ),
+    (
+        {"dag": DAG, "dag_tasks": [{"state": "running", "number": 2}, {"state": "scheduled", "number": 9}]},
+        "dag_limit",
+        "max_active_tasks is 2",
+    ),
+    (
+        {"dag": DAG, "task": [{**TASK, "state": "failed", "try_number": 1, "hostname": "one"}], "task_id": "load"},
+        "task_state",
+        "failed",
+    ),
 ]
 
 

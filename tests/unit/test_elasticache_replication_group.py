@@ -9,22 +9,31 @@ from ansible.module_utils.testing import patch_module_args
 from botocore.exceptions import ClientError, WaiterError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("elasticache_replication_group", ROOT / "plugins/modules/elasticache_replication_group.py")
+SPEC = importlib.util.spec_from_file_location(
+    "elasticache_replication_group", ROOT / "plugins/modules/elasticache_replication_group.py"
+)
 cache = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(cache)
 
 TOKEN = "not-to-be-seen-" * 3
-DECLARED = {"description": "Cache of test", "engine_version": "8.0", "node_type": "cache.t4g.micro", "subnet_group": "airflow-test",
-            "security_groups": ["sg-1"], "auth_token": TOKEN, "tags": {"team": "data"}}
-FOUND = {"engine": "valkey", "version": "8.0.4", "node_type": "cache.t4g.micro", "replicas": 0, "failover": "disabled", "multi_az": "disabled",
-         "snapshot_days": 0, "description": "Cache of test", "tags": {"team": "data"}, "groups": ["sg-1"]}
+DECLARED = {
+    "description": "Cache of test", "engine_version": "8.0", "node_type": "cache.t4g.micro",
+    "subnet_group": "airflow-test", "security_groups": ["sg-1"], "auth_token": TOKEN, "tags": {"team": "data"}
+}
+FOUND = {
+    "engine": "valkey", "version": "8.0.4", "node_type": "cache.t4g.micro", "replicas": 0, "failover": "disabled",
+    "multi_az": "disabled", "snapshot_days": 0, "description": "Cache of test", "tags": {"team": "data"},
+    "groups": ["sg-1"]
+}
 NAME = {"ReplicationGroupId": "airflow-test"}
 NOW = NAME | {"ApplyImmediately": True}
 ARN = "arn:aws:elasticache:eu-central-1:123456789012:replicationgroup:airflow-test"
 
 
 class ElastiCache:
-    """What the module needs of it. statuses: what it answers, one after the other; None stands for no group, as does their end."""
+    """What the module needs of it. statuses: what it answers, one after the other; None stands for no group, as does
+    their end.
+    """
 
     def __init__(self, *statuses, **found):
         self.statuses, self.found, self.calls, self.waits = list(statuses), FOUND | found, [], []
@@ -32,18 +41,27 @@ class ElastiCache:
     def describe_replication_groups(self, ReplicationGroupId, aws_retry):
         status = self.statuses.pop(0) if self.statuses else None
         if status is None:
-            raise ClientError({"Error": {"Code": "ReplicationGroupNotFoundFault", "Message": "no"}}, "DescribeReplicationGroups")
+            raise ClientError({"Error": {"Code": "ReplicationGroupNotFoundFault", "Message": "no"}},
+                              "DescribeReplicationGroups")
         group = self.found
-        return {"ReplicationGroups": [{
-            "ARN": ARN, "Status": status, "Description": group["description"], "CacheNodeType": group["node_type"],
-            "MemberClusters": ["airflow-test-%03d" % number for number in range(1, group["replicas"] + 2)],
-            "AutomaticFailover": group["failover"], "MultiAZ": group["multi_az"], "SnapshotRetentionLimit": group["snapshot_days"],
-            "NodeGroups": [{"PrimaryEndpoint": {"Address": "master.airflow-test", "Port": 6379}}]}]}
+        return {
+            "ReplicationGroups": [{
+                "ARN": ARN, "Status": status, "Description": group["description"], "CacheNodeType": group["node_type"],
+                "MemberClusters": ["airflow-test-%03d" % number for number in range(1, group["replicas"] + 2)],
+                "AutomaticFailover": group["failover"], "MultiAZ": group["multi_az"],
+                "SnapshotRetentionLimit": group["snapshot_days"],
+                "NodeGroups": [{"PrimaryEndpoint": {"Address": "master.airflow-test", "Port": 6379}}]
+            }]
+        }
 
     def describe_cache_clusters(self, CacheClusterId, aws_retry):
         assert CacheClusterId == "airflow-test-001"
         groups = [{"SecurityGroupId": name, "Status": "active"} for name in self.found["groups"]]
-        return {"CacheClusters": [{"Engine": self.found["engine"], "EngineVersion": self.found["version"], "SecurityGroups": groups}]}
+        return {
+            "CacheClusters": [{
+                "Engine": self.found["engine"], "EngineVersion": self.found["version"], "SecurityGroups": groups
+            }]
+        }
 
     def list_tags_for_resource(self, ResourceName, aws_retry):
         return {"TagList": [{"Key": key, "Value": value} for key, value in self.found["tags"].items()]}
@@ -74,7 +92,8 @@ def run(monkeypatch, capsys):
 
     def run(service, check_mode=False, **arguments):
         monkeypatch.setattr(cache.AnsibleAWSModule, "client", lambda self, *args, **kwargs: service)
-        with patch_module_args({"name": "airflow-test", **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+        with patch_module_args({"name": "airflow-test",
+                                **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
             cache.main()
         said = capsys.readouterr().out
         assert TOKEN not in said
@@ -93,9 +112,11 @@ def test_it_is_made_encrypted_and_with_a_token(run, check_mode):
         return
     ((method, made),) = service.calls
     assert method == "create_replication_group"
-    expected = {"TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthToken": TOKEN, "AutomaticFailoverEnabled": True,
-                "MultiAZEnabled": True, "NumNodeGroups": 1, "ReplicasPerNodeGroup": 1, "CacheSubnetGroupName": "airflow-test",
-                "EngineVersion": "8.0", "Engine": "valkey"}
+    expected = {
+        "TransitEncryptionEnabled": True, "AtRestEncryptionEnabled": True, "AuthToken": TOKEN,
+        "AutomaticFailoverEnabled": True, "MultiAZEnabled": True, "NumNodeGroups": 1, "ReplicasPerNodeGroup": 1,
+        "CacheSubnetGroupName": "airflow-test", "EngineVersion": "8.0", "Engine": "valkey"
+    }
     assert {key: made[key] for key in expected} == expected
     assert made["SecurityGroupIds"] == ["sg-1"] and made["Tags"] == [{"Key": "team", "Value": "data"}]
     assert service.waits == ["available"] and result["endpoint"] == {"address": "master.airflow-test", "port": 6379}
@@ -109,23 +130,59 @@ def test_what_is_as_declared_is_left_alone(run):
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
-@pytest.mark.parametrize(("found", "declared", "calls"), [
-    ({"node_type": "cache.t3.micro"}, {}, [("modify_replication_group", NOW | {"CacheNodeType": "cache.t4g.micro"})]),
-    ({"description": "?", "groups": ["sg-2"]}, {}, [
-        ("modify_replication_group", NOW | {"ReplicationGroupDescription": "Cache of test", "SecurityGroupIds": ["sg-1"]})]),
-    ({"version": "7.2.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
-    # 8.01 is no patch of 8.0.
-    ({"version": "8.01.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
-    ({"engine": "redis", "version": "7.1.0"}, {}, [("modify_replication_group", NOW | {"Engine": "valkey", "EngineVersion": "8.0"})]),
-    ({}, {"snapshot_days": 3}, [("modify_replication_group", NOW | {"SnapshotRetentionLimit": 3})]),
-    ({}, {"replicas": 2, "multi_az": True}, [("increase_replica_count", NOW | {"NewReplicaCount": 2}),
-                                             ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": True, "MultiAZEnabled": True})]),
-    ({"replicas": 1, "failover": "enabled", "multi_az": "enabled"}, {}, [
-        ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": False, "MultiAZEnabled": False}),
-        ("decrease_replica_count", NOW | {"NewReplicaCount": 0})]),
-    ({"tags": {"team": "x", "by": "hand"}}, {}, [("remove_tags_from_resource", {"ResourceName": ARN, "TagKeys": ["by"]}),
-                                                 ("add_tags_to_resource", {"ResourceName": ARN, "Tags": [{"Key": "team", "Value": "data"}]})]),
-])
+@pytest.mark.parametrize(
+    ("found", "declared", "calls"),
+    [
+        (
+            {"node_type": "cache.t3.micro"},
+            {},
+            [("modify_replication_group", NOW | {"CacheNodeType": "cache.t4g.micro"})],
+        ),
+        (
+            {"description": "?", "groups": ["sg-2"]},
+            {},
+            [
+                (
+                    "modify_replication_group",
+                    NOW | {"ReplicationGroupDescription": "Cache of test", "SecurityGroupIds": ["sg-1"]},
+                )
+            ],
+        ),
+        ({"version": "7.2.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
+        # 8.01 is no patch of 8.0.
+        ({"version": "8.01.6"}, {}, [("modify_replication_group", NOW | {"EngineVersion": "8.0"})]),
+        (
+            {"engine": "redis", "version": "7.1.0"},
+            {},
+            [("modify_replication_group", NOW | {"Engine": "valkey", "EngineVersion": "8.0"})],
+        ),
+        ({}, {"snapshot_days": 3}, [("modify_replication_group", NOW | {"SnapshotRetentionLimit": 3})]),
+        (
+            {},
+            {"replicas": 2, "multi_az": True},
+            [
+                ("increase_replica_count", NOW | {"NewReplicaCount": 2}),
+                ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": True, "MultiAZEnabled": True}),
+            ],
+        ),
+        (
+            {"replicas": 1, "failover": "enabled", "multi_az": "enabled"},
+            {},
+            [
+                ("modify_replication_group", NOW | {"AutomaticFailoverEnabled": False, "MultiAZEnabled": False}),
+                ("decrease_replica_count", NOW | {"NewReplicaCount": 0}),
+            ],
+        ),
+        (
+            {"tags": {"team": "x", "by": "hand"}},
+            {},
+            [
+                ("remove_tags_from_resource", {"ResourceName": ARN, "TagKeys": ["by"]}),
+                ("add_tags_to_resource", {"ResourceName": ARN, "Tags": [{"Key": "team", "Value": "data"}]}),
+            ],
+        ),
+    ],
+)
 def test_what_differs_is_changed_and_nothing_in_a_dry_run(run, found, declared, calls, check_mode):
     service = ElastiCache("available", "available", **found)
     result = run(service, check_mode, **DECLARED | declared)

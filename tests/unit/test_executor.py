@@ -1,4 +1,6 @@
-"""The executor is proven before a virtualenv and before a configuration is used. A stand-in takes the place of Airflow, which every scenario asks."""
+"""The executor is proven before a virtualenv and before a configuration is used. A stand-in takes the place of Airflow,
+which every scenario asks.
+"""
 
 import json
 import os
@@ -11,7 +13,8 @@ import pytest
 RUN = pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_runtime/files/run.py"
 AIRFLOW = {
     "__init__.py": "__version__ = '3.3.2'",
-    "configuration.py": "class conf:\n    configuration_description = {'core': {'options': {'executor': {}}}}\n    inversed_deprecated_options = {}",
+    "configuration.py": "class conf:\n    configuration_description = {'core': {'options': {'executor': {}}}}\n    "
+                        "inversed_deprecated_options = {}",
     "executors/__init__.py": "",
     "executors/executor_loader.py": """
 import importlib, os
@@ -38,8 +41,11 @@ def prove(request, tmp_path):
     def prove(executor):
         (tmp_path / "airflow.cfg").write_text(f"[core]\nexecutor = {executor}\n", encoding="utf-8")
         arguments = [tmp_path, "3.3.2", executor] if request.param == "seal_release" else [tmp_path / "airflow.cfg"]
-        return subprocess.run([sys.executable, RUN, request.param, *arguments], env={**os.environ, "PYTHONPATH": str(tmp_path)},
-                              capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, RUN, request.param, *arguments],
+                              env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                              capture_output=True,
+                              text=True,
+                              check=False)
 
     prove.release = tmp_path / "release.json" if request.param == "seal_release" else None
     return prove
@@ -53,11 +59,16 @@ def test_one_executor_and_several_are_imported(prove, executor):
 
 
 @pytest.mark.parametrize(("executor", "why"), [
-    ("LocalExecuter", "doesn't look like a module path"), ("LocalExecutor,no_such.Executor", "No module named 'no_such'"), ("json.Nothing", "no attribute")])
+    ("LocalExecuter", "doesn't look like a module path"),
+    ("LocalExecutor,no_such.Executor", "No module named 'no_such'"),
+    ("json.Nothing", "no attribute")])
 def test_an_executor_that_cannot_be_imported_is_an_instruction(prove, executor, why):
     run = prove(executor)
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert f"airflow_executor: {executor}: " in run.stderr and why in run.stderr and "airflow_extra_packages" in run.stderr
+    assert (
+        f"airflow_executor: {executor}: " in run.stderr and why in run.stderr
+        and "airflow_extra_packages" in run.stderr
+    )
     assert not prove.release or not prove.release.exists()
 
 
@@ -110,6 +121,13 @@ def test_a_virtualenv_with_another_airflow_is_not_sealed(tmp_path):
     (tmp_path / "airflow").mkdir()
     (tmp_path / "airflow/__init__.py").write_text("__version__ = '3.3.1'", encoding="utf-8")
     command = [sys.executable, RUN, "seal_release", tmp_path, "3.3.2", "LocalExecutor"]
-    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and run.stderr == "The pin installs Airflow 3.3.1, airflow_version says 3.3.2. Make the two agree.\n"
+    run = subprocess.run(command,
+                         env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                         capture_output=True,
+                         text=True,
+                         check=False)
+    assert (
+        run.returncode == 1
+        and run.stderr == "The pin installs Airflow 3.3.1, airflow_version says 3.3.2. Make the two agree.\n"
+    )
     assert not (tmp_path / "release.json").exists()

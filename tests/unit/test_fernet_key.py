@@ -53,7 +53,11 @@ def cursor():
 
 
 def clear(cursor, key):
-    return {name: Fernet(key).decrypt(value.encode()).decode() for rows in cursor.tables.values() for name, value in rows.values()}
+    return {
+        name: Fernet(key).decrypt(value.encode()).decode()
+        for rows in cursor.tables.values()
+        for name, value in rows.values()
+    }
 
 
 def test_all_is_encrypted_with_the_newest_key_and_says_what_it_said(cursor):
@@ -80,7 +84,8 @@ def test_a_value_of_a_lost_key_is_named_and_nothing_is_changed(cursor):
     cursor.tables["variable"][2] = ["forgotten", encrypted(LOST, "gone")]
     with pytest.raises(SystemExit) as refused:
         fernet_key.rotate(cursor, COLUMNS, [NEW, OLD])
-    assert str(refused.value).startswith("1 of the database can't be read with any of the keys: variable forgotten (val). Set them again")
+    assert str(refused.value).startswith(
+        "1 of the database can't be read with any of the keys: variable forgotten (val). Set them again")
     assert not [statement for statement in cursor.statements if statement.startswith("UPDATE")]
 
 
@@ -95,7 +100,8 @@ def test_a_trigger_that_encrypts_with_another_key_is_noticed(cursor):
     execute = cursor.execute
 
     def trigger(statement, arguments=()):
-        execute(statement, (encrypted(LOST, "secret"), *arguments[1:]) if statement.startswith("UPDATE connection") else arguments)
+        execute(statement,
+                (encrypted(LOST, "secret"), *arguments[1:]) if statement.startswith("UPDATE connection") else arguments)
 
     cursor.execute = trigger
     with pytest.raises(SystemExit, match=r"can't be read with the newest key alone: connection warehouse \(password\)"):
@@ -145,8 +151,12 @@ def ask(cursor, monkeypatch, tmp_path, capsys):
 def test_all_is_one_transaction_that_begins_with_the_lock_of_the_installer(cursor, ask, question):
     assert ask(question, NEW, OLD) == 3
     # The transaction is idle while Python encrypts, so the server must not limit it.
-    assert cursor.statements[:2] == ["SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))"]
-    assert [statement for statement in cursor.statements if statement in ("COMMIT", "ROLLBACK")] == ["COMMIT"] and cursor.statements[-1] == "COMMIT"
+    assert cursor.statements[:2] == [
+        "SET LOCAL idle_in_transaction_session_timeout = 0",
+        "SELECT pg_advisory_xact_lock(hashtext('airflow-installer'))"
+    ]
+    assert [statement for statement in cursor.statements if statement in ("COMMIT", "ROLLBACK")
+            ] == ["COMMIT"] and cursor.statements[-1] == "COMMIT"
 
 
 def test_a_refused_rotation_is_rolled_back(cursor, ask):
@@ -166,7 +176,9 @@ def test_a_check_accepts_any_of_the_keys_and_a_proof_the_newest_only(ask):
     assert ask("prove", NEW) == 3
 
 
-@pytest.mark.parametrize(("keys", "unreadable"), [([NEW, OLD], 0), ([OLD, NEW], 0), ([NEW], 2), ([OLD], 1), ([LOST], 3)])
+@pytest.mark.parametrize(
+    ("keys", "unreadable"), [([NEW, OLD], 0), ([OLD, NEW], 0), ([NEW], 2), ([OLD], 1), ([LOST], 3)]
+)
 def test_unreadable_values_are_counted(cursor, keys, unreadable):
     found = fernet_key.values(cursor, COLUMNS)
     every = fernet_key.MultiFernet([Fernet(key) for key in keys])
@@ -190,7 +202,8 @@ def test_a_database_that_does_not_answer_has_an_exit_code_of_its_own(ask, monkey
     assert capsys.readouterr().err == "The metadata database cannot be asked: connection refused.\n"
 
 
-SESSIONS = (pathlib.Path(__file__).resolve().parents[2] / "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
+SESSIONS = (pathlib.Path(__file__).resolve().parents[2] /
+            "roles/airflow_common/files/sessions.sql").read_text(encoding="utf-8")
 KNOWN = ["10.0.0.1", "127.0.0.1"]
 
 

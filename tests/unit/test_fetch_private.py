@@ -23,7 +23,8 @@ def tasks_of(node):
 
 
 def the_task(path, name):
-    return next(task for task in tasks_of(yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))) if task.get("name") == name)
+    return next(task for task in tasks_of(yaml.safe_load((ROOT / path).read_text(encoding="utf-8")))
+                if task.get("name") == name)
 
 
 def mode(path):
@@ -54,12 +55,16 @@ def test_a_fetched_backup(run, tmp_path):
         path.chmod(0o644)
     task = the_task("roles/airflow_backup/tasks/operations/back_up.yml", "back_up | Fetch it")
     run(task, __airflow_backup_fetch=str(tmp_path / "new/backups"), __airflow_backup_made=str(made))
-    assert [mode(tmp_path / name) for name in ("new", "new/backups", "new/backups/airflow-1.tar", "new/backups/airflow-1.tar.sha256")] == [
-        0o700, 0o700, 0o600, 0o600]
+    assert [
+        mode(tmp_path / name)
+        for name in ("new", "new/backups", "new/backups/airflow-1.tar", "new/backups/airflow-1.tar.sha256")
+    ] == [0o700, 0o700, 0o600, 0o600]
     # A copy that an older version fetched is closed. The mode of a directory that was there is its owner's business.
     (tmp_path / "new/backups/airflow-1.tar").chmod(0o644)
     (tmp_path / "new/backups").chmod(0o755)
-    assert "changed=1" in run(task, __airflow_backup_fetch=str(tmp_path / "new/backups"), __airflow_backup_made=str(made))
+    assert "changed=1" in run(task,
+                              __airflow_backup_fetch=str(tmp_path / "new/backups"),
+                              __airflow_backup_made=str(made))
     assert mode(tmp_path / "new/backups/airflow-1.tar") == 0o600 and mode(tmp_path / "new/backups") == 0o755
 
 

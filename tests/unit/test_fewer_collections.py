@@ -14,6 +14,8 @@ main()
 
 
 def test_the_plugin_is_loaded():
-    command = [sys.executable, "-c", PROGRAM, "-i", "inventories/single_node/hosts.yml", "playbooks/verify.yml", "--list-hosts"]
+    command = [
+        sys.executable, "-c", PROGRAM, "-i", "inventories/single_node/hosts.yml", "playbooks/verify.yml", "--list-hosts"
+    ]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert "THRESHOLD 50000" in done.stdout, done.stdout + done.stderr

@@ -28,7 +28,9 @@ def run(tmp_path, capsys):
     def call(*items, absent=(), check_mode=False):
         wanted = [{**ME, **item, "path": str(tmp_path / item["path"])} for item in items]
         gone = [str(tmp_path / name) for name in absent]
-        settings = {"_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")}
+        settings = {
+            "_ansible_check_mode": check_mode, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "tmp")
+        }
         with patch_module_args({"files": wanted, "absent": gone, **settings}):
             with pytest.raises(SystemExit):
                 files.main()
@@ -132,7 +134,8 @@ def test_what_a_link_leads_to_is_on_the_disk_before_the_link(run, tmp_path, monk
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
-    run({"path": "two/a/b", "state": "directory"}, {"path": "two/a/b/c", "content": ""}, {"path": "current", "state": "link", "target": "two"})
+    run({"path": "two/a/b", "state": "directory"}, {"path": "two/a/b/c", "content": ""},
+        {"path": "current", "state": "link", "target": "two"})
     assert seen[-2:] == ["current is there", "."] and {".", "two", "two/a"} <= set(seen[:-2])
     assert "two/a/b" in seen[seen.index("two/a/b/c is there"):]
 
@@ -155,7 +158,8 @@ def test_absent_removes_whatever_it_is(run, tmp_path, state, check_mode):
 def test_a_refused_content_leaves_the_file_and_says_why(run, tmp_path):
     item = {**ITEMS["file"], "validate": "grep -c one %s"}
     assert run(item)["changed"]
-    result = run({**item, "content": "two\n", "validate": "sh -c 'echo no: $0 >&2; exit 3' %s"}, {"path": "later", "content": ""})
+    result = run({**item, "content": "two\n", "validate": "sh -c 'echo no: $0 >&2; exit 3' %s"},
+                 {"path": "later", "content": ""})
     assert result["failed"]
     assert "exit code 3" in result["msg"] and "no: " in result["msg"] and result["msg"].startswith(str(tmp_path / "it"))
     assert (tmp_path / "it").read_text(encoding="utf-8") == "one\n"
@@ -163,7 +167,8 @@ def test_a_refused_content_leaves_the_file_and_says_why(run, tmp_path):
 
 
 def test_a_checker_sees_the_name_of_the_file(run):
-    assert run({"path": "x.service", "content": "", "validate": "sh -c 'test $(basename $0) = x.service' %s"})["changed"]
+    assert run({"path": "x.service", "content": "",
+                "validate": "sh -c 'test $(basename $0) = x.service' %s"})["changed"]
 
 
 def test_what_is_as_it_should_be_is_not_validated(run):
@@ -171,7 +176,8 @@ def test_what_is_as_it_should_be_is_not_validated(run):
     assert not run({**ITEMS["file"], "validate": "false"})["changed"]
 
 
-@pytest.mark.parametrize(("first", "second", "word"), [("directory", "file", "directory"), ("file", "directory", "file")])
+@pytest.mark.parametrize(("first", "second", "word"),
+                         [("directory", "file", "directory"), ("file", "directory", "file")])
 def test_another_kind_of_thing_is_not_removed(run, tmp_path, first, second, word):
     run({**ITEMS[first], "path": "it"})
     result = run({**ITEMS[second], "path": "it"})
@@ -215,7 +221,9 @@ def test_two_modules_that_write_the_same_file_are_not_in_each_others_way(run, tm
         fsync(handle)
         # Once the file is written, and before it has its name.
         if os.getpid() == me and not (tmp_path / "it").exists():
-            other = multiprocessing.get_context("fork").Process(target=run, args=({**ITEMS["file"], "content": "of another run\n"},))
+            other = multiprocessing.get_context("fork").Process(
+                target=run, args=({**ITEMS["file"], "content": "of another run\n"},)
+            )
             other.start()
             other.join()
             assert (other.exitcode, (tmp_path / "it").read_text()) == (0, "of another run\n")
@@ -233,14 +241,19 @@ def play(tmp_path, item):
     """Run the action on this machine, with one file."""
     path = tmp_path / "made"
     what = f"{{files: [{{path: {path}, owner: {ME['owner']}, group: {ME['group']}, {item}}}]}}"
-    text = f"- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - windsock.airflow.files: {what}\n"
+    text = (
+        "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n    - windsock.airflow.files: "
+        f"{what}\n"
+    )
     (tmp_path / "play.yml").write_text(text, encoding="utf-8")
     return path, forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "play.yml"], cwd=ROOT)
 
 
 def test_a_template_is_rendered_where_nothing_but_ansible_itself_sets_a_variable(tmp_path):
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/there.j2").write_text("{{ ansible_managed | comment }}\n{{ number + 1 }}\n", encoding="utf-8")
+    (tmp_path / "templates/there.j2").write_text(
+        "{{ ansible_managed | comment }}\n{{ number + 1 }}\n", encoding="utf-8"
+    )
     path, done = play(tmp_path, "template: there.j2, template_vars: {number: 1}")
     assert done.returncode == 0, done.stdout
     assert path.read_text(encoding="utf-8").splitlines() == ["#", "# Ansible managed", "#", "2"]

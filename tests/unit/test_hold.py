@@ -89,7 +89,8 @@ def test_a_component_waits_while_the_run_lives_and_says_for_what(hold, lock, mon
     assert process.poll() is None
     said = components.being_changed()
     assert re.match(
-        r"a migration or a restore changes the metadata database, and holds it by airflow-hold \(session \d+\)\. Airflow starts when",
+        r"a migration or a restore changes the metadata database, and holds it by airflow-hold \(session \d+\)\. "
+        r"Airflow starts when",
         said,
     )
     monkeypatch.setattr(components, "load", lambda: {"heartbeat_timeout": 30})

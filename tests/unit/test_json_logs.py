@@ -1,4 +1,6 @@
-"""The formatter that gives Airflow 2 lines of JSON. That components and tasks use it is a matter of tests/molecule/test_json_logs.py."""
+"""The formatter that gives Airflow 2 lines of JSON. That components and tasks use it is a matter of
+tests/molecule/test_json_logs.py.
+"""
 
 import json
 import logging

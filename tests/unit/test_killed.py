@@ -1,4 +1,6 @@
-"""tests/molecule/killed.py, with a command that stands for ansible-playbook: what it does when its connection is lost is its own."""
+"""tests/molecule/killed.py, with a command that stands for ansible-playbook: what it does when its connection is lost
+is its own.
+"""
 
 import os
 import pathlib
@@ -35,11 +37,15 @@ def run(tmp_path):
     def run(said, code, seconds=0, limit=20):
         cut = tmp_path / "cut"
         command = [sys.executable, "-c", STAND_IN, cut, said, str(seconds), str(code)]
-        return killed.run_without_connection(command, "kill_point: write", 0, lambda: subprocess.Popen(["touch", cut]), limit)
+        return killed.run_without_connection(command, "kill_point: write", 0, lambda: subprocess.Popen(["touch", cut]),
+                                             limit)
     return run
 
 
-@pytest.mark.parametrize(("said", "code", "noticed"), [(LOST, 4, True), (DONE, 0, False), (LOST, 0, False), (DONE, 4, False), (LOST, 2, False)])
+@pytest.mark.parametrize(
+    ("said", "code", "noticed"),
+    [(LOST, 4, True), (DONE, 0, False), (LOST, 0, False), (DONE, 4, False), (LOST, 2, False)],
+)
 def test_a_run_says_that_it_has_lost_its_connection_and_ends(run, said, code, noticed):
     reached, ended, seen = run(said, code)
     assert (reached, ended, killed.noticed(ended, seen)) == (True, code, noticed)
@@ -67,18 +73,23 @@ PLAYBOOK = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - name: "First" # kill_point: first
+    - name: "First"
+      # kill_point: first
       ansible.builtin.debug:
-    - name: Import it # kill_point: import
+    - name: Import it
+      # kill_point: import
       ansible.builtin.import_tasks: part.yml
-    - name: Import it again # kill_point: import_again
+    - name: Import it again
+      # kill_point: import_again
       ansible.builtin.import_tasks: part.yml
-    - name: Never # kill_point: skipped
+    - name: Never
+      # kill_point: skipped
       ansible.builtin.debug:
       when: false
 """
 PART = """
-- name: In both # kill_point: part
+- name: In both
+  # kill_point: part
   ansible.builtin.debug:
 - name: Without one
   ansible.builtin.debug:

@@ -31,15 +31,20 @@ def sleeper(tmp_path):
 def test_a_process_of_the_virtualenv_is_named_with_its_pid_and_its_user(tmp_path, sleeper):
     found, _clients = left.left_processes("no-such-user", str(tmp_path))
     name = pwd.getpwuid(os.geteuid()).pw_name
-    assert [text for text in found if text.startswith(f"process {sleeper.pid} of user {name}: ")] == found and len(found) == 1
+    assert [text for text in found if text.startswith(f"process {sleeper.pid} of user {name}: ")
+            ] == found and len(found) == 1
 
 
 def test_a_unit_that_was_started_meanwhile_is_named(monkeypatch, tmp_path):
     """Its process would come again after a kill."""
-    one = (4711, 0, f"{tmp_path}/venv/bin/python run.py components reach", "python", "0::/system.slice/airflow-scheduler.service\n", 1)
+    one = (4711, 0, f"{tmp_path}/venv/bin/python run.py components reach", "python",
+           "0::/system.slice/airflow-scheduler.service\n", 1)
     monkeypatch.setattr(left, "processes", lambda: [one])
     assert left.left_processes("no-such-user", str(tmp_path))[0] == [
-        "process 4711 of user root of airflow-scheduler.service, which was started meanwhile (systemctl stop airflow-scheduler.service): " + one[2][:80]]
+        "process 4711 of user root of airflow-scheduler.service, which was started meanwhile (systemctl stop "
+        "airflow-scheduler.service): "
+        + one[2][:80]
+    ]
 
 
 def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
@@ -50,7 +55,8 @@ def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
     with subprocess.Popen(["sh", script], start_new_session=True) as build:
         try:
             begin = time.monotonic()
-            while f"{tmp_path}/venvs" not in " ".join(process[2] for process in left.processes()) and time.monotonic() < begin + 5:
+            while f"{tmp_path}/venvs" not in " ".join(process[2]
+                                                      for process in left.processes()) and time.monotonic() < begin + 5:
                 time.sleep(0.05)
             assert left.left_processes("no-such-user", str(tmp_path))[0] == []
         finally:
@@ -59,7 +65,8 @@ def test_the_build_of_a_virtualenv_is_no_airflow(tmp_path):
 
 def test_what_keeps_airflow_from_starting_is_no_airflow(monkeypatch):
     """It begins before the stop, and runs from the virtualenv until the database has changed."""
-    process = (10 ** 7, 0, "/opt/airflow/venv/bin/python /run/airflow-hold.py", "python", "0::/system.slice/airflow-hold.service\n", 1)
+    process = (10**7, 0, "/opt/airflow/venv/bin/python /run/airflow-hold.py", "python",
+               "0::/system.slice/airflow-hold.service\n", 1)
     monkeypatch.setattr(left, "processes", lambda: [process])
     assert left.left_processes("no-such-user", "/opt/airflow") == ([], [])
 
@@ -67,7 +74,11 @@ def test_what_keeps_airflow_from_starting_is_no_airflow(monkeypatch):
 def test_the_program_itself_and_what_has_started_it_are_no_processes_of_airflow(tmp_path):
     script = f"{sys.executable} - no-such-user {tmp_path} {tmp_path} '{{}}' ''; exit $?"
     program = airflow_runtime.runtime_program("left", "/opt/airflow/libexec/airflow_runtime")
-    done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"], input=program, text=True, capture_output=True, check=False)
+    done = subprocess.run(["sh", "-c", script, f"{tmp_path}/venv"],
+                          input=program,
+                          text=True,
+                          capture_output=True,
+                          check=False)
     assert (done.returncode, done.stdout.partition("[")[0]) == (0, "not asked: "), done
 
 

@@ -75,7 +75,8 @@ def option(call, name):
 
 def test_all_locks_are_made_from_the_list(lock, place):
     assert lock.main([]) == 0
-    assert {path.name for path in place.glob("*.txt")} == {"airflow-3.3.2-py3.10.txt", "airflow-3.3.2-py3.11.txt", "uv.txt"}
+    assert {path.name
+            for path in place.glob("*.txt")} == {"airflow-3.3.2-py3.10.txt", "airflow-3.3.2-py3.11.txt", "uv.txt"}
     first = calls(place)[0]
     assert first["asked"] == ["apache-airflow[fab]==3.3.2"]
     assert option(first, "--python-version") == "3.10"
@@ -90,7 +91,8 @@ def test_check_writes_nothing_and_names_what_differs(lock, place, capsys):
     lock.main([])
     assert lock.main(["--check"]) == 0
     path = place / "airflow-3.3.2-py3.11.txt"
-    path.write_text(path.read_text(encoding="utf-8").replace("apache-airflow==3.3.2 ", "apache-airflow==3.3.1 "), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("apache-airflow==3.3.2 ", "apache-airflow==3.3.1 "),
+                    encoding="utf-8")
     before = path.read_text(encoding="utf-8")
     capsys.readouterr()
     assert lock.main(["--check"]) == 1
@@ -125,7 +127,8 @@ def test_a_version_that_does_not_resolve_is_not_listed(lock, place, monkeypatch)
 
 
 def test_constraints_of_a_new_version_are_kept_for_the_next_run(lock, place):
-    lock.main(["3.4.0", "--cutoff", "2026-10-20", "--python", "3.12", "--constraints", "https://example.org/c-{python}.txt"])
+    lock.main(
+        ["3.4.0", "--cutoff", "2026-10-20", "--python", "3.12", "--constraints", "https://example.org/c-{python}.txt"])
     assert option(calls(place)[0], "--constraint") == "https://example.org/c-3.12.txt"
     lock.main(["3.4.0"])
     assert option(calls(place)[1], "--constraint") == "https://example.org/c-3.12.txt"
@@ -203,7 +206,8 @@ def read_lock(version, python):
 
 @pytest.mark.parametrize("version", SHIPPED["airflow"])
 def test_a_new_version_is_asked_for_as_the_shipped_ones_are(lock, version):
-    assert lock.new_entry(version, "2026-10-20", ["3.12"], None)["requirements"] == SHIPPED["airflow"][version]["requirements"]
+    assert lock.new_entry(version, "2026-10-20", ["3.12"],
+                          None)["requirements"] == SHIPPED["airflow"][version]["requirements"]
 
 
 def test_every_listed_lock_is_there_and_no_other():
@@ -224,7 +228,8 @@ def test_lock_is_what_the_list_asks_for(version, python):
     if version.startswith("3."):
         assert pins["apache-airflow-core"] == version and "gunicorn" in pins
     # What the product and its users import: the driver, AWS, the executors, metrics, deferrable AWS operators.
-    assert {"psycopg2-binary", "boto3", "celery", "statsd", "aiobotocore", "s3fs", "apache-airflow-providers-fab"} <= set(pins)
+    assert {"psycopg2-binary", "boto3", "celery", "statsd", "aiobotocore", "s3fs",
+            "apache-airflow-providers-fab"} <= set(pins)
 
 
 @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.name)
@@ -247,6 +252,7 @@ def test_lock_is_near_to_the_official_constraints(version, python):
     ours = dict(PIN.findall(read_lock(version, python)))
     both = ours.keys() & official.keys()
     differ = {name: (official[name], ours[name]) for name in both if ours[name] != official[name]}
-    # The official set is older than the release by days, ours is newer by a day: an eighth may have moved, Airflow's own may not.
+    # The official set is older than the release by days, ours is newer by a day: an eighth may have moved, Airflow's
+    # own may not.
     assert len(differ) <= len(both) / 8, differ
     assert not [name for name in differ if name.startswith("apache-airflow")], differ

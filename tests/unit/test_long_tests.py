@@ -40,13 +40,17 @@ def molecule(tmp_path, monkeypatch):
 
 
 def row():
-    return [cell.strip() for cell in long_tests.TABLE.read_text(encoding="utf-8").splitlines()[-1].strip("|").split("|")]
+    return [
+        cell.strip() for cell in long_tests.TABLE.read_text(encoding="utf-8").splitlines()[-1].strip("|").split("|")
+    ]
 
 
 def test_each_seed_runs_each_scenario_and_one_row_says_so(molecule):
     calls = molecule(REPORT)
     assert long_tests.main(["run", "restarts", "--seeds", "3-4"]) == 0
-    assert calls() == ["test default restarts 3", "test airflow2 restarts 3", "test default restarts 4", "test airflow2 restarts 4"]
+    assert calls() == [
+        "test default restarts 3", "test airflow2 restarts 3", "test default restarts 4", "test airflow2 restarts 4"
+    ]
     assert row()[1:4] == ["abc1234", "restarts", "3-4"]
     assert row()[5] == "ok; tests: 8 passed, 0 failed, 4 skipped"
 
@@ -76,11 +80,15 @@ def test_a_seed_that_cannot_end_in_time_is_not_begun(molecule, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    ([], "no part is named"), (["diagnose"], "there is no part 'diagnose'"), (["diagnosis", "--seeds", "0"], "'0'; valid are a number from 1 on"),
+    ([], "no part is named"), (["diagnose"], "there is no part 'diagnose'"),
+    (["diagnosis", "--seeds", "0"], "'0'; valid are a number from 1 on"),
     (["diagnosis", "--seeds", "5-2"], "'5-2'; valid are"),
 ])
 def test_a_wrong_part_or_seed_is_refused_and_the_parts_are_listed(arguments, said):
-    done = subprocess.run([sys.executable, long_tests.__file__, "scenarios", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, long_tests.__file__, "scenarios", *arguments],
+                          capture_output=True,
+                          text=True,
+                          check=False)
     assert done.returncode and said in done.stderr and done.stdout == ""
     if "--seeds" not in arguments:
         assert all(name in done.stderr for name in long_tests.PARTS)
@@ -111,5 +119,6 @@ def test_what_ignores_the_first_signal_is_killed_with_what_it_started(tmp_path):
     child = int((tmp_path / "child").read_text(encoding="utf-8"))
     long_tests.stop(process, wait=1)
     assert process.poll() is not None
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True, check=False).stdout.strip()
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True,
+                           check=False).stdout.strip()
     assert state[:1] in ("", "Z")

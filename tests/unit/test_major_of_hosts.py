@@ -15,14 +15,18 @@ def look(directory, link):
     if link:
         (directory / "a/opt").mkdir(parents=True)
         (directory / "a/opt/venv").symlink_to(f"venvs/{link}")
-    variables = {"airflow_version": "3.3.2", "airflow_install_dir": "/etc/airflow-of-test/opt", "airflow_config_dir": "/etc/airflow-of-test"}
+    variables = {
+        "airflow_version": "3.3.2", "airflow_install_dir": "/etc/airflow-of-test/opt",
+        "airflow_config_dir": "/etc/airflow-of-test"
+    }
     return hosts_of_test.play(directory, ["a"], [{"ansible.builtin.include_role": ROLE}], variables)
 
 
 def test_a_virtualenv_of_the_other_major_is_refused(tmp_path):
     done = look(tmp_path, "2.11.2-py3.11-0a1b2c3d")
     assert done.rc != 0, done.output
-    assert "airflow_version is 3.3.2, and a runs Airflow 2.11.2, which has other units. No unit was changed." in done.text
+    told = "airflow_version is 3.3.2, and a runs Airflow 2.11.2, which has other units. No unit was changed."
+    assert told in done.text
     assert "set airflow_version: 2.11.2 in group_vars/all/main.yml" in done.text
 
 
@@ -42,7 +46,9 @@ def test_it_is_asked_before_anything_changes(path, change):
     def files(tasks):
         for task in tasks:
             yield from files(task.get("block", []))
-            yield task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.import_role", {}).get("tasks_from")
+            yield task.get("ansible.builtin.import_tasks") or task.get("ansible.builtin.import_role", {}).get(
+                "tasks_from"
+            )
 
     found = list(files(DataLoader().load_from_file(str(ROLES / path))))
     assert found.index("steps/check_major.yml") < found.index(change)

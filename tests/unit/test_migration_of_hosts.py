@@ -1,4 +1,6 @@
-"""A migration that fails on hosts that are directories: what each of them does then. The Python of Airflow is a stand-in."""
+"""A migration that fails on hosts that are directories: what each of them does then. The Python of Airflow is a
+stand-in.
+"""
 
 import shutil
 import subprocess
@@ -13,8 +15,8 @@ OPT = "/etc/airflow-of-test/opt"
 TASKS = [{"ansible.builtin.include_role": {"name": "windsock.airflow.airflow_database", "tasks_from": "configure.yml"}}]
 # Before it switched, this run has asked whether its Airflow knows the database.
 ASKED = {"__airflow_database_unknown": {"rc": 0, "stdout": "", "stdout_lines": []}}
-# It says what the test has written and notes what it was asked. Module left, whose first argument is Airflow's user, finds
-# nothing but what file "left" says.
+# It says what the test has written and notes what it was asked. Module left, whose first argument is Airflow's user,
+# finds nothing but what file "left" says.
 PYTHON = """#!/bin/sh
 # The program, or its password, is on standard input: who writes it must not find it closed.
 cat > /dev/null
@@ -34,7 +36,10 @@ case $2 in
 esac
 """
 # A run of one playbook, from Airflow 2.
-OTHER_MAJOR = {"__airflow_services_follow": False, "__airflow_found": {"stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/2.11.2"]}}
+OTHER_MAJOR = {
+    "__airflow_services_follow": False,
+    "__airflow_found": {"stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/2.11.2"]}
+}
 # What this run finds behind one that was killed.
 KILLED = {"__airflow_kept_in": {"stdout": ""},
           "__airflow_found": {"stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/3.3.2", "before 3.3.1"]}}
@@ -52,7 +57,8 @@ def hosts(tmp_path):
         host = tmp_path / name
         (host / "units").mkdir(parents=True)
         (host / "units/airflow-scheduler.service").write_text(UNIT, encoding="utf-8")
-        for file, text in (("environment", ""), ("unknown", ""), ("status", '{"present": true, "migrate": true, "admin": true, "locked": 0}\n')):
+        for file, text in (("environment", ""), ("unknown", ""),
+                           ("status", '{"present": true, "migrate": true, "admin": true, "locked": 0}\n')):
             (host / file).write_text(text, encoding="utf-8")
         for release in ("3.3.1", "3.3.2"):
             python = host / f"opt/venvs/{release}/bin/python"
@@ -69,13 +75,17 @@ def hosts(tmp_path):
 
 def migrate(hosts, tasks=None, limit="", **variables):
     """Return how it ended, {host: name of its virtualenv}, and the units that were started."""
-    done = hosts_of_test.play(hosts, ["one", "two"], tasks or TASKS, {
-        "airflow_install_dir": OPT, "airflow_config_dir": "/etc/airflow-of-test", "airflow_backup_enabled": False,
-        "airflow_admin_password": "x", "airflow_version": "3.3.2", "__airflow_release": "3.3.2", "__airflow_services_follow": True,
-        "__airflow_found": {"stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/3.3.1"]}, "__airflow_kept_in": {"stdout": f"{OPT}/previous.tar"},
-        **variables}, limit)
+    done = hosts_of_test.play(
+        hosts, ["one", "two"], tasks or TASKS, {
+            "airflow_install_dir": OPT, "airflow_config_dir": "/etc/airflow-of-test", "airflow_backup_enabled": False,
+            "airflow_admin_password": "x", "airflow_version": "3.3.2", "__airflow_release": "3.3.2",
+            "__airflow_services_follow": True, "__airflow_found": {
+                "stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/3.3.1"]
+            }, "__airflow_kept_in": {"stdout": f"{OPT}/previous.tar"}, **variables
+        }, limit)
     calls = (hosts / "systemctl").read_text(encoding="utf-8").splitlines() if (hosts / "systemctl").exists() else []
-    return done, {host: (hosts / host / "opt/venv").readlink().name for host in ("one", "two")}, [call for call in calls if call.startswith("start")]
+    return done, {host: (hosts / host / "opt/venv").readlink().name
+                  for host in ("one", "two")}, [call for call in calls if call.startswith("start")]
 
 
 def asked(hosts, name):
@@ -93,7 +103,9 @@ def test_all_hosts_go_back_and_start_again(hosts):
 def test_an_older_airflow_is_refused_also_if_the_run_has_not_switched(hosts):
     (hosts / "one/unknown").write_text("revision-of-a-newer-airflow\n", encoding="utf-8")
     done, links, _started = migrate(hosts)
-    assert done.rc != 0 and "has revision revision-of-a-newer-airflow, which Airflow 3.3.2 does not know" in done.text, done.output
+    assert (
+        done.rc != 0 and "has revision revision-of-a-newer-airflow, which Airflow 3.3.2 does not know" in done.text
+    ), done.output
     assert links == {"one": "3.3.1", "two": "3.3.1"} and "wait" not in asked(hosts, "one") + asked(hosts, "two")
 
 
@@ -105,7 +117,9 @@ def test_a_run_that_has_asked_before_it_switched_migrates(hosts):
 
 
 def test_a_host_that_lost_the_one_that_migrates_waits_for_its_end(hosts):
-    """Its network is gone, and the migration goes on: no scheduler may start on a schema that changes, or on the new one."""
+    """Its network is gone, and the migration goes on: no scheduler may start on a schema that changes, or on the new
+    one.
+    """
     for name, text in (("one/cuts", ""), ("two/migrates", ""), ("two/unknown", "revision-of-the-new-airflow\n")):
         (hosts / name).write_text(text, encoding="utf-8")
     done, links, started = migrate(hosts, **ASKED)
@@ -118,7 +132,8 @@ def test_a_host_that_lost_the_one_that_migrates_waits_for_its_end(hosts):
 @pytest.mark.parametrize(("status", "variables", "said"), [
     ('{"present": true, "migrate": true, "admin": true, "locked": 3}', {}, "holds 3 encrypted values"),
     ("", {}, "The database was not migrated"),
-    ('{"present": true, "migrate": true, "admin": true, "locked": 0}', OTHER_MAJOR, "has other units than the Airflow of before"),
+    ('{"present": true, "migrate": true, "admin": true, "locked": 0}', OTHER_MAJOR,
+     "has other units than the Airflow of before"),
 ])
 def test_what_is_refused_before_airflow_stops_leaves_the_airflow_of_before(hosts, status, variables, said):
     (hosts / "one/status").write_text(status, encoding="utf-8")
@@ -158,7 +173,9 @@ def test_a_migration_is_refused_if_nobody_knows_who_uses_the_database(hosts):
 
 
 def test_no_host_starts_airflow_from_before_the_stop_until_the_end(hosts):
-    """A host that boots meanwhile was not stopped. The lock is held over the backup, and over what a failure takes back."""
+    """A host that boots meanwhile was not stopped. The lock is held over the backup, and over what a failure takes
+    back.
+    """
     done, _links, started = migrate(hosts, **ASKED)
     assert done.rc != 0 and len(started) == 2, done.output
     calls = (hosts / "systemctl").read_text(encoding="utf-8").splitlines()
@@ -202,38 +219,49 @@ def test_the_run_after_a_killed_one_does_not_go_back_behind_a_finished_migration
     (hosts / "stopped").touch()
     for name in ("one", "two"):
         (hosts / name / "unknown").write_text("revision-of-the-new-airflow\n", encoding="utf-8")
-    (hosts / "one/status").write_text('{"present": true, "migrate": false, "admin": true, "locked": 3}\n', encoding="utf-8")
+    (hosts / "one/status").write_text('{"present": true, "migrate": false, "admin": true, "locked": 3}\n',
+                                      encoding="utf-8")
     done, links, started = migrate(hosts, **KILLED)
     assert done.rc != 0 and started == [] and links == {"one": "3.3.2", "two": "3.3.2"}, done.output
     assert (hosts / "one/opt/previous.tar").exists()
     assert "cannot use it: it is stopped" in done.text
 
 
-# ---- a new database, whose schema is made in the background ---------------------------------------------------------------
+# ---- a new database, whose schema is made in the background ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("slow", [True, False], ids=["slow", "failing"])
 def test_the_play_of_the_state_waits_for_a_new_database_and_notices_its_failure(hosts, slow):
     (play,) = yaml.safe_load((hosts_of_test.ROOT / "playbooks/objects.yml").read_text(encoding="utf-8"))
-    (wait,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "steps/wait_for_migration.yml"]
-    note = {name: {"windsock.airflow.probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True} for name in ("meanwhile", "next")}
+    (wait, ) = [
+        task for task in play["tasks"]
+        if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "steps/wait_for_migration.yml"
+    ]
+    note = {
+        name: {"windsock.airflow.probe": {"stdin": f"echo {name} >> /etc/airflow-of-test/asked"}, "run_once": True}
+        for name in ("meanwhile", "next")
+    }
     (hosts / "one/status").write_text(NEW, encoding="utf-8")
     if slow:
         (hosts / "one/slow").touch()
-    done, _links, _started = migrate(hosts, [*TASKS, note["meanwhile"], wait, note["next"]], __airflow_database_meanwhile=True)
+    done, _links, _started = migrate(hosts, [*TASKS, note["meanwhile"], wait, note["next"]],
+                                     __airflow_database_meanwhile=True)
     ended = ["waited", "next"] if slow else []
     assert asked(hosts, "one") == ["status", "begin", "meanwhile", "wait", *ended], done.output
     assert (done.rc == 0) is slow and ("the migration went wrong" in done.text) is not slow, done.output
     assert asked(hosts, "two") == []
 
 
-# ---- what a run finds, and keeps for the way back ---------------------------------------------------------------------
+# ---- what a run finds, and keeps for the way back --------------------------------------------------------------------
 
 
 # Files beside the rotated secrets that airflow.cfg, the sign-in and the alerts need.
 OF_CONFIGURATION = ("auth_secret", "rate_limit_storage", "backend_kwargs", "alerts")
-LOOK = [{"ansible.builtin.include_role": {"name": f"windsock.airflow.{role}", "tasks_from": f"steps/{name}.yml", "public": True}}
-        for role, name in (("airflow_virtualenv", "gather_state"), ("airflow_config", "store_previous"))]
+LOOK = [{
+    "ansible.builtin.include_role": {
+        "name": f"windsock.airflow.{role}", "tasks_from": f"steps/{name}.yml", "public": True
+    }
+} for role, name in (("airflow_virtualenv", "gather_state"), ("airflow_config", "store_previous"))]
 
 
 @pytest.mark.parametrize("moved", ["", "airflow_config_dir", "airflow_install_dir"])
@@ -248,9 +276,14 @@ def test_a_way_back_is_kept_whatever_has_moved_and_holds_no_secret_that_is_rotat
     (host / "opt/previous.tar").unlink()
     (host / "opt/venv").unlink()
     (host / "opt/venv").symlink_to("venvs/3.3.1")
-    (host / "command").write_text(f"set -a\n. {host}/environment\nexec setpriv -- {host}/opt/venv/bin/airflow\nexec {host}/opt/venv/bin/airflow \"$@\"\n",
-                                  encoding="utf-8")
-    place = {"airflow_config_dir": "/etc/airflow-of-test", "airflow_install_dir": OPT, "airflow_version": "3.3.2", "__airflow_release": "3.3.2"}
+    (host / "command").write_text(
+        f"set -a\n. {host}/environment\nexec setpriv -- {host}/opt/venv/bin/airflow\nexec {host}/opt/venv/bin/airflow "
+        "\"$@\"\n",
+        encoding="utf-8")
+    place = {
+        "airflow_config_dir": "/etc/airflow-of-test", "airflow_install_dir": OPT, "airflow_version": "3.3.2",
+        "__airflow_release": "3.3.2"
+    }
     if moved:
         place[moved] = "/etc/airflow-of-test/elsewhere"
     elsewhere = host / ("elsewhere" if moved == "airflow_install_dir" else "opt")
@@ -290,7 +323,10 @@ def changes_the_sign_in(hosts):
     # The shell on this host has named the file of this machine.
     kept = "{{ {'stdout': __airflow_kept_in.stdout | default('') | replace('HOST', '/etc/airflow-of-test')} }}"
     tasks = yaml.safe_load((hosts_of_test.ROOT / "roles/airflow_config/tasks/main.yml").read_text(encoding="utf-8"))
-    (look,) = [task for task in tasks if task.get("ansible.builtin.include_tasks", {}).get("file") == "steps/store_previous.yml"]
+    (look, ) = [
+        task for task in tasks
+        if task.get("ansible.builtin.include_tasks", {}).get("file") == "steps/store_previous.yml"
+    ]
 
     def run(release, lines, **variables):
         (host / "secrets").mkdir()

@@ -19,8 +19,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("next_steps", ROOT / "plugins/callback/next_steps.py")
 next_steps = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(next_steps)
-STEPS = {"version": "3.3.2", "hosts": "one", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "", "example": "", "pending": "",
-         "password": {"command": ["cat", "/home/ann/.airflow-secrets/site/admin_password"]}}
+STEPS = {
+    "version": "3.3.2", "hosts": "one", "url": "http://localhost:8080", "tunnel": True, "user": "admin", "sign_in": "",
+    "example": "", "pending": "", "password": {"command": ["cat", "/home/ann/.airflow-secrets/site/admin_password"]}
+}
 LONG = "/home/ann/a directory/" + "long/" * 12 + "hosts.yml"
 
 
@@ -38,10 +40,14 @@ def text(**steps):
 
 
 @pytest.mark.parametrize("argv", [["-i", "hosts.yml"], ["-i", LONG, "-K", "--vault-password-file", LONG, "-u", "ann"]])
-@pytest.mark.parametrize("steps", [{}, {"url": "https://airflow.example.com", "tunnel": False},
-                                   {"example": "example_dag"},
-                                   {"pending": "airflow_dags_source git@github.com:example/" + "x" * 90 + " has other files (1) than release 2."},
-                                   {"password": {"command": ["one", "-b", "-m", "command", "-a", "cat /etc/airflow/secrets/admin_password"], "on_host": True}}])
+@pytest.mark.parametrize("steps", [
+    {},
+    {"url": "https://airflow.example.com", "tunnel": False},
+    {"example": "example_dag"},
+    {"pending": f"airflow_dags_source git@github.com:example/{'x' * 90} has other files (1) than release 2."},
+    {"password": {"command": ["one", "-b", "-m", "command", "-a", "cat /etc/airflow/secrets/admin_password"],
+                  "on_host": True}},
+])
 def test_it_fits_on_one_screen(monkeypatch, argv, steps):
     monkeypatch.setattr(sys, "argv", ["ansible-playbook", *argv, str(ROOT / "site.yml")])
     lines = screen(**steps)
@@ -52,7 +58,8 @@ def test_it_fits_on_one_screen(monkeypatch, argv, steps):
 
 def test_the_password_ends_with_its_line_and_the_key_of_the_backups_is_named():
     assert "Password  cat /home/ann/.airflow-secrets/site/admin_password; echo" in text()
-    assert "  Keep      a copy of /a/backup_key: nobody can open a backup without it" in screen(backup_key="/a/backup_key")
+    assert "  Keep      a copy of /a/backup_key: nobody can open a backup without it" in screen(
+        backup_key="/a/backup_key")
     assert "Keep" not in text()
 
 
@@ -63,7 +70,10 @@ def test_a_program_keeps_its_first_argument():
 
 
 def test_commands_have_the_form_in_which_the_run_was_started():
-    found = [line.strip().removeprefix("Health").removeprefix("Run a DAG").strip() for line in text().splitlines() if "ansible-playbook" in line]
+    found = [
+        line.strip().removeprefix("Health").removeprefix("Run a DAG").strip() for line in text().splitlines()
+        if "ansible-playbook" in line
+    ]
     assert len(found) == 4
     for line in found:
         words = shlex.split(line)
@@ -75,14 +85,19 @@ def test_the_password_is_a_command():
     assert "cat /home/ann/.airflow-secrets/site/admin_password" in text()
     asked = text(password={"command": ["one", "-b", "-m", "command", "-a", "cat /x"], "on_host": True})
     assert "ansible -i hosts.yml -K one -b -m command -a 'cat /x'" in " ".join(asked.split())
-    assert text(password={"command": ["aws"], "pipe": ["jq", "-r", ".admin_password"]}).count("aws | jq -r .admin_password") == 1
+    assert text(password={"command": ["aws"], "pipe": ["jq", "-r", ".admin_password"]}).count(
+        "aws | jq -r .admin_password") == 1
     assert "Password" not in text(sign_in="your account at google (airflow_auth)")
 
 
 def test_the_tunnel_is_for_hosts_that_a_browser_cannot_reach():
-    assert "http://localhost:8080, once this command has forwarded the port:" in text() and "open_ui.yml -e airflow_open=true" in text()
+    assert "http://localhost:8080, once this command has forwarded the port:" in text(
+    ) and "open_ui.yml -e airflow_open=true" in text()
     named = text(url="http://airflow.example.com")
-    assert "http://airflow.example.com. If a browser does not reach it, forward the port:" in named and "open_ui.yml -e airflow_open=true" in named
+    assert (
+        "http://airflow.example.com. If a browser does not reach it, forward the port:" in named
+        and "open_ui.yml -e airflow_open=true" in named
+    )
     direct = text(url="https://airflow.example.com", tunnel=False)
     assert "https://airflow.example.com" in direct and "open_ui" not in direct
 
@@ -95,13 +110,16 @@ def test_the_tunnel_is_for_hosts_that_a_browser_cannot_reach():
     # nginx, a TLS proxy of the site's own, and an API server on the network have an address that browsers reach.
     ({"airflow_api_base_url": "https://airflow.example.com", "proxy": ["one"]}, "https://airflow.example.com", False),
     ({"airflow_api_base_url": "https://airflow.example.com"}, "https://airflow.example.com", False),
-    ({"airflow_api_base_url": "http://airflow.example.com:8080", "airflow_api_host": "0.0.0.0"}, "http://airflow.example.com:8080", False),
+    ({"airflow_api_base_url": "http://airflow.example.com:8080", "airflow_api_host": "0.0.0.0"},
+     "http://airflow.example.com:8080", False),
 ])
 def test_who_needs_the_tunnel(given, url, tunnel):
     variables = {
         "groups": {"airflow": ["one"], "airflow_webserver": ["one"], "airflow_proxy": given.get("proxy", [])},
         "hostvars": {"one": {"ansible_connection": given.get("connection", "ssh")}},
-        **DataLoader().load_from_file(str(ROOT / "roles/airflow_common/defaults/main.yml"), trusted_as_template=True), **given}
+        **DataLoader().load_from_file(str(ROOT / "roles/airflow_common/defaults/main.yml"), trusted_as_template=True),
+        **given,
+    }
     (play,) = DataLoader().load_from_file(str(ROOT / "playbooks/next_steps.yml"), trusted_as_template=True)
     collected = play["tasks"][-1]["ansible.builtin.set_fact"]["__airflow_next_steps"]
     templar = Templar(loader=DataLoader(), variables={**variables, **play["vars"]})
@@ -109,21 +127,31 @@ def test_who_needs_the_tunnel(given, url, tunnel):
 
 
 def test_what_waits_for_a_deploy_is_named():
-    assert "X has other files" in text(pending="airflow_dags_source X has other files.") and "deploy_dags.yml" in text(pending="x")
-    assert "Set airflow_dags_source" in text(example="example_dag") and "dag_id=example_dag" in text(example="example_dag")
+    assert "X has other files" in text(pending="airflow_dags_source X has other files.") and "deploy_dags.yml" in text(
+        pending="x")
+    assert "Set airflow_dags_source" in text(example="example_dag") and "dag_id=example_dag" in text(
+        example="example_dag")
 
 
 PLAYS = [
-    {"hosts": "localhost", "gather_facts": False, "connection": "local", "tasks": [
-        {"name": "Do it", "ansible.builtin.debug": {"msg": ""}, "changed_when": "change | default(false) | bool"}]},
-    {"hosts": "localhost", "gather_facts": False, "connection": "local", "vars": {"__airflow_run_changed": False}, "tasks": [
-        {"name": "Collect", "ansible.builtin.set_fact": {"__airflow_next_steps": STEPS}, "when": "__airflow_run_changed"},
-        {"name": "Fail", "ansible.builtin.fail": {}, "when": "fail | default(false) | bool"}]},
+    {
+        "hosts": "localhost", "gather_facts": False, "connection": "local", "tasks": [{
+            "name": "Do it", "ansible.builtin.debug": {"msg": ""}, "changed_when": "change | default(false) | bool"
+        }]
+    },
+    {
+        "hosts": "localhost", "gather_facts": False, "connection": "local", "vars": {"__airflow_run_changed": False},
+        "tasks": [{
+            "name": "Collect", "ansible.builtin.set_fact": {"__airflow_next_steps": STEPS},
+            "when": "__airflow_run_changed"
+        }, {"name": "Fail", "ansible.builtin.fail": {}, "when": "fail | default(false) | bool"}]
+    },
 ]
 
 
 @pytest.mark.parametrize(("arguments", "shown"), [
-    (["-e", "change=true"], True), ([], False), (["-e", "change=true", "--check"], False), (["-e", "change=true", "-e", "fail=true"], False)])
+    (["-e", "change=true"], True), ([], False), (["-e", "change=true", "--check"], False),
+    (["-e", "change=true", "-e", "fail=true"], False)])
 def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration(tmp_path, arguments, shown):
     (tmp_path / "project").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -131,8 +159,10 @@ def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration
     (tmp_path / "project/collections").symlink_to(ROOT / "collections")
     (tmp_path / "project/site.yml").write_text(yaml.safe_dump(PLAYS), encoding="utf-8")
     (tmp_path / "elsewhere/ansible.cfg").write_text("[defaults]\nnocolor = true\n", encoding="utf-8")
-    done = forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "project/site.yml", *arguments], cwd=tmp_path / "elsewhere",
-                     env={name: value for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"})
+    done = forks.run(["ansible-playbook", "-i", "localhost,", tmp_path / "project/site.yml", *arguments],
+                     cwd=tmp_path / "elsewhere",
+                     env={name: value
+                          for name, value in os.environ.items() if name != "ANSIBLE_CONFIG"})
     assert ("Airflow 3.3.2 runs on one." in done.stdout) is shown, done.stdout + done.stderr
     if shown:
         assert done.stdout.index("PLAY RECAP") < done.stdout.index("Airflow 3.3.2 runs on one.")
@@ -140,4 +170,5 @@ def test_it_is_shown_after_a_change_whatever_the_directory_and_the_configuration
 
 
 def test_site_yml_ends_with_it():
-    assert yaml.safe_load((ROOT / "site.yml").read_text(encoding="utf-8"))[-1]["import_playbook"] == "windsock.airflow.next_steps"
+    assert yaml.safe_load(
+        (ROOT / "site.yml").read_text(encoding="utf-8"))[-1]["import_playbook"] == "windsock.airflow.next_steps"

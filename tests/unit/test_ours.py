@@ -1,4 +1,6 @@
-"""ours.py of role airflow_common: what a removal may delete below Airflow's directories. Files of others have names that begin with "their"."""
+"""ours.py of role airflow_common: what a removal may delete below Airflow's directories. Files of others have names
+that begin with "their".
+"""
 
 import importlib.util
 import os
@@ -16,11 +18,14 @@ AIRFLOW = {"user": "airflow"}
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """tree(paths): make them, a directory where the path ends in /; and look(rules): the answer with paths below the root."""
+    """tree(paths): make them, a directory where the path ends in /; and look(rules): the answer with paths below the
+    root.
+    """
     lstat = os.lstat
 
     def owned(path):
-        return types.SimpleNamespace(st_uid=1 if os.path.basename(path).startswith("their") else 2, st_mode=lstat(path).st_mode)
+        return types.SimpleNamespace(st_uid=1 if os.path.basename(path).startswith("their") else 2,
+                                     st_mode=lstat(path).st_mode)
 
     def look(rules):
         found = ours.look({f"{tmp_path}/{path}": rule for path, rule in rules.items()})
@@ -43,10 +48,12 @@ def tree(tmp_path, monkeypatch):
     (["logs/dag_id=a/1.log", "logs/scheduler.log"], ["logs"], []),
     (["logs/"], ["logs"], []),
     # Shared with others, at the top and below.
-    (["logs/dag_id=a/1.log", "logs/their-shop/their.log", "logs/theirs.log"], ["logs/dag_id=a"], ["logs/their-shop", "logs/theirs.log"]),
+    (["logs/dag_id=a/1.log", "logs/their-shop/their.log", "logs/theirs.log"], ["logs/dag_id=a"],
+     ["logs/their-shop", "logs/theirs.log"]),
     # Made by somebody else, for Airflow alone.
     (["logs/their-directory/1.log"], ["logs"], []),
-    (["logs/dag_id=a/1.log", "logs/dag_id=a/theirs.log", "logs/b.log"], ["logs/b.log", "logs/dag_id=a/1.log"], ["logs/dag_id=a/theirs.log"]),
+    (["logs/dag_id=a/1.log", "logs/dag_id=a/theirs.log", "logs/b.log"], ["logs/b.log", "logs/dag_id=a/1.log"],
+     ["logs/dag_id=a/theirs.log"]),
     (["logs/their-backups/"], [], ["logs/their-backups"]),
 ])
 def test_where_airflow_writes_what_it_likes_its_user_tells(tree, paths, gone, stays):

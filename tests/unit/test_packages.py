@@ -39,7 +39,8 @@ def install(answers, check_mode=False, holders=(), task_vars=None, **args):
     """
     names = {} if "deb" in args else {"name": ["a", "b"]}
     task = mock.MagicMock(args={**names, "manager": "apt", **args}, async_val=0, check_mode=check_mode)
-    action = packages.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=check_mode), mock.MagicMock(), mock.MagicMock(), None)
+    action = packages.ActionModule(task, mock.MagicMock(), types.SimpleNamespace(check_mode=check_mode),
+                                   mock.MagicMock(), mock.MagicMock(), None)
     action._templar.template = lambda value: value
     run, waiting, looks = [], list(answers), list(holders)
 
@@ -57,7 +58,8 @@ def install(answers, check_mode=False, holders=(), task_vars=None, **args):
 def test_apt_is_asked_once_where_it_can():
     result, run = install([OK])
     assert result["changed"] and [name for name, _args in run] == ["apt"]
-    assert {"name": ["a", "b"], "state": "present", "install_recommends": False, "cache_valid_time": 3600}.items() <= run[0][1].items()
+    assert {"name": ["a", "b"], "state": "present", "install_recommends": False,
+            "cache_valid_time": 3600}.items() <= run[0][1].items()
 
 
 @pytest.mark.parametrize("last", [OK, {"changed": False}])
@@ -68,7 +70,8 @@ def test_an_install_that_was_cut_off_is_finished_and_apt_asked_again_with_new_li
     assert run[1][1]["argv"][-2:] == ["--configure", "-a"]
 
 
-@pytest.mark.parametrize("answers", [[FAILED, OK, {"failed": True, "msg": "again"}], [FAILED, {"failed": True, "msg": "again"}]])
+@pytest.mark.parametrize("answers", [[FAILED, OK, {"failed": True, "msg": "again"}],
+                                     [FAILED, {"failed": True, "msg": "again"}]])
 def test_what_cannot_be_made_good_fails(answers):
     result, run = install(answers)
     assert result["failed"] and result["msg"] == "again" and len(run) == len(answers)
@@ -101,7 +104,9 @@ def test_lists_can_be_asked_for_anew():
 @pytest.mark.parametrize("answer", [OK, FAILED])
 def test_dnf_is_asked_once(answer):
     result, run = install([answer], manager="dnf")
-    assert answer.items() <= result.items() and run == [("dnf", {"name": ["a", "b"], "state": "present", "lock_timeout": 900})]
+    assert answer.items() <= result.items() and run == [
+        ("dnf", {"name": ["a", "b"], "state": "present", "lock_timeout": 900})
+    ]
 
 
 def test_a_dry_run_runs_nothing():
@@ -118,7 +123,8 @@ def test_another_use_of_apt_is_shown_and_waited_for(said):
     result, run = install([OK], holders=[UPGRADE] * 8, task_vars={"inventory_hostname": "one"})
     assert result["changed"] and [name for name, _args in run] == ["apt"]
     # At the beginning, and every half a minute.
-    assert len(said) == 2 and "one" in said[0] and "unattended-upgrade (pid 4711" in said[0] and "0 s of at most 900 s" in said[0] and "30 s of" in said[1]
+    assert len(said) == 2 and "one" in said[0] and "unattended-upgrade (pid 4711" in said[
+        0] and "0 s of at most 900 s" in said[0] and "30 s of" in said[1]
 
 
 @pytest.mark.parametrize("manager", ["apt", "dnf"])
@@ -149,18 +155,22 @@ def test_a_fast_mirror_is_not_shown(said):
 def test_whoever_keeps_it_too_long_is_named(given):
     result, run = install([], holders=[UPGRADE] * 100, **given)
     assert result["failed"] and not run
-    for words in ("unattended-upgrade", "4711", "/var/lib/dpkg", "20 s", "airflow_package_lock_timeout", "run this again"):
+    for words in ("unattended-upgrade", "4711", "/var/lib/dpkg", "20 s", "airflow_package_lock_timeout",
+                  "run this again"):
         assert words in result["msg"]
 
 
 def test_a_process_that_takes_the_lock_in_between_is_waited_for_too():
-    taken = {"failed": True, "msg": "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 4711 (apt-get)"}
+    taken = {
+        "failed": True, "msg": "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 4711 (apt-get)"
+    }
     result, run = install([taken, OK], holders=[[], UPGRADE])
     assert result["changed"] and [name for name, _args in run] == ["apt", "apt"]
 
 
 def test_a_mirror_that_does_not_answer_is_named_with_where_its_address_is():
-    result, _run = install([FAILED, OK, {"failed": True, "msg": "Failed to fetch http://mirror.example.com/debian"}], task_vars={"inventory_hostname": "one"})
+    result, _run = install([FAILED, OK, {"failed": True, "msg": "Failed to fetch http://mirror.example.com/debian"}],
+                           task_vars={"inventory_hostname": "one"})
     assert result["failed"]
     for words in ("http://mirror.example.com/debian", "/etc/apt/sources.list", "apt-get update", "one"):
         assert words in result["msg"]
@@ -183,4 +193,6 @@ def test_the_kernel_names_the_holder(tmp_path):
 
 
 def test_the_default_is_that_of_the_variable():
-    assert f"airflow_package_lock_timeout: {packages.LIMIT}\n" in (ROOT / "roles/airflow_common/defaults/main.yml").read_text(encoding="utf-8")
+    assert f"airflow_package_lock_timeout: {packages.LIMIT}\n" in (
+        ROOT / "roles/airflow_common/defaults/main.yml"
+    ).read_text(encoding="utf-8")

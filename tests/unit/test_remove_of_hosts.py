@@ -1,4 +1,6 @@
-"""The removal on hosts that are directories of this machine, and on a real PostgreSQL server: what goes, and what stays."""
+"""The removal on hosts that are directories of this machine, and on a real PostgreSQL server: what goes, and what
+stays.
+"""
 
 import getpass
 import json
@@ -20,10 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Roles whose removal is the matter of other tests. They do nothing here.
 STAND_INS = {
-    "airflow_common": ["steps/start"], "airflow_secrets": ["operations/remove"],
-    "airflow_services": ["operations/stop", "operations/remove"], "airflow_config": ["operations/remove"],
+    "airflow_common": ["steps/start"],
+    "airflow_secrets": ["operations/remove"],
+    "airflow_services": ["operations/stop", "operations/remove"],
+    "airflow_config": ["operations/remove"],
     "airflow_backup": ["steps/check_separate", "operations/remove", "operations/remove_backups"],
-    "reverse_proxy": ["operations/remove"], "cloudwatch_agent": ["operations/remove"], "logrotate": ["operations/remove"],
+    "reverse_proxy": ["operations/remove"],
+    "cloudwatch_agent": ["operations/remove"],
+    "logrotate": ["operations/remove"],
 }
 # The host's own places of the server.
 PLACES = ("/etc/postgresql-common", "/etc/postgresql", "/etc/apt", "/var/lib/postgresql")
@@ -34,11 +40,15 @@ DATABASES = [{"name": "airflow", "owner": "airflow_of_test"}, {"name": "shop", "
 
 @pytest.fixture
 def server(postgresql, tmp_path):
-    """A server with databases of Airflow and of a shop: sql(statement), its configuration, and run(databases) the playbook."""
+    """A server with databases of Airflow and of a shop: sql(statement), its configuration, and run(databases) the
+    playbook.
+    """
     socket = postgresql.split("host=")[1]
 
     def sql(statement):
-        ask = ["psql", "-XAtq", "--host", socket, "--username", "airflow", "--dbname", "postgres", "--command", statement]
+        ask = [
+            "psql", "-XAtq", "--host", socket, "--username", "airflow", "--dbname", "postgres", "--command", statement
+        ]
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
 
     def clear():
@@ -50,29 +60,47 @@ def server(postgresql, tmp_path):
     def run(databases=DATABASES, **variables):
         """Run the real playbook, with role postgresql as it is."""
         inventory = {
-            "all": {"vars": {
-                "ansible_connection": "below", "ansible_become": False, "__airflow_major": 3,
-                "__airflow_database_external": False, "__airflow_secrets_left": "", "__airflow_packages": [], "__airflow_backup_packages_default": [],
-                "airflow_database_name": "airflow", "airflow_database_user": "airflow_of_test", "airflow_database_port": 5432, "airflow_user": "x",
-                "airflow_group": "x", "airflow_backup_dir": "/var/backups/airflow", "airflow_backup_s3_bucket": "", "postgresql_listen_addresses": [],
-                "postgresql_tls_certificate": "", "postgresql_shared": False, "postgresql_version": "15",
-                **{f"airflow_{name}": f"/nowhere/{name}" for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")},
-                "__airflow_venv": "/nowhere/venv", **variables}},
-            **{group: {"hosts": {"db": {}}} for group in ("airflow", "airflow_scheduler")},
+            "all": {
+                "vars": {
+                    "ansible_connection": "below", "ansible_become": False, "__airflow_major": 3,
+                    "__airflow_database_external": False, "__airflow_secrets_left": "", "__airflow_packages": [],
+                    "__airflow_backup_packages_default": [], "airflow_database_name": "airflow",
+                    "airflow_database_user": "airflow_of_test", "airflow_database_port": 5432, "airflow_user": "x",
+                    "airflow_group": "x", "airflow_backup_dir": "/var/backups/airflow", "airflow_backup_s3_bucket": "",
+                    "postgresql_listen_addresses": [], "postgresql_tls_certificate": "", "postgresql_shared": False,
+                    "postgresql_version": "15", **{
+                        f"airflow_{name}": f"/nowhere/{name}"
+                        for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")
+                    }, "__airflow_venv": "/nowhere/venv", **variables
+                }
+            },
+            **{group: {"hosts": {"db": {}}}
+               for group in ("airflow", "airflow_scheduler")},
             # Of a host, because group_vars beside the playbooks win over the other variables of an inventory's file.
             "airflow_postgres": {"hosts": {"db": {"postgresql_databases": databases}}},
         }
         (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
         facts = {"os_family": "Debian", "distribution": "Debian", "distribution_major_version": "12"}
         arguments = {
-            "airflow_confirm": "db", "airflow_remove_database": True, "airflow_without_backup": True, "ansible_facts": facts}
+            "airflow_confirm": "db", "airflow_remove_database": True, "airflow_without_backup": True,
+            "ansible_facts": facts
+        }
         done = forks.run(
-            ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e", json.dumps(arguments)], cwd=tmp_path, env={
-                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
+            ["ansible-playbook", "-i", "hosts.json", "playbooks/remove_airflow.yml", "-e",
+             json.dumps(arguments)],
+            cwd=tmp_path,
+            env={
+                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path),
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
                 "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/unit/connection_plugins"),
-                "HOSTS_OF_TEST": str(tmp_path), "PATHS_OF_TEST": json.dumps({**{place: place[1:] for place in PLACES}, "/var/run/postgresql": "socket"})})
-        return types.SimpleNamespace(rc=done.returncode, output=done.stdout + done.stderr, text=" ".join((done.stdout + done.stderr).split()))
+                "HOSTS_OF_TEST": str(tmp_path),
+                "PATHS_OF_TEST": json.dumps({**{place: place[1:]
+                                                for place in PLACES}, "/var/run/postgresql": "socket"})
+            })
+        return types.SimpleNamespace(rc=done.returncode,
+                                     output=done.stdout + done.stderr,
+                                     text=" ".join((done.stdout + done.stderr).split()))
 
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "bin").mkdir()
@@ -80,7 +108,9 @@ def server(postgresql, tmp_path):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).symlink_to(ROOT / path)
     text = (ROOT / "playbooks/remove_airflow.yml").read_text(encoding="utf-8")
-    (tmp_path / "playbooks/remove_airflow.yml").write_text(text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8")
+    (tmp_path / "playbooks/remove_airflow.yml").write_text(
+        text.replace("gather_facts: true", "gather_facts: false"), encoding="utf-8"
+    )
     (tmp_path / "playbooks/group_vars").symlink_to("../group_vars")
     for role, names in STAND_INS.items():
         (tmp_path / "roles" / role / "tasks").mkdir(parents=True)
@@ -93,7 +123,10 @@ def server(postgresql, tmp_path):
     (tmp_path / "bin/systemctl").chmod(0o755)
     (tmp_path / "db").mkdir()
     (tmp_path / "db/socket").symlink_to(socket)
-    for path, content in {HBA: OWN, "etc/postgresql/15/main/conf.d/90-ansible.conf": "x", "var/lib/postgresql/15/main/PG_VERSION": "15"}.items():
+    for path, content in {
+            HBA: OWN, "etc/postgresql/15/main/conf.d/90-ansible.conf": "x",
+            "var/lib/postgresql/15/main/PG_VERSION": "15"
+    }.items():
         (tmp_path / "db" / path).parent.mkdir(parents=True)
         (tmp_path / "db" / path).write_text(content, encoding="utf-8")
     if not sql("SELECT rolname FROM pg_roles WHERE rolname = 'postgres'"):
@@ -119,13 +152,16 @@ def test_only_the_database_and_the_role_of_airflow_are_dropped(server):
     done = server.run()
     assert done.rc == 0, done.output
     assert (databases(server), roles(server)) == (["shop"], ["shop"])
-    assert (server.path / HBA).read_text(encoding="utf-8") == OWN and (server.path / "etc/postgresql/15/main/conf.d/90-ansible.conf").exists()
+    assert (server.path / HBA).read_text(
+        encoding="utf-8") == OWN and (server.path / "etc/postgresql/15/main/conf.d/90-ansible.conf").exists()
     assert "- database airflow - role airflow_of_test of the database Left:" in done.text, done.output
     assert "- the configuration of PostgreSQL, which serves shop (postgresql_databases)" in done.text
 
 
 def test_a_server_of_airflow_alone_loses_its_configuration_and_the_repository_of_somebody_else_stays(server):
-    """The script of the PostgreSQL project writes pgdg.sources. Airflow's role stays, because another database belongs to it."""
+    """The script of the PostgreSQL project writes pgdg.sources. Airflow's role stays, because another database belongs
+    to it.
+    """
     repository = server.path / "etc/apt/sources.list.d/pgdg.sources"
     repository.parent.mkdir(parents=True)
     repository.write_text("Types: deb\n", encoding="utf-8")
@@ -135,13 +171,17 @@ def test_a_server_of_airflow_alone_loses_its_configuration_and_the_repository_of
     assert (databases(server), roles(server)) == (["shop"], ["airflow_of_test", "shop"])
     assert OWN not in (server.path / HBA).read_text(encoding="utf-8") and repository.exists()
     assert not (server.path / "etc/postgresql/15/main/conf.d/90-ansible.conf").exists()
-    assert "- role airflow_of_test of PostgreSQL, to which something else on the server belongs" in done.text, done.output
+    told = "- role airflow_of_test of PostgreSQL, to which something else on the server belongs"
+    assert told in done.text, done.output
 
 
 # ---- directories: roles airflow, airflow_backup and reverse_proxy
 
 PLACE = "/etc/airflow-of-test"
-DIRECTORIES = {f"airflow_{name}": f"{PLACE}/{name}" for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")}
+DIRECTORIES = {
+    f"airflow_{name}": f"{PLACE}/{name}"
+    for name in ("install_dir", "config_dir", "home", "log_dir", "cache_dir")
+}
 KEPT = {"ansible.builtin.debug": {"msg": "{{ __airflow_kept | join(' and ') }}"}}
 
 
@@ -150,7 +190,8 @@ def task(role, name):
 
 
 def remove(path, *tasks, **variables):
-    """Run the tasks on host a, which has no user and no group of Airflow. Its files are those of whoever runs the test."""
+    """Run the tasks on host a, which has no user and no group of Airflow. Its files are those of whoever runs the test.
+    """
     for name in ("getent", "systemctl", "mountpoint"):
         (path / "bin").mkdir(exist_ok=True)
         (path / "bin" / name).write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
@@ -171,31 +212,41 @@ def left(path):
 
 
 def test_what_others_have_in_the_directories_of_airflow_stays_and_is_named(tmp_path):
-    make(tmp_path, "command", "install_dir/venvs/1/bin/python", "config_dir/airflow.cfg", "config_dir/secrets/fernet_key", "home/x",
-         "log_dir/dag_id=a/1.log", "cache_dir/uv/x", "install_dir/shop/data", "config_dir/shop.keytab", "cache_dir/shop/x")
+    make(tmp_path, "command", "install_dir/venvs/1/bin/python", "config_dir/airflow.cfg",
+         "config_dir/secrets/fernet_key", "home/x", "log_dir/dag_id=a/1.log", "cache_dir/uv/x", "install_dir/shop/data",
+         "config_dir/shop.keytab", "cache_dir/shop/x")
     make(tmp_path, "dumps/airflow-20260102T020000Z.tar", "dumps/airflow-20260102T020000Z.tar.sha256", "dumps/shop.dump",
          "backups/last_success.json", "archive/x", "www/acme/index.html")
     make(tmp_path, "nginx/conf.d/airflow.conf", "nginx/airflow.pem")
     (tmp_path / "a/www/acme/.well-known/acme-challenge").mkdir(parents=True)
-    removals = ("airflow_config", "operations/remove.yml"), ("airflow_backup", "operations/remove_backups.yml"), ("reverse_proxy", "operations/remove.yml")
+    removals = (
+        ("airflow_config", "operations/remove.yml"),
+        ("airflow_backup", "operations/remove_backups.yml"),
+        ("reverse_proxy", "operations/remove.yml"),
+    )
     done = remove(tmp_path, *(task(*of) for of in removals), KEPT)
     assert done.rc == 0, done.output
     assert left(tmp_path) == ["cache_dir/shop/x", "config_dir/shop.keytab", "dumps/shop.dump", "install_dir/shop/data",
                               "nginx/airflow.pem", "nginx/conf.d/airflow.conf", "www/acme/index.html"]
     assert not (tmp_path / "a/www/acme/.well-known").exists()
     host = tmp_path / "a"
-    assert f"the directories of Airflow: {host}/install_dir/shop, {host}/config_dir/shop.keytab, {host}/cache_dir/shop and" in done.text, done.output
+    assert (f"the directories of Airflow: {host}/install_dir/shop, {host}/config_dir/shop.keytab, "
+            f"{host}/cache_dir/shop and") in done.text, done.output
     assert f"what others have among the backups: {host}/dumps/shop.dump" in done.text
 
 
 def test_where_nothing_is_nothing_is_said_to_change(tmp_path):
     (tmp_path / "a/units").mkdir(parents=True)
-    done = remove(tmp_path, *(task(*of) for of in (("airflow_backup", "operations/remove.yml"), ("reverse_proxy", "operations/remove.yml"))))
+    done = remove(
+        tmp_path,
+        *(task(*of)
+          for of in (("airflow_backup", "operations/remove.yml"), ("reverse_proxy", "operations/remove.yml"))))
     assert done.rc == 0 and "changed=0" in done.output, done.output
 
 
 @pytest.mark.parametrize(("given", "used", "named"), [
-    (f"{PLACE}/home/backups", "", "home"), (PLACE, "", "install_dir"), (f"{PLACE}/dumps", f"{PLACE}/log_dir/dumps", "log_dir"),
+    (f"{PLACE}/home/backups", "", "home"), (PLACE, "", "install_dir"),
+    (f"{PLACE}/dumps", f"{PLACE}/log_dir/dumps", "log_dir"),
     (f"{PLACE}/dumps", "", ""),
 ])
 def test_backups_in_a_directory_that_goes_stop_the_removal(tmp_path, given, used, named):
@@ -208,7 +259,9 @@ def test_backups_in_a_directory_that_goes_stop_the_removal(tmp_path, given, used
         (tmp_path / "a/config_dir/backup.json").write_text(json.dumps({"directory": used}), encoding="utf-8")
         make(tmp_path, "units/airflow-backup.service")
         (tmp_path / "a/units/airflow-backup.service").write_text(
-            f"ExecStart={python} {tmp_path}/a/install_dir/backup.py run {tmp_path}/a/config_dir/backup.json\n", encoding="utf-8")
+            f"ExecStart={python} {tmp_path}/a/install_dir/backup.py run {tmp_path}/a/config_dir/backup.json\n",
+            encoding="utf-8")
     done = remove(tmp_path, task("airflow_backup", "steps/check_separate.yml"), airflow_backup_dir=given)
     assert (done.rc == 0) is (named == ""), done.output
-    assert not named or (f"{PLACE}/{named}" in done.text and "Nothing was removed. Set airflow_backup_dir" in done.text), done.output
+    assert not named or (f"{PLACE}/{named}" in done.text
+                         and "Nothing was removed. Set airflow_backup_dir" in done.text), done.output

@@ -1,4 +1,6 @@
-"""A restore on hosts that are directories of this machine: what fails goes back, and what is replaced is kept. The Python of Airflow is a stand-in."""
+"""A restore on hosts that are directories of this machine: what fails goes back, and what is replaced is kept. The
+Python of Airflow is a stand-in.
+"""
 
 import json
 import tarfile
@@ -10,11 +12,13 @@ import pytest
 pytestmark = pytest.mark.playbook
 
 PLACE = "/etc/airflow-of-test"
-MANIFEST = {"time": "2026-01-02T02:00:00+00:00", "airflow_version": "3.3.2", "postgresql": "15.4", "dag_release": None, "files": {},
-            "database": {"bytes": 1, "rows": {}}}
+MANIFEST = {
+    "time": "2026-01-02T02:00:00+00:00", "airflow_version": "3.3.2", "postgresql": "15.4", "dag_release": None,
+    "files": {}, "database": {"bytes": 1, "rows": {}}
+}
 FERNET = {name: name * 43 + "=" for name in ("A", "B")}
-# It notes what it was asked, and is the program that a test has written for "restore". Module left, whose first argument is
-# Airflow's user, finds nothing but what file "left" says.
+# It notes what it was asked, and is the program that a test has written for "restore". Module left, whose first
+# argument is Airflow's user, finds nothing but what file "left" says.
 PYTHON = """#!/bin/sh
 case $1 in */run.py) shift ;; esac
 echo "$2" >> HOST/asked
@@ -37,9 +41,12 @@ def hosts(tmp_path):
     for name in ("one", "two"):
         host = tmp_path / name
         python = host / "opt/venvs/1/bin/python"
-        for path, text in {"etc/environment": "", "etc/airflow.cfg": "old", "etc/secrets/fernet_key": FERNET["A"], "etc/secrets/admin_password": "of the host",
-                           "units/airflow-scheduler.service": UNIT, "dumps/x": "", "opt/venvs/1/bin/python": PYTHON.replace("HOST", str(host)),
-                           "restore": "echo '{\"rows\": {}, \"kept\": \"replaced_x\"}'"}.items():
+        for path, text in {
+                "etc/environment": "", "etc/airflow.cfg": "old", "etc/secrets/fernet_key": FERNET["A"],
+                "etc/secrets/admin_password": "of the host", "units/airflow-scheduler.service": UNIT, "dumps/x": "",
+                "opt/venvs/1/bin/python": PYTHON.replace("HOST", str(host)),
+                "restore": "echo '{\"rows\": {}, \"kept\": \"replaced_x\"}'"
+        }.items():
             (host / path).parent.mkdir(parents=True, exist_ok=True)
             (host / path).write_text(text, encoding="utf-8")
         python.chmod(0o755)
@@ -50,15 +57,22 @@ def hosts(tmp_path):
                  for name in ("operations/restore_secrets.yml", "operations/restore.yml")]
         tasks.append({"ansible.builtin.debug": {"msg": "kept in {{ __airflow_backup_replaced | basename }}"}})
         # What role airflow_config changes on the way.
-        tasks.insert(1, {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})
-        return hosts_of_test.play(tmp_path, ["one", "two"], tasks, {
-            "airflow_install_dir": f"{PLACE}/opt", "airflow_config_dir": f"{PLACE}/etc", "airflow_backup_dir": f"{PLACE}/dumps",
-            "airflow_backup_enabled": False, "airflow_version": "3.3.2",
-            "__airflow_backup_parameters": {"airflow_confirm": "one", "airflow_running": "fail",
-                                            "airflow_backup_file": str(tmp_path / "airflow-20260102T020000Z.tar")},
-            "__airflow_release": "1", "__airflow_found": {"stdout_lines": ["virtualenv"]}, "__airflow_secrets": {"secrets": {"admin_password": "geheim"}},
-            "__airflow_backup_inspected": {"stdout": json.dumps(MANIFEST)},
-            "__airflow_backup_unsealed": {"stdout": json.dumps({"secrets/fernet_key": FERNET["B"], "secrets/database_password": "of the backup"})}})
+        tasks.insert(1,
+                     {"ansible.builtin.copy": {"content": "new", "dest": f"{PLACE}/etc/airflow.cfg", "mode": "0644"}})
+        return hosts_of_test.play(
+            tmp_path, ["one", "two"], tasks, {
+                "airflow_install_dir": f"{PLACE}/opt", "airflow_config_dir": f"{PLACE}/etc",
+                "airflow_backup_dir": f"{PLACE}/dumps", "airflow_backup_enabled": False, "airflow_version": "3.3.2",
+                "__airflow_backup_parameters": {
+                    "airflow_confirm": "one", "airflow_running": "fail", "airflow_backup_file": str(
+                        tmp_path / "airflow-20260102T020000Z.tar")
+                }, "__airflow_release": "1", "__airflow_found": {"stdout_lines": ["virtualenv"]}, "__airflow_secrets": {
+                    "secrets": {"admin_password": "geheim"}
+                }, "__airflow_backup_inspected": {"stdout": json.dumps(MANIFEST)}, "__airflow_backup_unsealed": {
+                    "stdout": json.dumps(
+                        {"secrets/fernet_key": FERNET["B"], "secrets/database_password": "of the backup"})
+                }
+            })
 
     def secret(host, name="fernet_key"):
         path = tmp_path / host / "etc/secrets" / name
@@ -66,7 +80,8 @@ def hosts(tmp_path):
 
     def calls(word):
         path = tmp_path / "systemctl"
-        return [call for call in path.read_text(encoding="utf-8").splitlines() if call.startswith(word)] if path.exists() else []
+        return [call for call in path.read_text(encoding="utf-8").splitlines()
+                if call.startswith(word)] if path.exists() else []
 
     return types.SimpleNamespace(path=tmp_path, run=run, secret=secret, calls=calls)
 
@@ -101,7 +116,8 @@ def test_no_host_starts_airflow_while_a_restore_is_at_work(hosts):
     assert "restore" not in (hosts.path / "one/asked").read_text(encoding="utf-8").split()
     assert len(hosts.calls("systemd-run")) == 2
     (hosts.path / "no-hold").unlink()
-    (hosts.path / "one/restore").write_text(f"[ -e {hosts.path}/held ] && echo '{{\"rows\": {{}}, \"kept\": \"replaced_x\"}}'", encoding="utf-8")
+    (hosts.path / "one/restore").write_text(
+        f"[ -e {hosts.path}/held ] && echo '{{\"rows\": {{}}, \"kept\": \"replaced_x\"}}'", encoding="utf-8")
     done = hosts.run()
     assert done.rc == 0 and not (hosts.path / "held").exists(), done.output
 
@@ -109,7 +125,10 @@ def test_no_host_starts_airflow_while_a_restore_is_at_work(hosts):
 def test_a_host_that_may_still_replace_the_database_keeps_the_others_stopped(hosts):
     (hosts.path / "one/restore").write_text(f"touch {hosts.path}/one/cut", encoding="utf-8")
     done = hosts.run()
-    assert done.rc != 0 and "one cannot be reached, and may still be replacing the database. Airflow stays stopped" in done.text, done.output
+    assert (
+        done.rc != 0
+        and "one cannot be reached, and may still be replacing the database. Airflow stays stopped" in done.text
+    ), done.output
     assert hosts.secret("two") == FERNET["B"] and hosts.calls("start") == []
 
 
@@ -128,4 +147,5 @@ def test_each_restore_of_one_backup_keeps_what_it_replaces(hosts):
                 (name,) = [name for name in tar.getnames() if name.endswith("secrets/fernet_key")]
                 assert tar.extractfile(name).read().decode() == FERNET[key]
     assert kept[0] != kept[1]
-    assert (hosts.path / "one/password").read_text(encoding="utf-8") == "geheim" and not (hosts.path / "two/password").exists()
+    assert (hosts.path /
+            "one/password").read_text(encoding="utf-8") == "geheim" and not (hosts.path / "two/password").exists()

@@ -1,4 +1,6 @@
-"""A rotation that fails after it has drained, on hosts that are directories: what starts again, and what the last message says."""
+"""A rotation that fails after it has drained, on hosts that are directories: what starts again, and what the last
+message says.
+"""
 
 import hosts_of_test
 import pytest
@@ -8,7 +10,8 @@ pytestmark = pytest.mark.playbook
 
 PLACE = "/etc/airflow-of-test"
 OLD = "A" * 43 + "="
-# It does "on-stop" when it is told to stop a unit, which is when a rotation drains. No start of a unit in "broken" succeeds.
+# It does "on-stop" when it is told to stop a unit, which is when a rotation drains. No start of a unit in "broken"
+# succeeds.
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >> "$HOSTS_OF_TEST/systemctl"
 case "$1" in
@@ -34,7 +37,9 @@ esac
 
 @pytest.fixture
 def rotate(tmp_path):
-    """rotate("api_secrets", on_stop="..."): begin a rotation on hosts one and two; on_stop is what goes wrong while they drain."""
+    """rotate("api_secrets", on_stop="..."): begin a rotation on hosts one and two; on_stop is what goes wrong while
+    they drain.
+    """
     hosts_of_test.systemctl(tmp_path)
     (tmp_path / "bin/systemctl").write_text(SYSTEMCTL, encoding="utf-8")
     # A unit of this name is on no host.
@@ -153,7 +158,8 @@ def test_hosts_that_have_both_keys_start(rotate):
         (
             '[ "$1" != held ] || { echo "password authentication failed" >&2; false; }',
             {"one"},
-            "The database refuses the password of two, so what was drained there stays stopped: password authentication failed. Airflow runs again on one.",
+            "The database refuses the password of two, so what was drained there stays stopped: password "
+            "authentication failed. Airflow runs again on one.",
         ),
     ],
 )
@@ -176,10 +182,13 @@ def test_a_host_that_does_not_start_is_named_and_keeps_no_other_stopped(rotate, 
     (tmp_path / "broken").write_text("airflow-one.service\n", encoding="utf-8")
     done = rotate("api_secrets", "exit 1")
     assert "two" in done.started, done.output
-    assert "Airflow runs again on two. Airflow does not run on one: service | " in done.text and "good: why it failed." in done.text, done.output
+    assert (
+        "Airflow runs again on two. Airflow does not run on one: service | " in done.text
+        and "good: why it failed." in done.text
+    ), done.output
 
 
-# ---- what may start -----------------------------------------------------------------------------------------------------
+# ---- what may start --------------------------------------------------------------------------------------------------
 
 
 def host(name, before, now, **others):

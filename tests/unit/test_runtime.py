@@ -29,9 +29,14 @@ class Host:
 
     def answer(self):
         """What the host says of its versions."""
-        question = Templar(loader=DataLoader(), variables=self.variables).template(trust_as_template("{{ __airflow_runtime_question }}"))
+        question = Templar(loader=DataLoader(),
+                           variables=self.variables).template(trust_as_template("{{ __airflow_runtime_question }}"))
         # A shell of its own language sorts as nobody expects.
-        return subprocess.run(["sh", "-s"], input=question, env={**os.environ, "LANG": "de_DE.UTF-8"}, capture_output=True, text=True,
+        return subprocess.run(["sh", "-s"],
+                              input=question,
+                              env={**os.environ, "LANG": "de_DE.UTF-8"},
+                              capture_output=True,
+                              text=True,
                               check=True).stdout.splitlines()
 
     def update(self):
@@ -52,7 +57,12 @@ class Host:
 
     def run(self, *arguments, **environment):
         command = [sys.executable, self.link / "run.py", *arguments]
-        return subprocess.run(command, env={"PATH": os.environ["PATH"], **environment}, cwd="/", capture_output=True, text=True, check=False)
+        return subprocess.run(command,
+                              env={"PATH": os.environ["PATH"], **environment},
+                              cwd="/",
+                              capture_output=True,
+                              text=True,
+                              check=False)
 
 
 @pytest.fixture
@@ -66,16 +76,20 @@ def versions(monkeypatch):
 
     def change(text):
         module = f"import sys\nfrom airflow_runtime import settings\nprint({text!r}, sys.argv[1:])\n"
-        monkeypatch.setattr(filters, "package", lambda: {"run.py": (FILES / "run.py").read_text(encoding="utf-8"), "airflow_runtime/__init__.py": "",
-                                                         "airflow_runtime/settings.py": "", "airflow_runtime/say.py": module})
+        monkeypatch.setattr(
+            filters, "package", lambda: {
+                "run.py": (FILES / "run.py").read_text(encoding="utf-8"), "airflow_runtime/__init__.py": "",
+                "airflow_runtime/settings.py": "", "airflow_runtime/say.py": module
+            })
 
     return change
 
 
 def test_a_bare_host_gets_the_package_and_a_second_run_nothing(host):
     items = host.update()
-    assert {item["path"].partition("airflow_runtime.d/")[2].partition("/")[2] for item in items if "content" in item} == {
-        str(path.relative_to(FILES)) for path in FILES.rglob("*.py")}
+    assert {
+        item["path"].partition("airflow_runtime.d/")[2].partition("/")[2] for item in items if "content" in item
+    } == {str(path.relative_to(FILES)) for path in FILES.rglob("*.py")}
     assert host.update() == []
     assert all((host.link / path.relative_to(FILES)).read_bytes() == path.read_bytes() for path in FILES.rglob("*.py"))
 
@@ -103,7 +117,8 @@ def test_the_version_before_stays_and_older_ones_go(host, versions):
     assert not any(item.get("state") == "absent" for item in host.update())
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_text("print('other')", encoding="utf-8"), lambda path: path.unlink()])
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("print('other')", encoding="utf-8"),
+                                    lambda path: path.unlink()])
 def test_a_damaged_package_is_repaired(host, versions, damage):
     versions("one")
     host.update()
@@ -123,7 +138,10 @@ def test_each_module_comes_from_the_version_that_the_link_led_to_at_the_start(ho
     versions("one")
     host.update()
     switched = host.link / "airflow_runtime/say.py"
-    text = f"import pathlib\npathlib.Path({str(host.link)!r}).unlink()\nfrom airflow_runtime import settings\nprint(settings.__file__)\n"
+    text = (
+        f"import pathlib\npathlib.Path({str(host.link)!r}).unlink()\nfrom airflow_runtime import "
+        "settings\nprint(settings.__file__)\n"
+    )
     switched.write_text(text, encoding="utf-8")
     assert host.run("say").stdout.startswith(f"{host.link}.d/")
 
@@ -143,8 +161,11 @@ def test_a_module_that_does_not_exist_is_told_with_those_that_do(host):
         assert done.returncode == 1 and "Modules: __init__, alerts, " in done.stderr and "Traceback" not in done.stderr
 
 
-OPERATIONS = ["deploy_dags", "rollback_dags", "rotate_api_secrets", "rotate_database_password", "rotate_fernet_key", "runbooks/drain_host",
-              "runbooks/recover_scheduler", "runbooks/restart_airflow", "runbooks/send_test_alert", "runbooks/undrain_host"]
+OPERATIONS = [
+    "deploy_dags", "rollback_dags", "rotate_api_secrets", "rotate_database_password", "rotate_fernet_key",
+    "runbooks/drain_host", "runbooks/recover_scheduler", "runbooks/restart_airflow", "runbooks/send_test_alert",
+    "runbooks/undrain_host"
+]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -154,7 +175,9 @@ def test_an_operation_asks_for_the_version_before_it_uses_the_programs(name):
              for task in play["tasks"]]
     place = tasks.index("windsock.airflow.airflow_runtime")
     assert re.search("airflow_common(/tasks/steps/start.yml)?$", tasks[place - 1])
-    assert not {"windsock.airflow.airflow_services", "windsock.airflow.airflow_secrets", "windsock.airflow.airflow_dags"} & set(tasks[:place])
+    assert not {
+        "windsock.airflow.airflow_services", "windsock.airflow.airflow_secrets", "windsock.airflow.airflow_dags"
+    } & set(tasks[:place])
 
 
 def test_site_yml_asks_for_the_version_together_with_its_other_questions():
@@ -169,8 +192,13 @@ def test_site_yml_asks_for_the_version_together_with_its_other_questions():
 def program(name, link, arguments=(), given="", python=sys.executable, **environment):
     """Run a module that the host does not have."""
     text = filters.runtime_program(name, str(link), given)
-    return subprocess.run([python, "-", *arguments], input=text, env={"PATH": os.environ["PATH"], **environment}, cwd="/", capture_output=True,
-                          text=True, check=False)
+    return subprocess.run([python, "-", *arguments],
+                          input=text,
+                          env={"PATH": os.environ["PATH"], **environment},
+                          cwd="/",
+                          capture_output=True,
+                          text=True,
+                          check=False)
 
 
 @pytest.fixture
@@ -178,8 +206,12 @@ def sent(monkeypatch):
     """sent("text of module say"): from now on the collection has a package with this module."""
 
     def change(text, **modules):
-        files = {"run.py": "", "airflow_runtime/__init__.py": "", "airflow_runtime/settings.py": (FILES / "airflow_runtime/settings.py").read_text(),
-                 "airflow_runtime/say.py": text, **{f"airflow_runtime/{name}.py": text for name, text in modules.items()}}
+        files = {
+            "run.py": "", "airflow_runtime/__init__.py": "",
+            "airflow_runtime/settings.py": (FILES / "airflow_runtime/settings.py").read_text(),
+            "airflow_runtime/say.py": text, **{f"airflow_runtime/{name}.py": text
+                                               for name, text in modules.items()}
+        }
         monkeypatch.setattr(filters, "package", lambda: files)
 
     return change
@@ -187,8 +219,10 @@ def sent(monkeypatch):
 
 def test_a_module_runs_on_a_host_that_does_not_have_it(sent, tmp_path):
     """Its input may be a secret, so it comes with the program, and is in no argument list."""
-    sent("import sys\nfrom airflow_runtime import other\nif __name__ == '__main__':\n    print(other.NAME, sys.argv[1:], sys.stdin.read())\n",
-         other="from airflow_runtime import settings\nNAME = __name__\n")
+    sent(
+        "import sys\nfrom airflow_runtime import other\nif __name__ == '__main__':\n    print(other.NAME, "
+        "sys.argv[1:], sys.stdin.read())\n",
+        other="from airflow_runtime import settings\nNAME = __name__\n")
     done = program("say", tmp_path / "airflow_runtime", ["a", "b"], "l'ängste\n\"\\n")
     assert (done.stdout, done.stderr, done.returncode) == ("airflow_runtime.other ['a', 'b'] l'ängste\n\"\\n\n", "", 0)
     assert list(tmp_path.iterdir()) == []
@@ -205,7 +239,10 @@ def test_its_exit_code_and_the_line_of_an_error_are_told(sent, tmp_path):
     assert program("say", tmp_path / "airflow_runtime").returncode == 75
     sent("from airflow_runtime import other\n", other="\nraise ValueError('because')\n")
     done = program("say", tmp_path / "airflow_runtime")
-    assert done.returncode == 1 and "airflow_runtime/other.py\", line 2" in done.stderr and "ValueError: because" in done.stderr
+    assert (
+        done.returncode == 1 and "airflow_runtime/other.py\", line 2" in done.stderr
+        and "ValueError: because" in done.stderr
+    )
 
 
 def test_a_module_that_prints_where_it_is_finds_its_lines(sent, tmp_path):
@@ -216,17 +253,23 @@ def test_a_module_that_prints_where_it_is_finds_its_lines(sent, tmp_path):
 
 
 def test_only_what_a_module_imports_is_sent(sent, tmp_path):
-    sent("from airflow_runtime import settings\n\ndef later():\n    from airflow_runtime.one import X\n", one="from airflow_runtime import two, three\n",
-         two="", three="", other="# not needed")
+    sent("from airflow_runtime import settings\n\ndef later():\n    from airflow_runtime.one import X\n",
+         one="from airflow_runtime import two, three\n",
+         two="",
+         three="",
+         other="# not needed")
     text = filters.runtime_program("say", str(tmp_path / "airflow_runtime"))
-    assert "not needed" not in text and all(f"airflow_runtime.{name}'" in text for name in ("say", "one", "two", "three", "settings"))
+    assert "not needed" not in text and all(f"airflow_runtime.{name}'" in text
+                                            for name in ("say", "one", "two", "three", "settings"))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (FILES / "airflow_runtime").glob("*.py")))
 def test_all_imports_of_a_module_are_found(name):
     """Any other way to write them would be sent without what it needs."""
     text = (FILES / f"airflow_runtime/{name}.py").read_text(encoding="utf-8")
-    assert len(filters.IMPORT.findall(text)) == sum("airflow_runtime" in line and "import" in line.split() for line in text.splitlines())
+    assert len(filters.IMPORT.findall(text)) == sum(
+        "airflow_runtime" in line and "import" in line.split() for line in text.splitlines()
+    )
 
 
 def test_a_module_that_does_not_exist_is_no_program():
@@ -239,4 +282,5 @@ def test_the_proof_of_a_stop_needs_nothing_of_the_host(tmp_path):
     """Neither our programs nor a virtualenv with psycopg2."""
     arguments = ["no-such-user", str(tmp_path), str(tmp_path), "{}", "SELECT 1"]
     done = program("left", tmp_path / "libexec/airflow_runtime", arguments, python="/usr/bin/python3")
-    assert done.returncode == 0 and done.stdout.startswith("not asked: ") and "sql_alchemy_conn" in done.stdout, done.stderr
+    assert done.returncode == 0 and done.stdout.startswith(
+        "not asked: ") and "sql_alchemy_conn" in done.stdout, done.stderr

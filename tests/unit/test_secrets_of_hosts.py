@@ -123,7 +123,7 @@ def test_an_operator_may_work_while_a_host_is_away_unless_a_secret_would_be_made
     assert "gone" in of_hosts.decide([answer("a", fernet_key=A), GONE], KINDS, reads=True)["problem"]
 
 
-# ---- the role, on hosts that are directories --------------------------------------------------------------------------
+# ---- the role, on hosts that are directories -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,7 +206,10 @@ def test_a_host_that_is_away_is_named_and_no_secret_is_made(fleet):
 
 
 def files_of(directory):
-    return {path: path.read_bytes() for path in sorted(directory.rglob("secrets/*")) + sorted(directory.rglob("copy*/*"))}
+    return {
+        path: path.read_bytes()
+        for path in sorted(directory.rglob("secrets/*")) + sorted(directory.rglob("copy*/*"))
+    }
 
 
 def test_a_playbook_that_only_reads_writes_no_secret(fleet, tmp_path):
@@ -312,7 +315,10 @@ def test_no_key_is_made_while_a_server_with_databases_is_stopped(fleet, tmp_path
     done = fleet.run("a", __airflow_secrets_clusters=[str(tmp_path / "data"), str(tmp_path / "absent")])
     assert (done.rc != 0) is refused, done.output
     assert (fleet.secret("a", "fernet_key") is None) is refused
-    assert not refused or "gives no answer: connection refused" in done.text and "systemctl start postgresql" in done.text, done.output
+    assert (
+        not refused
+        or "gives no answer: connection refused" in done.text and "systemctl start postgresql" in done.text
+    ), done.output
 
 
 def test_a_moved_configuration_directory_brings_its_secrets(fleet, tmp_path):
@@ -349,9 +355,9 @@ def test_a_drained_host_stays_drained_if_its_configuration_directory_moves(fleet
 def test_the_command_airflow_names_the_directory_as_it_is_looked_for():
     script = (ROOT / "roles/airflow_secrets/tasks/steps/gather_state.yml").read_text(encoding="utf-8")
     assert r"s|^\. \(/.*\)/environment$|\1|p" in script
-    assert "\n. {{ airflow_config_dir }}/environment\n" in (ROOT / "roles/airflow_config/templates/airflow.j2").read_text(
-        encoding="utf-8"
-    )
+    assert "\n. {{ airflow_config_dir }}/environment\n" in (
+        ROOT / "roles/airflow_config/templates/airflow.j2"
+    ).read_text(encoding="utf-8")
 
 
 # A component's Python: `run.py components pending` prints what is due, and `run.py fernet_key <question>` is asked too.
@@ -367,12 +373,15 @@ esac"""
     [
         ("[]", "echo 5", ""),
         ('["airflow-scheduler.service"]', "echo 5", "airflow-scheduler.service on b did not start after the file"),
-        ("[]", "echo session 7 from 10.0.0.9 >&2; exit 1", "session 7 from 10.0.0.9. No value was encrypted by this run."),
+        ("[]", "echo session 7 from 10.0.0.9 >&2; exit 1",
+         "session 7 from 10.0.0.9. No value was encrypted by this run."),
         ("[]", "echo It cannot be asked >&2; exit 69", "It is not known who uses the database: It cannot be asked"),
     ],
 )
 def test_no_value_is_encrypted_while_something_that_runs_lacks_the_new_key(fleet, tmp_path, due, strangers, refused):
-    tasks = [{"include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "steps/read_with_both_keys.yml"}}]
+    tasks = [{
+        "include_role": {"name": "windsock.airflow.airflow_secrets", "tasks_from": "steps/read_with_both_keys.yml"}
+    }]
     for host, address, here in (("a", "10.0.0.1", "[]"), ("b", "10.0.0.2", due)):
         (tmp_path / host).mkdir()
         (tmp_path / host / "environment").touch()
@@ -412,29 +421,50 @@ def test_the_rotation_proves_it_after_the_restart_and_before_it_encrypts():
     ("active", {}, True),
 ])
 def test_a_password_of_the_database_is_not_changed_under_an_airflow_that_runs(fleet, tmp_path, state, given, refused):
-    """site.yml gives it to the server minutes before the hosts get it, and the tasks that start in between would fail."""
+    """site.yml gives it to the server minutes before the hosts get it, and the tasks that start in between would fail.
+    """
     hosts_of_test.systemctl(tmp_path)
     if state == "inactive":
         (tmp_path / "stopped").touch()
-    fleet.give("a", fernet_key=A, database_password="n/w", sql_alchemy_conn="postgresql+psycopg2://airflow:o%40d@h:5432/airflow")
+    fleet.give("a",
+               fernet_key=A,
+               database_password="n/w",
+               sql_alchemy_conn="postgresql+psycopg2://airflow:o%40d@h:5432/airflow")
     done = fleet.run("new", "a", limit="a", **given)
     assert (done.rc != 0) is refused, done.output
     if refused:
         name = "airflow_database_password" if given else "database_password"
-        assert f"{name} is not the password that Airflow on a uses" in done.text and "playbooks/rotate_database_password.yml" in done.text
+        assert (
+            f"{name} is not the password that Airflow on a uses" in done.text
+            and "playbooks/rotate_database_password.yml" in done.text
+        )
         assert fleet.secret("a", "sql_alchemy_conn").endswith("o%40d@h:5432/airflow")
 
 
-@pytest.mark.parametrize(("url", "given", "says", "refused"), [
-    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", True),
-    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db1", "airflow_database_name": "other"}, "echo holds data", True),
-    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo", False),
-    # The same database is not asked.
-    ("airflow:y@db1:5432/airflow?sslmode=require", {"airflow_database_host": "db1"}, "echo holds data", False),
-    ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2", "__airflow_database_replaced": True}, "echo holds data", False),
-    # Airflow has never run here.
-    ("airflow:x@wrong:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", False),
-], ids=["another server", "another name", "nothing is lost", "the same", "a restore", "a first install"])
+@pytest.mark.parametrize(
+    ("url", "given", "says", "refused"),
+    [
+        ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", True),
+        (
+            "airflow:x@db1:5432/airflow",
+            {"airflow_database_host": "db1", "airflow_database_name": "other"},
+            "echo holds data",
+            True,
+        ),
+        ("airflow:x@db1:5432/airflow", {"airflow_database_host": "db2"}, "echo", False),
+        # The same database is not asked.
+        ("airflow:y@db1:5432/airflow?sslmode=require", {"airflow_database_host": "db1"}, "echo holds data", False),
+        (
+            "airflow:x@db1:5432/airflow",
+            {"airflow_database_host": "db2", "__airflow_database_replaced": True},
+            "echo holds data",
+            False,
+        ),
+        # Airflow has never run here.
+        ("airflow:x@wrong:5432/airflow", {"airflow_database_host": "db2"}, "echo holds data", False),
+    ],
+    ids=["another server", "another name", "nothing is lost", "the same", "a restore", "a first install"],
+)
 def test_an_airflow_in_use_gets_no_empty_database(fleet, tmp_path, url, given, says, refused):
     fleet.give("a", fernet_key=A, sql_alchemy_conn=f"postgresql+psycopg2://{url}")
     (tmp_path / "a/environment").touch()
@@ -452,7 +482,9 @@ def test_an_airflow_in_use_gets_no_empty_database(fleet, tmp_path, url, given, s
 def test_what_another_database_leaves_behind(postgresql):
     import psycopg2
 
-    names = {"lost": "", "moved": "CREATE TABLE alembic_version AS SELECT 'x'", "used": "CREATE TABLE dag_run AS SELECT 1"}
+    names = {
+        "lost": "", "moved": "CREATE TABLE alembic_version AS SELECT 'x'", "used": "CREATE TABLE dag_run AS SELECT 1"
+    }
     for name, statement in names.items():
         for place, text in (("postgres", f"CREATE DATABASE behind_{name}"), (f"behind_{name}", statement)):
             connection = psycopg2.connect(postgresql.replace("+psycopg2", "").replace("/postgres?", f"/{place}?"))
@@ -464,7 +496,8 @@ def test_what_another_database_leaves_behind(postgresql):
     def ask(held, wanted):
         urls = [postgresql.replace("/postgres?", f"/behind_{name}?") for name in (held, wanted)]
         program = [sys.executable, ROOT / "roles/airflow_runtime/files/run.py", "other_database"]
-        return subprocess.run(program, input=json.dumps(urls), text=True, capture_output=True, check=True).stdout.strip()
+        return subprocess.run(program, input=json.dumps(urls), text=True, capture_output=True,
+                              check=True).stdout.strip()
 
     assert ask("used", "lost") == ask("used", "absent") == "holds data"
     assert ask("used", "moved") == ask("lost", "absent") == ask("lost", "moved") == ""

@@ -6,9 +6,14 @@ import types
 import pytest
 from airflow_runtime import sign_in as module
 
-OPTIONS = {"kind": "oidc", "allowed_domains": ["example.com"], "allowed_groups": [], "domain_claim": "", "groups_claim": "groups",
-           "require_verified_email": True}
-CLAIMS = {"sub": "1", "email": "Ann@Example.com", "email_verified": True, "given_name": "Ann", "family_name": "Lee", "groups": ["data", "all"]}
+OPTIONS = {
+    "kind": "oidc", "allowed_domains": ["example.com"], "allowed_groups": [], "domain_claim": "",
+    "groups_claim": "groups", "require_verified_email": True
+}
+CLAIMS = {
+    "sub": "1", "email": "Ann@Example.com", "email_verified": True, "given_name": "Ann", "family_name": "Lee",
+    "groups": ["data", "all"]
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,9 @@ class OpenID:
 
 class GitHub:
     def __init__(self, **answers):
-        self.answers = {"user": {"login": "ann", "name": "Ann Lee"}, "user/emails": [], "user/orgs": [], "user/teams": [], **answers}
+        self.answers = {
+            "user": {"login": "ann", "name": "Ann Lee"}, "user/emails": [], "user/orgs": [], "user/teams": [], **answers
+        }
 
     def get(self, path, token, timeout):
         assert token["access_token"] and timeout
@@ -45,13 +52,17 @@ def enter(sign_in, claims=None, page=None, **options):
 
 
 def test_a_person_of_an_allowed_domain_comes_in(sign_in):
-    assert enter(sign_in) == {"username": "ann@example.com", "email": "ann@example.com", "first_name": "Ann", "last_name": "Lee",
-                              "role_keys": ["data", "all", "ann@example.com"]}
+    assert enter(sign_in) == {
+        "username": "ann@example.com", "email": "ann@example.com", "first_name": "Ann", "last_name": "Lee",
+        "role_keys": ["data", "all", "ann@example.com"]
+    }
 
 
 @pytest.mark.parametrize("address", [
-    "ann@evil-example.com", "ann@example.com.evil.org", "ann@sub.example.com", "ann@example.com.", "ann@exampleXcom", "ann@example.com@evil.org",
-    "ann@evil.org@example.com", '"ann@evil.org"@example.com', "ann@evil.org\n@example.com", "ann@example.com\n", "ann@evil.org,ann@example.com",
+    "ann@evil-example.com", "ann@example.com.evil.org", "ann@sub.example.com", "ann@example.com.", "ann@exampleXcom",
+    "ann@example.com@evil.org",
+    "ann@evil.org@example.com", '"ann@evil.org"@example.com', "ann@evil.org\n@example.com", "ann@example.com\n",
+    "ann@evil.org,ann@example.com",
     "ann@EXAMPLE.COM.EVIL.ORG", "example.com", "@example.com", "ann@", "", None, ["ann@example.com"], {"a": 1},
     # The sign of the Kelvin becomes a k when it is made small, and a Cyrillic a only looks like one.
     "ann@ex\u0430mple.com", "ann@example.com\u3002evil.org",
@@ -90,7 +101,8 @@ def test_a_single_group_may_come_as_text(sign_in):
 
 
 def test_groups_are_read_where_the_provider_has_them(sign_in):
-    assert enter(sign_in, {"cognito:groups": ["ops"]}, groups_claim="cognito:groups", allowed_groups=["ops"])["role_keys"][0] == "ops"
+    assert enter(sign_in, {"cognito:groups": ["ops"]}, groups_claim="cognito:groups",
+                 allowed_groups=["ops"])["role_keys"][0] == "ops"
 
 
 def test_domain_and_group_are_both_needed_where_both_are_given(sign_in):
@@ -105,7 +117,10 @@ def test_where_nothing_says_who_may_come_in_nobody_may(sign_in):
         enter(sign_in, allowed_domains=[])
 
 
-@pytest.mark.parametrize(("claims", "good"), [({"hd": "example.com"}, True), ({"hd": "Example.com"}, True), ({}, False), ({"hd": "evil.org"}, False)])
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [({"hd": "example.com"}, True), ({"hd": "Example.com"}, True), ({}, False), ({"hd": "evil.org"}, False)],
+)
 def test_an_account_of_somebody_else_under_an_address_of_the_firm_is_refused(sign_in, claims, good):
     if good:
         assert enter(sign_in, claims, domain_claim="hd")
@@ -132,7 +147,8 @@ def test_an_answer_without_an_id_token_is_refused(sign_in):
 
 
 def test_the_name_is_never_one_that_the_person_chose(sign_in):
-    assert enter(sign_in, {"preferred_username": "admin", "nickname": "admin", "name": "admin"})["username"] == "ann@example.com"
+    assert enter(sign_in,
+                 {"preferred_username": "admin", "nickname": "admin", "name": "admin"})["username"] == "ann@example.com"
 
 
 def test_names_that_are_missing_or_long_are_no_obstacle(sign_in):
@@ -140,19 +156,24 @@ def test_names_that_are_missing_or_long_are_no_obstacle(sign_in):
     assert len(enter(sign_in, {"given_name": "A" * 500})["first_name"]) == 64
 
 
-EMAILS = [{"email": "ann@home.example", "verified": True, "primary": False}, {"email": "ann@example.com", "verified": True, "primary": False},
+EMAILS = [{"email": "ann@home.example", "verified": True,
+           "primary": False}, {"email": "ann@example.com", "verified": True, "primary": False},
           {"email": "ann@primary.example", "verified": True, "primary": True}]
 TEAMS = {"user/orgs": [{"login": "acme"}], "user/teams": [{"slug": "data", "organization": {"login": "acme"}}]}
 
 
 def github(sign_in, options, **answers):
-    return sign_in.user(GitHub(**{"user/emails": EMAILS, **TEAMS, **answers}), {"access_token": "t"}, {**OPTIONS, "kind": "github", **options})
+    return sign_in.user(GitHub(**{"user/emails": EMAILS, **TEAMS, **answers}), {"access_token": "t"},
+                        {**OPTIONS, "kind": "github", **options})
 
 
 @pytest.mark.parametrize("group", ["acme", "acme/data"])
 def test_github_organisations_and_teams_are_groups_and_the_first_address_is_the_primary_one(sign_in, group):
     user = github(sign_in, {"allowed_domains": [], "allowed_groups": [group]})
-    assert (user["username"], user["role_keys"]) == ("ann@primary.example", ["acme", "acme/data", "ann@primary.example"])
+    assert (user["username"], user["role_keys"]) == (
+        "ann@primary.example",
+        ["acme", "acme/data", "ann@primary.example"],
+    )
     with pytest.raises(sign_in.Refused):
         github(sign_in, {"allowed_domains": [], "allowed_groups": [group]}, **{"user/orgs": [], "user/teams": []})
 

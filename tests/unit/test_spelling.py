@@ -7,16 +7,23 @@ import yaml
 from ansible_collections.windsock.airflow.plugins.module_utils import spelling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VARIABLES = [name for path in ROOT.glob("roles/*/defaults/main.yml") for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
+VARIABLES = [
+    name for path in ROOT.glob("roles/*/defaults/main.yml")
+    for name in yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+]
 
 
 @pytest.mark.parametrize(("name", "meant"), [
-    ("airflow_excutor", "airflow_executor"), ("airflow_vershun", "airflow_version"), ("airflow_parralelism", "airflow_parallelism"),
-    ("airflow_database_prot", "airflow_database_port"), ("airflow_dag_source", "airflow_dags_source"), ("postgres_port", "postgresql_port"),
+    ("airflow_excutor", "airflow_executor"), ("airflow_vershun", "airflow_version"),
+    ("airflow_parralelism", "airflow_parallelism"),
+    ("airflow_database_prot", "airflow_database_port"), ("airflow_dag_source", "airflow_dags_source"),
+    ("postgres_port", "postgresql_port"),
     ("airflow_admin_passwrod", "airflow_admin_password"), ("Airflow_Version", "airflow_version"),
-    ("airflow_timezone", ""), ("airflow_port", ""), ("airflow_password", ""), ("airflow_dags_dir", ""), ("airflow_smtp_host", ""), ("airflow_home_page", ""),
+    ("airflow_timezone", ""), ("airflow_port", ""), ("airflow_password", ""), ("airflow_dags_dir", ""),
+    ("airflow_smtp_host", ""), ("airflow_home_page", ""),
     # Only the middle differs: the common last word says nothing about it.
-    ("airflow_smtp_password", ""), ("airflow_secret_key", ""), ("airflow_dag_dir", ""), ("airflow_pasword", ""), ("smtp_password", ""),
+    ("airflow_smtp_password", ""), ("airflow_secret_key", ""), ("airflow_dag_dir", ""), ("airflow_pasword", ""),
+    ("smtp_password", ""),
     ("airflow_fernet", ""), ("airflow_workers", ""), ("airflow_log_level", ""), ("airflow_", ""), ("airflow", ""),
 ])
 def test_variables(name, meant):

@@ -1,4 +1,6 @@
-"""Module validate_dags, with stand-ins for the parts of Airflow that it uses: what it finds, where, and what a bad file cannot do to it."""
+"""Module validate_dags, with stand-ins for the parts of Airflow that it uses: what it finds, where, and what a bad file
+cannot do to it.
+"""
 
 import contextlib
 import json
@@ -147,12 +149,23 @@ def validate(tmp_path, major):
             path = tmp_path / "release" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text), encoding="utf-8")
-        request = {"release": str(tmp_path / "release"), "jobs": 2, "limit": 20, "required_tags": [], "rules": [], "rules_source": "", "requirements": [],
-                   "environment": {}, **request}
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path}/lib:{tmp_path}/release", "TMPDIR": str(tmp_path / "temporary")}
+        request = {
+            "release": str(tmp_path / "release"), "jobs": 2, "limit": 20, "required_tags": [], "rules": [],
+            "rules_source": "", "requirements": [], "environment": {}, **request
+        }
+        env = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path}/lib:{tmp_path}/release",
+            "TMPDIR": str(tmp_path / "temporary")
+        }
         # As the role does it. In a session of its own, so that a failed test leaves none of its children at work.
-        process = subprocess.Popen([sys.executable, RUN, "validate_dags"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=env, cwd=tmp_path, text=True, start_new_session=True)
+        process = subprocess.Popen([sys.executable, RUN, "validate_dags"],
+                                   stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE,
+                                   env=env,
+                                   cwd=tmp_path,
+                                   text=True,
+                                   start_new_session=True)
         try:
             out, error = process.communicate(json.dumps(request), timeout=100)
         finally:
@@ -169,11 +182,17 @@ def validate(tmp_path, major):
 
 
 def dag(name, **options):
-    return f"from airflow.sdk import DAG\ndag = DAG({', '.join([repr(name), *(f'{key}={value!r}' for key, value in options.items())])})\n"
+    return (
+        "from airflow.sdk import DAG\ndag = "
+        f"DAG({', '.join([repr(name), *(f'{key}={value!r}' for key, value in options.items())])})\n"
+    )
 
 
 def test_a_sound_release_has_no_problems(validate):
-    report = validate({"dags/a.py": dag("one", tasks=3), "dags/b.py": "print('hello')\n" + dag("two"), "dags/c.py": "import os\nos.write(1, b'noise')\n"})
+    report = validate({
+        "dags/a.py": dag("one", tasks=3), "dags/b.py": "print('hello')\n" + dag("two"),
+        "dags/c.py": "import os\nos.write(1, b'noise')\n"
+    })
     assert (report["problems"], report["dags"], report["files"]) == ([], ["one", "two"], 3)
     assert [line.split()[:3] for line in report["table"]] == [
         ["file", "DAGs", "tasks"], ["dags/a.py", "1", "3"], ["dags/b.py", "1", "1"], ["dags/c.py", "0", "0"]]
@@ -183,12 +202,16 @@ def test_a_sound_release_has_no_problems(validate):
 BAD = {
     "a syntax error": ("x = 1\nif x\n", "dags/bad.py:2: SyntaxError: expected ':'"),
     "an error on import": ("x = 1\n\nraise ValueError('no such table')\n", "dags/bad.py:3: ValueError: no such table"),
-    "a module that is not there": ("import os\nimport pandaz\n", "dags/bad.py:2: ModuleNotFoundError: No module named 'pandaz'"),
-    "an error in an included file": ("import include.lib\n", "include/lib.py:2: ZeroDivisionError: division by zero (imported by dags/bad.py)"),
+    "a module that is not there": ("import os\nimport pandaz\n",
+                                   "dags/bad.py:2: ModuleNotFoundError: No module named 'pandaz'"),
+    "an error in an included file": ("import include.lib\n",
+                                     "include/lib.py:2: ZeroDivisionError: division by zero (imported by dags/bad.py)"),
     "sys.exit": ("import sys\nsys.exit(3)\n", "dags/bad.py:2: SystemExit: 3"),
     "the end of the process": ("import os\nos._exit(0)\n", "dags/bad.py:1: the process that imported it died"),
-    "a crash": ("import os, signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n", "dags/bad.py:1: the process that imported it died"),
-    "a DAG that cannot be stored": ("x = 1\n" + dag("bad", storable=False), "dags/bad.py:3: DAG bad can't be stored: a lambda has no JSON"),
+    "a crash": ("import os, signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n",
+                "dags/bad.py:1: the process that imported it died"),
+    "a DAG that cannot be stored": ("x = 1\n" + dag("bad", storable=False),
+                                    "dags/bad.py:3: DAG bad can't be stored: a lambda has no JSON"),
     "a cycle": (dag("round") + "raise ValueError('Cycle detected in DAG: round. Faulty task: a')\n",
                 "dags/bad.py:2: ValueError: Cycle detected in DAG: round. Faulty task: a"),
     "a DAG of another file": ("\n" + dag("one"), "dags/bad.py:3: dag_id one is also in dags/a.py:2"),
@@ -198,7 +221,9 @@ BAD = {
 def test_each_bad_file_is_named_with_its_line_and_the_others_are_parsed(validate):
     files = {f"dags/bad{number}.py": text for number, (text, _problem) in enumerate(BAD.values())}
     report = validate({"dags/a.py": dag("one"), **files, "dags/c.py": dag("three"), "include/lib.py": "\n1 / 0\n"})
-    expected = [problem.replace("dags/bad.py", f"dags/bad{number}.py") for number, (_text, problem) in enumerate(BAD.values())]
+    expected = [
+        problem.replace("dags/bad.py", f"dags/bad{number}.py") for number, (_text, problem) in enumerate(BAD.values())
+    ]
     assert dict(zip(BAD, report["problems"], strict=True)) == dict(zip(BAD, expected))
     assert {"one", "three"} <= set(report["dags"]) and report["files"] == len(BAD) + 2
 
@@ -206,13 +231,16 @@ def test_each_bad_file_is_named_with_its_line_and_the_others_are_parsed(validate
 @pytest.mark.parametrize(("text", "line"), [
     ("import time\n\ntime.sleep(100)\n", 3),
     # One that hears no signal but the last.
-    ("import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 60))\nwhile True:\n    time.sleep(1)\n", 3),
+    ("import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 60))\nwhile True:\n    "
+     "time.sleep(1)\n", 3),
 ])
 def test_a_file_that_never_ends_is_killed_and_the_place_is_told(validate, text, line):
     begin = time.monotonic()
     report = validate({"dags/a.py": text, "dags/b.py": dag("two")}, limit=1, jobs=1)
     (problem,) = report["problems"]
-    assert problem in [f"dags/a.py:{number}: still not imported after 1 s (airflow_dags_parse_limit)" for number in (line, line + 1)]
+    assert problem in [
+        f"dags/a.py:{number}: still not imported after 1 s (airflow_dags_parse_limit)" for number in (line, line + 1)
+    ]
     assert report["dags"] == ["two"] and time.monotonic() - begin < 60
 
 
@@ -239,19 +267,25 @@ def test_as_many_files_at_a_time_as_there_are_jobs(validate, tmp_path, jobs, tog
 
 
 RULES = {
-    "a missing tag": (dag("a", tags=["etl"]), {"required_tags": ["etl", "team", "tier"]}, ["lacks the tags team, tier (airflow_dags_required_tags)."]),
+    "a missing tag": (dag("a", tags=["etl"]), {"required_tags": ["etl", "team", "tier"]},
+                      ["lacks the tags team, tier (airflow_dags_required_tags)."]),
     "all tags": (dag("a", tags=["etl"]), {"required_tags": ["etl"]}, []),
     "no owner": (dag("a"), {"rules": ["owner"]}, ["has no owner. Set it in default_args or on every task."]),
     "an owner": (dag("a", default_args={"owner": "jane"}), {"rules": ["owner"]}, []),
-    "no catchup": (dag("a"), {"rules": ["catchup"]}, ["does not say whether it catches up. Write catchup=False or catchup=True."]),
+    "no catchup": (dag("a"), {"rules": ["catchup"]},
+                   ["does not say whether it catches up. Write catchup=False or catchup=True."]),
     "a catchup": (dag("a", catchup=False), {"rules": ["catchup"]}, []),
-    "a catchup among options": ("from airflow.sdk import DAG\nit = {'catchup': True}\ndag = DAG('a', **it)\n", {"rules": ["catchup"]}, []),
+    "a catchup among options": ("from airflow.sdk import DAG\nit = {'catchup': True}\ndag = DAG('a', **it)\n",
+                                {"rules": ["catchup"]}, []),
     "no retries": (dag("a"), {"rules": ["retries"]}, ["has no retries. Set retries in default_args or on its tasks."]),
     "retries": (dag("a", default_args={"retries": 1}), {"rules": ["retries"]}, []),
     "no task to retry": (dag("a", tasks=0), {"rules": ["retries"]}, []),
     "no rules": (dag("a"), {}, []),
-    "the site's own": (dag("a"), {"rules_source": "def rule_name(dag):\n    yield f'has {len(dag.dag_id)} letters.'\n"}, ["has 1 letters."]),
-    "the site's own without an answer": (dag("a"), {"rules_source": "def rule_name(dag):\n    return None\ndef helper(dag):\n    yield 'no rule.'\n"}, []),
+    "the site's own": (dag("a"), {"rules_source": "def rule_name(dag):\n    yield f'has {len(dag.dag_id)} letters.'\n"},
+                       ["has 1 letters."]),
+    "the site's own without an answer": (dag("a"), {
+        "rules_source": "def rule_name(dag):\n    return None\ndef helper(dag):\n    yield 'no rule.'\n"
+    }, []),
 }
 
 
@@ -260,7 +294,8 @@ RULES = {
 def test_rules_of_the_site(validate, rule):
     text, request, said = RULES[rule]
     line = text.count("\n")
-    assert validate({"dags/a.py": text}, **request)["problems"] == [f"dags/a.py:{line}: DAG a {sentence}" for sentence in said]
+    assert validate({"dags/a.py": text},
+                    **request)["problems"] == [f"dags/a.py:{line}: DAG a {sentence}" for sentence in said]
 
 
 def test_what_holds_for_the_whole_release_comes_first_and_counts_as_no_file(validate):
@@ -270,20 +305,29 @@ def test_what_holds_for_the_whole_release_comes_first_and_counts_as_no_file(vali
     table = [line.split()[0] for line in report["table"]]
     assert table == ["file", "(release)", "dags/a.py"] and report["files"] == 1
     installed = report["problems"][1].split("the virtualenv has ")[1].split(".")[0]
-    assert report["problems"][0].startswith("requirements.txt: asks for no-such-package>=2, the virtualenv has none. Put it into airflow_extra_packages")
-    assert report["problems"][1].startswith("requirements.txt: asks for pytest<1, the virtualenv has ") and int(installed) > 1
+    assert report["problems"][0].startswith(
+        "requirements.txt: asks for no-such-package>=2, the virtualenv has none. Put it into airflow_extra_packages")
+    assert report["problems"][1].startswith("requirements.txt: asks for pytest<1, the virtualenv has ") and int(
+        installed) > 1
     assert report["problems"][2].startswith("requirements.txt: '???' can't be read: ")
-    assert report["problems"][3:] == ["plugins/broken.py: KeyError: 'x'", "dags/a.py:1: ZeroDivisionError: division by zero"]
+    assert report["problems"][3:] == [
+        "plugins/broken.py: KeyError: 'x'", "dags/a.py:1: ZeroDivisionError: division by zero"
+    ]
 
 
 def test_a_file_runs_with_a_home_and_a_database_of_its_own_whatever_the_site_sets(validate, tmp_path):
     text = f"""
         import json, os
-        with open(os.path.join(os.environ["AIRFLOW_HOME"], "tables.json")) as tables, open("{tmp_path}/seen", "w") as seen:
+        tables = os.path.join(os.environ["AIRFLOW_HOME"], "tables.json")
+        with open(tables) as tables, open("{tmp_path}/seen", "w") as seen:
             json.dump([dict(os.environ), json.load(tables), os.getcwd()], seen)
         """
-    validate({"dags/a.py": text}, environment={"AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://real", "LEVEL": 7,
-                                               "AIRFLOW__CORE__FERNET_KEY": "the real one", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "postgresql://real"})
+    validate({"dags/a.py": text},
+             environment={
+                 "AIRFLOW_HOME": "/var/lib/airflow", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://real",
+                 "LEVEL": 7, "AIRFLOW__CORE__FERNET_KEY": "the real one",
+                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "postgresql://real"
+             })
     seen, tables, directory = json.loads((tmp_path / "seen").read_text(encoding="utf-8"))
     # The program begins in the home of the login, which its user may not enter.
     assert directory == "/"
@@ -318,5 +362,6 @@ def test_the_report_of_ci_has_a_case_for_each_file(validate):
 
 
 def test_a_module_of_the_site_may_have_the_name_of_our_program(validate):
-    report = validate({"dags/a.py": "from run import OF_THE_SITE\n" + dag(name="one"), "run.py": "OF_THE_SITE = True\n"})
+    report = validate(
+        {"dags/a.py": "from run import OF_THE_SITE\n" + dag(name="one"), "run.py": "OF_THE_SITE = True\n"})
     assert report["problems"] == []

@@ -14,11 +14,18 @@ class Host:
     """A host with one scheduler, whose heartbeat and database do as they are told."""
 
     def __init__(self, module, tmp_path, monkeypatch):
-        self.watchdog, self.beat, self.away, self.readonly, self.tasks, self.killed, self.counted = module, 1, False, False, 0, [], {}
+        self.watchdog, self.beat, self.away, self.readonly = module, 1, False, False
+        self.tasks, self.killed, self.counted = 0, [], {}
         self.pid = os.getpid()
         self.data = {
-            "components": {"api-server": {"unit": "airflow-api-server"}, "scheduler": {"unit": "airflow-scheduler", "job_type": "SchedulerJob"}},
-            "watchdog_timeout": 60, "watchdog_task_timeout": 0, "watchdog_restarts": 6, "watchdog_window": 3600,
+            "components": {
+                "api-server": {"unit": "airflow-api-server"},
+                "scheduler": {"unit": "airflow-scheduler", "job_type": "SchedulerJob"}
+            },
+            "watchdog_timeout": 60,
+            "watchdog_task_timeout": 0,
+            "watchdog_restarts": 6,
+            "watchdog_window": 3600,
         }
         components = module.components
         monkeypatch.setattr(module, "STATE_DIR", tmp_path)
@@ -28,7 +35,8 @@ class Host:
         monkeypatch.setattr(components, "rows", self.rows)
         really = os.kill
         # Signal 0 asks whether the process is there.
-        monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number)) if number else really(pid, 0))
+        monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append((pid, number))
+                            if number else really(pid, 0))
 
     def rows(self, sql, *_values):
         if self.away or self.readonly and sql.startswith("UPDATE"):
@@ -68,7 +76,11 @@ def test_one_that_beats_no_more_is_killed_once_the_limit_has_passed(host, tmp_pa
     assert host.look() == 1
     assert host.killed == [(host.pid, signal.SIGKILL)]
     entry = json.loads((tmp_path / "state/restarts.jsonl").read_text(encoding="utf-8"))
-    assert (entry["unit"], entry["reason"], entry["evidence"]) == ("airflow-scheduler.service", "no heartbeat for 60 s", f"{tmp_path}/state/scheduler.txt")
+    assert (entry["unit"], entry["reason"], entry["evidence"]) == (
+        "airflow-scheduler.service",
+        "no heartbeat for 60 s",
+        f"{tmp_path}/state/scheduler.txt",
+    )
     assert "no heartbeat for 60 s; killed" in capsys.readouterr().out
     # As long as the process is still there, it counts from the beginning.
     assert host.look(6) == 1
@@ -145,7 +157,8 @@ def test_restarts_of_other_units_and_other_hours_don_t_count(host, tmp_path):
     lines += [{"time": "2999-01-01T00:00:00+00:00", "unit": "airflow-triggerer.service"}] * 10
     (tmp_path / "state/restarts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert host.look(7) == 1
-    assert len((tmp_path / "state/restarts.jsonl").read_text(encoding="utf-8").splitlines()) == host.watchdog.KEEP_RESTARTS
+    assert len(
+        (tmp_path / "state/restarts.jsonl").read_text(encoding="utf-8").splitlines()) == host.watchdog.KEEP_RESTARTS
 
 
 def test_evidence_is_kept_and_the_oldest_goes(watchdog, tmp_path, monkeypatch):

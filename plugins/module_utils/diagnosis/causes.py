@@ -1,11 +1,12 @@
 # Copyright the Windsock contributors
 # Apache License 2.0 (see LICENSE)
 
-"""What observations mean: from what module airflow_health saw on all hosts to results, and from results to causes. Plain functions.
+"""What observations mean: from what module airflow_health saw on all hosts to results, and from results to causes.
+Plain functions.
 
-A result is a line of the report: OK, WARN or CRITICAL, and where it is not OK, the cause with its evidence and the command that mends it.
-WARN is what will become a problem; CRITICAL is what does not work now. CAUSES says which cause explains which other, so that a database that is down
-is named before the scheduler that therefore does not beat.
+A result is a line of the report: OK, WARN or CRITICAL, and where it is not OK, the cause with its evidence and the
+command that mends it. WARN is what will become a problem; CRITICAL is what does not work now. CAUSES says which cause
+explains which other, so that a database that is down is named before the scheduler that therefore does not beat.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.host im
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.result import CRITICAL, OK, WARN, Data, Result
 from ansible_collections.windsock.airflow.plugins.module_utils.diagnosis.work import check_dag, check_work
 
-# Each cause, and the causes that follow from it, which come later in this list. An inventory-wide cause explains them on all hosts, any other on its own.
+# Each cause, and the causes that follow from it, which come later in this list. An inventory-wide cause explains them
+# on all hosts, any other on its own.
 _WAITS = ["queue_waits"]
 # Nobody parses DAG files, so that Airflow takes the DAGs for removed.
 _UNPARSED = ["stale_dags", *_WAITS]
@@ -70,7 +72,9 @@ CAUSES: dict[str, list[str]] = {
     "secrets_overridden": _WAITS,
     "secrets_not_taken_over": ["component_stale", *_WAITS],
     "versions_differ": ["component_stale"],
-    "bind_address": ["component_failing", "component_starting", "api_unwell", "component_stale", "proxy_unwell", *_WAITS],
+    "bind_address": [
+        "component_failing", "component_starting", "api_unwell", "component_stale", "proxy_unwell", *_WAITS
+    ],
     "component_missing": _UNPARSED,
     "component_stopped": ["api_unwell", "proxy_unwell", "target_disabled", *_UNPARSED],
     "component_frozen": ["component_hung", "api_unwell", "proxy_unwell", *_UNPARSED],
@@ -106,11 +110,14 @@ CAUSES: dict[str, list[str]] = {
     "task_state": [],
 }
 RANK = {cause: rank for rank, cause in enumerate(CAUSES)}
-EVERYWHERE = re.compile(r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
+EVERYWHERE = re.compile(
+    r"database_|migration_|pool_|slots_|paused_|fernet_key|secrets_differ|versions_differ|release_differs")
 
 
 def examine(hosts: Data, expected: Data, now: float, dag_id: str = "", task_id: str = "") -> list[Result]:
-    """Return the results of all checks. hosts: {name: {components, and seen, unreachable or failed}}; expected: what the inventory says."""
+    """Return the results of all checks. hosts: {name: {components, and seen, unreachable or failed}}; expected: what
+    the inventory says.
+    """
     limits = expected["limits"]
     connected = next((found for found in map(database_of, hosts.values()) if "connected" in found), {})
     jobs: Jobs | None = None
@@ -124,7 +131,10 @@ def examine(hosts: Data, expected: Data, now: float, dag_id: str = "", task_id: 
         results += check_host(name, host, now, limits)
     results += check_aws(hosts)
     for name, host in hosts.items():
-        results += [*check_components(name, host, jobs, limits, expected), *check_overrides(name, host), *check_proxy(name, host, now, limits)]
+        results += [
+            *check_components(name, host, jobs, limits, expected), *check_overrides(name, host),
+            *check_proxy(name, host, now, limits)
+        ]
     results += check_watchdog(hosts)
     results += check_database(hosts, expected, limits)
     results += check_agreement(hosts, expected)
@@ -144,7 +154,9 @@ def follows(result: Result, other: Result) -> bool:
 
 
 def causes(results: list[Result]) -> tuple[list[Result], list[Result]]:
-    """Return (causes, consequences): what is not OK, the root of it first. What another result explains is a consequence."""
+    """Return (causes, consequences): what is not OK, the root of it first. What another result explains is a
+    consequence.
+    """
     problems = [result for result in results if result.status != OK]
     explained = [result for result in problems if any(follows(result, other) for other in problems)]
 

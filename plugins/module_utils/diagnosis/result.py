@@ -71,7 +71,8 @@ def wrong(
     section: str, host: str, what: str, status: str, text: str, cause: str, evidence: Iterable[Any] = (),
     mend: Iterable[str] = (), advice: str = "",
 ) -> Result:
-    return Result(section, host, what, status, text, cause, tuple(line for line in evidence if line), tuple(mend), advice)
+    return Result(section, host, what, status, text, cause, tuple(line for line in evidence if line), tuple(mend),
+                  advice)
 
 
 def error_of(answer: object) -> str:

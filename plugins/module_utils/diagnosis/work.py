@@ -45,13 +45,14 @@ def check_work(found: Data, hosts: Data, expected: Data) -> Iterator[Result]:
         yield fine("work", "", "DAGs", "{0}, {1} of them paused".format(several(dags["number"], "DAG"), dags["paused"]))
     for row in rows.get("paused", []):
         yield wrong("work", "", "DAGs", CRITICAL if row["seconds"] >= limits["queue"] else WARN,
-                    "{0} is paused and has {1} that can't go on".format(row["dag_id"], several(row["runs"], "run")), "paused_runs",
-                    ["the oldest waits {0}".format(duration(row["seconds"]))], unpause(row["dag_id"]))
+                    "{0} is paused and has {1} that can't go on".format(row["dag_id"], several(row["runs"], "run")),
+                    "paused_runs", ["the oldest waits {0}".format(duration(row["seconds"]))], unpause(row["dag_id"]))
     failed = (rows.get("failed") or [None])[0]
     if failed:
         text = "{0} failed within a day".format(several(failed["number"], "task"))
         if failed["number"] >= limits["failed_tasks"]:
-            yield wrong("work", "", "tasks", WARN, text, "failed_tasks", ["among them " + listed(failed["tasks"] or [])], [],
+            yield wrong("work", "", "tasks", WARN, text, "failed_tasks",
+                        ["among them " + listed(failed["tasks"] or [])], [],
                         "Their logs: the UI, or playbooks/runbooks/show_logs.yml")
         else:
             yield fine("work", "", "tasks", text)
@@ -63,7 +64,8 @@ def names_of(row: Data) -> str:
 
 def told_of(row: Data) -> str:
     """How long a task has held its slot, and that nobody has heard of it where that is so."""
-    return "for {0} by {1}{2}".format(duration(row["seconds"]), names_of(row), ", silent for " + duration(row["silent"]) if unheard([row]) else "")
+    return "for {0} by {1}{2}".format(duration(row["seconds"]), names_of(row),
+                                      ", silent for " + duration(row["silent"]) if unheard([row]) else "")
 
 
 def unheard(rows: list[Data]) -> list[Data]:
@@ -78,7 +80,9 @@ def clear(rows: list[Data]) -> list[str]:
 
 def parallelism(hosts: Data) -> int:
     """Tasks that all schedulers together may run at once, where they run them themselves."""
-    settings = [host["seen"]["settings"] for host in hosts.values() if "seen" in host and "scheduler" in host["components"]]
+    settings = [
+        host["seen"]["settings"] for host in hosts.values() if "seen" in host and "scheduler" in host["components"]
+    ]
     local = [one for one in settings if not error_of(one) and "LocalExecutor" in one["executor"]]
     return sum(one["parallelism"] for one in local)
 
@@ -99,16 +103,32 @@ def check_queue(states: Data, rows: Data, hosts: Data, limits: Data) -> Iterator
     if slots and number["running"] + number["queued"] >= slots and waits and oldest >= limits["queue"]:
         running = rows.get("running", [])
         silent = unheard(running)
-        yield wrong("work", "", "queue", CRITICAL, text, "slots_full",
-                    ["there is room for {0} at once, and {1} run or are queued".format(slots, number["running"] + number["queued"]),
-                     *("runs {0}".format(told_of(row)) for row in running[:3])], clear(silent),
-                    "" if silent else "They are alive: wait for them, mark one as failed in the UI, or raise airflow_parallelism and run playbooks/airflow.yml "
-                    "and services.yml.")
+        yield wrong(
+            "work",
+            "",
+            "queue",
+            CRITICAL,
+            text,
+            "slots_full",
+            [
+                "there is room for {0} at once, and {1} run or are queued".format(
+                    slots, number["running"] + number["queued"]
+                ),
+                *("runs {0}".format(told_of(row)) for row in running[:3]),
+            ],
+            clear(silent),
+            ""
+            if silent
+            else "They are alive: wait for them, mark one as failed in the UI, or raise airflow_parallelism and run "
+            "playbooks/airflow.yml "
+            "and services.yml.",
+        )
     elif waits and oldest >= limits["queue"]:
         waiting = rows.get("waiting", [])
         yield wrong("work", "", "queue", CRITICAL, text, "queue_waits",
                     ["waits {0}: {1}".format(duration(row["seconds"]), names_of(row)) for row in waiting[:3]],
-                    ["playbooks/runbooks/diagnose.yml", "-e", "airflow_dag_id=" + waiting[0]["dag_id"]] if waiting else [])
+                    ["playbooks/runbooks/diagnose.yml", "-e", "airflow_dag_id=" +
+                     waiting[0]["dag_id"]] if waiting else [])
     else:
         yield fine("work", "", "queue", text)
 
@@ -122,17 +142,40 @@ def check_pools(rows: Data, expected: Data) -> Iterator[Result]:
         declared = expected["pools"].get(pool["pool"], {}).get("slots", pool["slots"])
         other = int(declared) > pool["slots"]
         silent = unheard(holders)
-        yield wrong("work", "", "pool", CRITICAL, "{0} is full: {1} of {2} in use, {3} waiting for {4}".format(
-            pool["pool"], pool["used"], several(pool["slots"], "slot"), several(pool["waiting"], "task"), duration(pool["seconds"])), "pool_full",
-            [other and "the inventory gives it {0}".format(several(int(declared), "slot")),
-             *("held {0}".format(told_of(row)) for row in holders)],
+        yield wrong(
+            "work",
+            "",
+            "pool",
+            CRITICAL,
+            "{0} is full: {1} of {2} in use, {3} waiting for {4}".format(
+                pool["pool"],
+                pool["used"],
+                several(pool["slots"], "slot"),
+                several(pool["waiting"], "task"),
+                duration(pool["seconds"]),
+            ),
+            "pool_full",
+            [
+                other and "the inventory gives it {0}".format(several(int(declared), "slot")),
+                *("held {0}".format(told_of(row)) for row in holders),
+            ],
             ["playbooks/objects.yml"] if other else clear(silent),
-            "" if other or silent else "{0}give it slots: airflow_pools in the inventory and playbooks/objects.yml, or in the UI.".format(
-                "They are alive: wait for them, mark one as failed in the UI, or " if holders else "Nothing holds it: "))
+            ""
+            if other or silent
+            else "{0}give it slots: airflow_pools in the inventory and playbooks/objects.yml, or in the UI.".format(
+                "They are alive: wait for them, mark one as failed in the UI, or " if holders else "Nothing holds it: "
+            ),
+        )
     if pools and not full:
         busiest = max(pools, key=lambda pool: pool["used"] / pool["slots"] if pool["slots"] > 0 else 0)
-        yield fine("work", "", "pools",
-                   "{0}; busiest {1}, {2} of {3} in use".format(several(len(pools), "pool"), busiest["pool"], busiest["used"], busiest["slots"]))
+        yield fine(
+            "work",
+            "",
+            "pools",
+            "{0}; busiest {1}, {2} of {3} in use".format(
+                several(len(pools), "pool"), busiest["pool"], busiest["used"], busiest["slots"]
+            ),
+        )
 
 
 def import_problem(rows: list[Data], hosts: Data, about: str = "") -> Result | None:
@@ -140,14 +183,20 @@ def import_problem(rows: list[Data], hosts: Data, about: str = "") -> Result | N
     errors = [row for row in rows if not about or about in row["filename"]]
     if not errors:
         return None
-    package = next((match[1] for row in errors for match in [re.search(r"No module named '([^'.]+)", row["said"])] if match), "")
-    releases = [host["seen"]["releases"] for host in hosts.values() if "seen" in host and not error_of(host["seen"]["releases"])]
+    package = next(
+        (match[1] for row in errors for match in [re.search(r"No module named '([^'.]+)", row["said"])] if match), "")
+    releases = [
+        host["seen"]["releases"] for host in hosts.values() if "seen" in host and not error_of(host["seen"]["releases"])
+    ]
     back = any(len(release.get("releases", [])) > 1 for release in releases)
-    text = "{0} can't be imported".format(several(len(errors), "DAG file") if len(errors) > 1 else errors[0]["filename"])
-    return wrong("work", "", "DAG files", CRITICAL, text, "missing_package" if package else "import_error",
-                 ["{0}: {1}".format(row["filename"], row["said"]) for row in errors[:3]], ["playbooks/rollback_dags.yml"] if back else [],
-                 "Then add {0} to airflow_extra_packages and run site.yml, and deploy again.".format(package) if package else
-                 "Then mend the file and deploy again: playbooks/deploy_dags.yml")
+    text = "{0} can't be imported".format(
+        several(len(errors), "DAG file") if len(errors) > 1 else errors[0]["filename"])
+    return wrong(
+        "work", "", "DAG files", CRITICAL, text, "missing_package" if package else "import_error",
+        ["{0}: {1}".format(row["filename"], row["said"])
+         for row in errors[:3]], ["playbooks/rollback_dags.yml"] if back else [],
+        "Then add {0} to airflow_extra_packages and run site.yml, and deploy again.".format(package)
+        if package else "Then mend the file and deploy again: playbooks/deploy_dags.yml")
 
 
 def check_imports(rows: Data, hosts: Data) -> Iterator[Result]:
@@ -188,14 +237,15 @@ def parser_of(hosts: Data) -> tuple[str, str]:
                  if component in host["components"]), ("", ""))
 
 
-# ---- one DAG, one task --------------------------------------------------------------------------------------------------------------------
+# ---- one DAG, one task -----------------------------------------------------------------------------------------------
 
 
 def check_dag(dag_id: str, task_id: str, found: Data, hosts: Data) -> Iterator[Result]:
     """Why a DAG does not appear, or a task does not run."""
 
     def no(cause: str, text: str, evidence: Iterable[Any] = (), mend: Iterable[str] = (), advice: str = "") -> Result:
-        return wrong("question", "", task_id and "{0}.{1}".format(dag_id, task_id) or dag_id, CRITICAL, text, cause, evidence, mend, advice)
+        return wrong("question", "", task_id and "{0}.{1}".format(dag_id, task_id) or dag_id, CRITICAL, text, cause,
+                     evidence, mend, advice)
 
     dag = (found.get("dag") or [None])[0] if isinstance(found.get("dag"), list) else None
     files, ignored = set(), {}
@@ -206,7 +256,8 @@ def check_dag(dag_id: str, task_id: str, found: Data, hosts: Data) -> Iterator[R
     errors = found["import_errors"] if isinstance(found.get("import_errors"), list) else []
     if dag is None or not dag["active"]:
         for file, pattern in sorted(ignored.items()):
-            yield no("dag_ignored", "{0} is left out by .airflowignore".format(file), ["the line is: " + pattern], [], "Change .airflowignore and deploy.")
+            yield no("dag_ignored", "{0} is left out by .airflowignore".format(file), ["the line is: " + pattern], [],
+                     "Change .airflowignore and deploy.")
         broken = [problem for file in sorted(files) for problem in [import_problem(errors, hosts, file)] if problem]
         yield from broken
         if not broken and not ignored:
@@ -214,26 +265,46 @@ def check_dag(dag_id: str, task_id: str, found: Data, hosts: Data) -> Iterator[R
             near = nearest(dag_id, known)
             if files:
                 yield no("dag_unknown", "is in {0}, and Airflow does not know it".format(listed(sorted(files))),
-                         ["near to it: " + near] if near else [],
-                         ["playbooks/services.yml"], "Is the DAG processor up, and does the file make a DAG at its top level?")
+                         ["near to it: " + near] if near else [], ["playbooks/services.yml"],
+                         "Is the DAG processor up, and does the file make a DAG at its top level?")
             else:
-                yield no("dag_unknown", "is in no file of the release in place", ["near to it: " + near] if near else [], ["playbooks/deploy_dags.yml"])
+                yield no("dag_unknown", "is in no file of the release in place",
+                         ["near to it: " + near] if near else [], ["playbooks/deploy_dags.yml"])
         return
     if dag["paused"]:
         yield no("dag_paused", "is paused: the scheduler passes over it", [], unpause(dag_id))
     runs = {row["state"]: row["number"] for row in found["dag_runs"]} if isinstance(found.get("dag_runs"), list) else {}
-    tasks = {row["state"]: row["number"] for row in found["dag_tasks"]} if isinstance(found.get("dag_tasks"), list) else {}
+    tasks = {row["state"]: row["number"]
+             for row in found["dag_tasks"]} if isinstance(found.get("dag_tasks"), list) else {}
     if runs.get("queued") and dag["max_active_runs"] and runs.get("running", 0) >= dag["max_active_runs"]:
-        yield no("dag_limit", "has {0} queued: max_active_runs is {1}, and as many run".format(several(runs["queued"], "run"), dag["max_active_runs"]), [], [],
-                 "Wait for them, or raise max_active_runs in the DAG and deploy.")
-    if tasks.get("scheduled") and dag["max_active_tasks"] and tasks.get("running", 0) + tasks.get("queued", 0) >= dag["max_active_tasks"]:
-        yield no("dag_limit", "has {0} waiting: max_active_tasks is {1}, and as many run".format(several(tasks["scheduled"], "task"), dag["max_active_tasks"]),
-                 [], [],
-                 "Wait for them, or raise max_active_tasks in the DAG and deploy.")
+        yield no(
+            "dag_limit",
+            "has {0} queued: max_active_runs is {1}, and as many run".format(
+                several(runs["queued"], "run"), dag["max_active_runs"]
+            ),
+            [],
+            [],
+            "Wait for them, or raise max_active_runs in the DAG and deploy.",
+        )
+    if tasks.get("scheduled") and dag["max_active_tasks"] and tasks.get("running", 0) + tasks.get(
+            "queued", 0) >= dag["max_active_tasks"]:
+        yield no(
+            "dag_limit",
+            "has {0} waiting: max_active_tasks is {1}, and as many run".format(
+                several(tasks["scheduled"], "task"), dag["max_active_tasks"]
+            ),
+            [],
+            [],
+            "Wait for them, or raise max_active_tasks in the DAG and deploy.",
+        )
     if task_id:
         task = (found.get("task") or [None])[0] if isinstance(found.get("task"), list) else None
         if task is None:
-            yield no("task_state", "has no run yet", [], [], "Start one in the UI, or with playbooks/runbooks/trigger_dag.yml.")
+            yield no("task_state", "has no run yet", [], [],
+                     "Start one in the UI, or with playbooks/runbooks/trigger_dag.yml.")
         elif task["state"] in ("failed", "up_for_retry", "upstream_failed"):
-            yield no("task_state", "is {0}".format(task["state"]), ["run {run_id}, try {try_number}, on {hostname}".format(**task)],
-                     ["playbooks/runbooks/show_logs.yml", "-e", "airflow_dag_id=" + dag_id, "-e", "airflow_task_id=" + task_id])
+            yield no("task_state", "is {0}".format(task["state"]),
+                     ["run {run_id}, try {try_number}, on {hostname}".format(**task)], [
+                         "playbooks/runbooks/show_logs.yml", "-e", "airflow_dag_id=" + dag_id, "-e",
+                         "airflow_task_id=" + task_id
+                     ])

@@ -1,14 +1,16 @@
 """Validation: all that is wrong with the input of a run, in one message, before a host is changed.
 
-A rule is a plain function check_x(values, site) that yields (variable, text); core.placed writes the variable and its place before the text. Or it is
-a line of data: RANGES, PATTERNS, SECRETS, EXCLUSIVE and FILES, see check_data. Rules lie in rules/<owner>.py: to add one, edit that file and its test.
-values  maps names of variables to values. values[name] raises NotYet if the value depends on facts that are not known yet; .get returns None then.
-site    is what a rule may know besides (class Site): where a variable is set, and functions that read files of the controller.
-owners.py lists the owners, and says for which hosts their rules hold. types.py compares values with meta/argument_specs.yml of the roles.
-Action plugin validate has three stages. input: on the controller, no host is contacted. host: module validate says what it found on the host, and
-rules/host.py judges that. role: a role's own rules, for whoever uses the role alone.
-Imports point down only: action -> plugin_utils (variables.py has all that is private to Ansible) -> owners -> rules -> core -> types.
-A rule about what a task has found on a host is ansible.builtin.assert in that role. Messages never hold the value of a secret.
+A rule is a plain function check_x(values, site) that yields (variable, text); core.placed writes the variable and its
+place before the text. Or it is a line of data: RANGES, PATTERNS, SECRETS, EXCLUSIVE and FILES, see check_data. Rules
+lie in rules/<owner>.py: to add one, edit that file and its test. values  maps names of variables to values.
+values[name] raises NotYet if the value depends on facts that are not known yet; .get returns None then. site    is what
+a rule may know besides (class Site): where a variable is set, and functions that read files of the controller.
+owners.py lists the owners, and says for which hosts their rules hold. types.py compares values with
+meta/argument_specs.yml of the roles. Action plugin validate has three stages. input: on the controller, no host is
+contacted. host: module validate says what it found on the host, and rules/host.py judges that. role: a role's own
+rules, for whoever uses the role alone. Imports point down only: action -> plugin_utils (variables.py has all that is
+private to Ansible) -> owners -> rules -> core -> types. A rule about what a task has found on a host is
+ansible.builtin.assert in that role. Messages never hold the value of a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.windsock.airflow.plugins.module_utils import airflow_objects, airflow_secret_kinds
-from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import nested_secrets, range_problem, type_problem
+from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import (
+    nested_secrets,
+    range_problem,
+    type_problem,
+)
 
 # Spaces and new lines in it, and - and _ in a value, count as nothing.
 PLACEHOLDERS = r"""
@@ -136,7 +142,10 @@ def secret_problem(rule: Mapping[str, Any], value: object) -> str | None:
     if not isinstance(value, str) or value == "":
         return None
     if placeholder(value):
-        return "is a placeholder. Put a real secret there (a vault is the place for it), or leave it empty and one is generated."
+        return (
+            "is a placeholder. Put a real secret there (a vault is the place for it), or leave it empty and one is "
+            "generated."
+        )
     if value != value.strip():
         return "begins or ends with a blank or a new line."
     if rule.get("kind") == "fernet":
@@ -147,7 +156,9 @@ def secret_problem(rule: Mapping[str, Any], value: object) -> str | None:
 
 
 def placed(name: str, text: str, site: Site) -> str:
-    """The text behind the variable, or a part such as airflow_users[2].email, and the place where it is set. A text that begins with a blank goes on."""
+    """The text behind the variable, or a part such as airflow_users[2].email, and the place where it is set. A text
+    that begins with a blank goes on.
+    """
     return "{0} ({1}){2}{3}".format(name, site.where(re.findall(r"\w+", name)[0]), "" if text[0] == " " else ": ", text)
 
 
@@ -161,7 +172,9 @@ def message(problems: Iterable[tuple[str, str]], title: str) -> str:
 def check_values(
     values: Values, raw: Values, names: Iterable[str], specs: Values, data: Mapping[str, Any], site: Site,
 ) -> tuple[list[tuple[str, str]], set[str]]:
-    """Types, ranges and secrets of variables; what depends on facts comes back as deferred. raw: their templates. Returns (problems, deferred)."""
+    """Types, ranges and secrets of variables; what depends on facts comes back as deferred. raw: their templates.
+    Returns (problems, deferred).
+    """
     problems, deferred = [], set()
 
     def add(name: str, text: str, path: str = "") -> None:
@@ -195,17 +208,18 @@ def check_values(
                 add(name, problem, path)
     # A variable that only passes on another one that is wrong is not wrong itself.
     wrong = {name for name, _text in problems}
-    return [(name, text) for name, text in problems
-            if not any(re.search(r"\b{0}\b".format(other), str(raw.get(name))) for other in wrong - {name} if "{{" in str(raw.get(name)))], deferred
+    return [(name, text) for name, text in problems if not any(
+        re.search(r"\b{0}\b".format(other), str(raw.get(name)))
+        for other in wrong - {name} if "{{" in str(raw.get(name)))], deferred
 
 
 def check_data(values: Values, site: Site, data: Mapping[str, Any]) -> Problems:
     """Rules that are data.
 
-    RANGES: {variable: (lowest, highest or None, words for that if others are better)}, compared together with the types; SECRETS, too: {variable: kind
-    and shortest value}.
-    PATTERNS: {variable: (regular expression for the whole value, what is valid)}. EXCLUSIVE: variables of which at most one may be set.
-    FILES: variables that name a file of the controller, or a list or dictionary of them.
+    RANGES: {variable: (lowest, highest or None, words for that if others are better)}, compared together with the
+    types; SECRETS, too: {variable: kind and shortest value}.
+    PATTERNS: {variable: (regular expression for the whole value, what is valid)}. EXCLUSIVE: variables of which at most
+    one may be set. FILES: variables that name a file of the controller, or a list or dictionary of them.
     """
     for names in data["EXCLUSIVE"]:
         given = [name for name in names if values.get(name)]

@@ -39,7 +39,9 @@ def type_problem(name: str, spec: Mapping[str, Any], value: Any, path: str = "")
         "dict": isinstance(value, dict),
     }.get(kind, True)
     if value is None and not fine:
-        return "{0} has no value; {1} belongs there{2}.".format(path, WANTED[kind], ', "" for none' if kind in ("str", "path") else "")
+        return "{0} has no value; {1} belongs there{2}.".format(
+            path, WANTED[kind], ', "" for none' if kind in ("str", "path") else ""
+        )
     if not fine:
         hint = ""
         plain = as_plain(kind, value)
@@ -47,14 +49,21 @@ def type_problem(name: str, spec: Mapping[str, Any], value: Any, path: str = "")
             hint = " Write it without quotes; on the command line -e '{{\"{0}\": {1}}}'.".format(name, plain)
         elif kind == "str" and isinstance(value, (float, bool)):
             hint = " Put it in quotes."
-        return "{0} is {1}, {2}, where {3} belongs.{4}".format(path, shown(path, spec, value), type_text(value), WANTED[kind], hint)
+        return "{0} is {1}, {2}, where {3} belongs.{4}".format(
+            path, shown(path, spec, value), type_text(value), WANTED[kind], hint
+        )
     if spec.get("choices") and kind != "list" and value not in spec["choices"]:
         return "{0} is {1}; valid are {2}.{3}".format(
-            path, shown(path, spec, value), ", ".join(map(str, spec["choices"])), did_you_mean(str(value), [str(c) for c in spec["choices"]]))
+            path,
+            shown(path, spec, value),
+            ", ".join(map(str, spec["choices"])),
+            did_you_mean(str(value), [str(c) for c in spec["choices"]]),
+        )
     if kind == "list" and (spec.get("elements") or spec.get("options")):
         inner = {key: spec[key] for key in ("options", "no_log", "choices") if key in spec}
         inner["type"] = spec.get("elements", "dict")
-        problems = (type_problem(name, inner, item, "{0}[{1}]".format(path, number)) for number, item in enumerate(value))
+        problems = (type_problem(name, inner, item, "{0}[{1}]".format(path, number))
+                    for number, item in enumerate(value))
         return next(filter(None, problems), None)
     if kind == "dict" and spec.get("options"):
         for key, item in value.items():
@@ -71,7 +80,8 @@ def type_problem(name: str, spec: Mapping[str, Any], value: Any, path: str = "")
 
 
 def type_text(value: object) -> str:
-    for kind, text in ((bool, "a yes/no"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"), ((list, tuple), "a list")):
+    for kind, text in ((bool, "a yes/no"), ((int, float), "a number"), (str, "a string"), (dict, "a dictionary"),
+                       ((list, tuple), "a list")):
         if isinstance(value, kind):
             return text
     return "a " + type(value).__name__

@@ -2,9 +2,9 @@
 
 ours.py DIRECTORIES
 
-DIRECTORIES is JSON: {directory: rule}. A rule {"names": [regular expressions]} is for a directory in which the roles write: what
-has such a name is ours, with all that is in it. A rule {"user": name} is for a directory in which Airflow and its tasks write under
-names of their own: what belongs to this user is ours, at any depth.
+DIRECTORIES is JSON: {directory: rule}. A rule {"names": [regular expressions]} is for a directory in which the roles
+write: what has such a name is ours, with all that is in it. A rule {"user": name} is for a directory in which Airflow
+and its tasks write under names of their own: what belongs to this user is ours, at any depth.
 
 The answer is JSON: {"ours": paths, "others": paths}. A directory without anything of others is one path.
 """
@@ -24,7 +24,8 @@ NONE: Rule = {"all": False}
 
 
 def with_number(rule: Rule) -> Rule:
-    """Return the rule with the number of its user instead of the name. Nothing belongs to a user that does not exist."""
+    """Return the rule with the number of its user instead of the name. Nothing belongs to a user that does not exist.
+    """
     try:
         return {"uid": pwd.getpwnam(rule["user"]).pw_uid} if "user" in rule else rule
     except KeyError:
@@ -47,7 +48,11 @@ def split(path: str, rule: Rule, rules: dict[str, Rule]) -> tuple[list[str], lis
     ours: list[str] = []
     others: list[str] = []
     # What is ours or not as a whole needs no look inside.
-    if os.path.isdir(path) and not os.path.islink(path) and (own or "all" not in rule or any(other.startswith(f"{path}/") for other in rules)):
+    if (
+        os.path.isdir(path)
+        and not os.path.islink(path)
+        and (own or "all" not in rule or any(other.startswith(f"{path}/") for other in rules))
+    ):
         for name in sorted(os.listdir(path)):
             found = split(os.path.join(path, name), rule_below(rule, name), rules)
             ours += found[0]
@@ -63,7 +68,10 @@ def look(rules: dict[str, Rule]) -> dict[str, list[str]]:
     rules = {os.path.normpath(path): with_number(rule) for path, rule in rules.items()}
     found = [split(path, rule, rules) for path, rule in rules.items()
              if os.path.lexists(path) and not any(path.startswith(f"{other}/") for other in rules)]
-    return {"ours": [path for ours, _others in found for path in ours], "others": [path for _ours, others in found for path in others]}
+    return {
+        "ours": [path for ours, _others in found for path in ours],
+        "others": [path for _ours, others in found for path in others]
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ if __name__ == "__main__":
     directory = sys.path[0] = os.path.dirname(os.path.realpath(__file__))
     # A loss of power may leave bytecode with a valid beginning, which no later start would replace. A script has none.
     sys.dont_write_bytecode = True
-    modules = sorted(name[:-3] for name in os.listdir(os.path.join(directory, "airflow_runtime")) if name.endswith(".py"))
+    modules = sorted(name[:-3] for name in os.listdir(os.path.join(directory, "airflow_runtime"))
+                     if name.endswith(".py"))
     if len(sys.argv) < 2 or sys.argv[1] not in modules:
         sys.exit(f"{__doc__}\nModules: {', '.join(modules)}")
     import airflow_runtime  # noqa: F401

@@ -78,13 +78,17 @@ def owners(databases: list[Data]) -> dict[str, str]:
 
 
 def names(field: str) -> set[str]:
-    """Return the names in a field of a rule, or nothing if a name has no quotes. Without quotes a name may mean a group, a file or all."""
+    """Return the names in a field of a rule, or nothing if a name has no quotes. Without quotes a name may mean a
+    group, a file or all.
+    """
     parts = field.split(",")
     return {part[1:-1] for part in parts} if all(re.fullmatch('"[^"]+"', part) for part in parts) else set()
 
 
 def is_ours(fields: list[str], roles: dict[str, set[str]]) -> bool:
-    """Return whether the role writes a rule like this one again, or has written it for a role that is no longer declared."""
+    """Return whether the role writes a rule like this one again, or has written it for a role that is no longer
+    declared.
+    """
     if len(fields) < 4:
         return False
     database, users = names(fields[1]), names(fields[2])
@@ -128,7 +132,9 @@ def made_databases(data: str) -> bool:
 def ask(place: tuple[str, str], drop_in: str, seconds: float) -> Data:
     """Return what the server answers to its own system user."""
     port, directory = place
-    command = ["psql", "-XAtwq", "--set=ON_ERROR_STOP=1", f"--set=drop_in={drop_in}", f"--host={directory}", f"--port={port}"]
+    command = [
+        "psql", "-XAtwq", "--set=ON_ERROR_STOP=1", f"--set=drop_in={drop_in}", f"--host={directory}", f"--port={port}"
+    ]
     command.append("--dbname=postgres")
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     end = time.monotonic() + seconds
@@ -142,10 +148,10 @@ def ask(place: tuple[str, str], drop_in: str, seconds: float) -> Data:
             or time.monotonic() > end
         ):
             raise Problem(
-                f"its system user postgres cannot ask the PostgreSQL server on port {port}, which somebody else has set up: "
+                f"its system user postgres cannot ask the PostgreSQL server on port {port}, which somebody else has "
+                "set up: "
                 f"{done.stderr.strip()} "
-                "Let this user sign in: the first rule of pg_hba.conf is then `local all postgres peer`."
-            )
+                "Let this user sign in: the first rule of pg_hba.conf is then `local all postgres peer`.")
         time.sleep(1)
 
 

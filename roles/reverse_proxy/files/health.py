@@ -1,6 +1,8 @@
-"""Ask nginx as a browser does: health.py ADDRESS PORT NAME CERTIFICATE. Exits with 1 and a sentence where it does not answer well.
+"""Ask nginx as a browser does: health.py ADDRESS PORT NAME CERTIFICATE. Exits with 1 and a sentence where it does not
+answer well.
 
-Only the certificate in the file is trusted, so nginx has to serve this one. It may still be reading its files: it has half a minute.
+Only the certificate in the file is trusted, so nginx has to serve this one. It may still be reading its files: it has
+half a minute.
 """
 
 import http.client
@@ -18,10 +20,13 @@ while True:
     context.load_verify_locations(certificate)
     try:
         connection = http.client.HTTPConnection(name)
-        connection.sock = context.wrap_socket(socket.create_connection((address, int(port)), timeout=30), server_hostname=name)
+        connection.sock = context.wrap_socket(socket.create_connection((address, int(port)), timeout=30),
+                                              server_hostname=name)
         connection.request("GET", "/")
         status = connection.getresponse().status
-        problem = f"nginx answers {status}: the server behind it does not answer. Is it running?" if status >= 500 else ""
+        problem = (
+            f"nginx answers {status}: the server behind it does not answer. Is it running?" if status >= 500 else ""
+        )
     except ssl.SSLCertVerificationError as error:
         problem = f"nginx does not serve the certificate in {certificate} to https://{name}: {error.verify_message}."
     except (OSError, http.client.HTTPException) as error:

@@ -7,7 +7,7 @@ from ansible.plugins.callback import CallbackBase
 
 
 class CallbackModule(CallbackBase):
-    """Prints the comment `kill_point: <id>` behind the name of a task, and that of an import at its first task."""
+    """Prints the comment `kill_point: <id>` below the name of a task, and that of an import at its first task."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_NAME = "kill_points"
@@ -17,11 +17,11 @@ class CallbackModule(CallbackBase):
         self.said = set()
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        """Look at the line of the task, and at those of what it stands in: blocks and imports."""
+        """Look at the line below that of the task, and below those of what it stands in: blocks and imports."""
         place = task
         while place is not None:
             path, _, number = (place.get_path() or "").rpartition(":")
-            point = re.search(r"# (kill_point: \w+)", linecache.getline(path, int(number or 0)))
+            point = re.search(r"# (kill_point: \w+)", linecache.getline(path, int(number or -1) + 1))
             if point and point[1] not in self.said:
                 self.said.add(point[1])
                 self._display.display(point[1])

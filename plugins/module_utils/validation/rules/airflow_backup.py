@@ -22,7 +22,9 @@ POSTGRESQL = ("/etc/postgresql", "/var/lib/postgresql", "/var/lib/pgsql")
 def check_backup(values: Values, site: Site) -> Problems:
     directory, recipients = values.get("airflow_backup_dir"), values.get("airflow_backup_recipients")
     if directory is not None and not re.fullmatch(r"(/[^/\s]+){2,}", directory):
-        yield "airflow_backup_dir", " is {0}; valid is an absolute path of two levels or more, without spaces, such as /var/backups/airflow.".format(directory)
+        yield "airflow_backup_dir", (" is {0}; valid is an absolute path of two levels or more, without spaces, such "
+                                     "as /var/backups/airflow.").format(
+            directory)
     for number, recipient in enumerate(recipients or []):
         if "PRIVATE KEY" in str(recipient) or "BEGIN PGP PUBLIC KEY BLOCK" not in str(recipient):
             yield "airflow_backup_recipients[{0}]".format(number), (
@@ -30,9 +32,9 @@ def check_backup(values: Values, site: Site) -> Problems:
     if recipients == [] and not site.has_backup_key(values.get("airflow_secrets_copy_dir")):
         if values.get("airflow_secrets_copy_dir") == "":
             yield "airflow_backup_recipients", (
-                " is empty and airflow_secrets_copy_dir ({0}) too, so there is nobody that keys in a backup could be sealed "
-                "for. Set one of them: docs/backup.md."
-            ).format(site.where("airflow_secrets_copy_dir"))
+                " is empty and airflow_secrets_copy_dir ({0}) too, so there is nobody that keys in a backup could be "
+                "sealed "
+                "for. Set one of them: docs/backup.md.").format(site.where("airflow_secrets_copy_dir"))
         elif not site.has_gpg:
             yield "airflow_backup_recipients", (
                 " is empty, and the controller lacks gpg, which makes the keys that backups are sealed for. Install it "
@@ -50,9 +52,10 @@ def check_backup_dir(values: Values, site: Site) -> Problems:
     for directory, named in directories:
         if backups and directory and (within(backups, directory) or within(directory, backups)):
             yield "airflow_backup_dir", (
-                " is {0}, and {1} is {2}. One would be removed with the other. Take a directory outside of it that holds "
-                "nothing but backups, such as /var/backups/airflow, and move the backups that exist there."
-            ).format(backups, named, directory)
+                " is {0}, and {1} is {2}. One would be removed with the other. Take a directory outside of it that "
+                "holds "
+                "nothing but backups, such as /var/backups/airflow, and move the backups that exist there.").format(
+                    backups, named, directory)
 
 
 CHECKS = (check_backup, check_backup_dir)

@@ -28,20 +28,22 @@ PATTERNS = {
     # The name of a directory on the controller, and what tells two sites apart.
     "airflow_site_id": (
         r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-        "valid is a UUID in lower case, such as 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11. bin/new-site writes one. If the site had another id "
+        "valid is a UUID in lower case, such as 0d4b3f6e-6c39-4f0e-9f0a-5f1c1f0c8f11. bin/new-site writes one. If the "
+        "site had another id "
         "before, put that one back: the controller finds its copy of the secrets by it."),
     # A prefix in a bucket, or a log group.
     "airflow_remote_base_log_folder": (
         r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?|cloudwatch://arn:aws[a-z-]*:logs:[a-z0-9-]+:[0-9]{12}:log-group:[A-Za-z0-9._/#-]{1,512}",
-        "valid are s3://bucket/prefix and cloudwatch://arn:aws:logs:<region>:<account>:log-group:<name>. Other places need the package of their "
+        "valid are s3://bucket/prefix and cloudwatch://arn:aws:logs:<region>:<account>:log-group:<name>. Other places "
+        "need the package of their "
         "provider, and go into airflow_config.logging."),
 }
 EXCLUSIVE = [("airflow_database_url", "airflow_database_host"), ("airflow_auth", "airflow_webserver_config_file")]
 FILES = ["airflow_webserver_config_file"]
-# Options of airflow_database_url. The second line is psycopg2's alone: asyncpg, the other driver of Airflow, does without them.
-DATABASE_URL_OPTIONS = (
-    "sslmode", "target_session_attrs",
-    "application_name", "connect_timeout", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout")
+# Options of airflow_database_url. The second line is psycopg2's alone: asyncpg, the other driver of Airflow, does
+# without them.
+DATABASE_URL_OPTIONS = ("sslmode", "target_session_attrs", "application_name", "connect_timeout", "keepalives",
+                        "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout")
 # What airflow_ecs must have, if it is used.
 ECS_NEEDS = ("region", "cluster", "task_definition", "container_name", "subnets")
 
@@ -73,12 +75,16 @@ def check_database(values: Values, site: Site) -> Problems:
         if parsed is None:
             yield "airflow_database_url", (
                 "is no address of a PostgreSQL database. Valid is postgresql://user:password@host:port/name"
-                "?sslmode=verify-full, with special characters of the password percent-encoded. It is not shown, as it may hold a password.")
+                "?sslmode=verify-full, with special characters of the password percent-encoded. It is not shown, as it "
+                "may hold a password."
+            )
         elif parsed[2]:
             problem = secret_problem({}, parsed[2])
             if problem:
-                yield "airflow_database_url", "its password " + problem.replace(", or leave it empty and one is generated", "")
-        options = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query, keep_blank_values=True)) if parsed else {}
+                yield "airflow_database_url", "its password " + problem.replace(
+                    ", or leave it empty and one is generated", "")
+        options = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query,
+                                              keep_blank_values=True)) if parsed else {}
         foreign = sorted(set(options) - set(DATABASE_URL_OPTIONS))
         if foreign:
             yield "airflow_database_url", (
@@ -99,7 +105,9 @@ def check_ecs(values: Values, site: Site) -> Problems:
     wanted = isinstance(ecs, dict) and ecs or "AwsEcsExecutor" in (values.get("airflow_executor") or "")
     missing = [name for name in ECS_NEEDS if not (ecs or {}).get(name)] if wanted else []
     if missing:
-        yield "airflow_ecs", "lacks {0}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains them.".format(", ".join(missing))
+        yield "airflow_ecs", ("lacks {0}, which AwsEcsExecutor needs. roles/airflow_common/README.md explains "
+                              "them.").format(
+            ", ".join(missing))
 
 
 def check_alerts(values: Values, site: Site) -> Problems:
@@ -114,7 +122,10 @@ def check_alerts(values: Values, site: Site) -> Problems:
         missing = [name for name in ("to", "from", "host") if not email.get(name)]
         wrong += ["email lacks {0}.".format(", ".join(missing))] if missing else []
         to: list[Any] = email["to"] if isinstance(email.get("to"), list) else []
-        wrong += ["email.to has {0}, which is no address.".format(json.dumps(one)) for one in to if not re.fullmatch(r"[^@\s]+@[^@\s]+", str(one))]
+        wrong += [
+            "email.to has {0}, which is no address.".format(json.dumps(one)) for one in to
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", str(one))
+        ]
         if email.get("user") and email.get("security") == "none":
             wrong.append("email would send a password in clear: leave user out, or take security starttls or tls.")
     # The address is a secret, and not repeated.
@@ -122,7 +133,9 @@ def check_alerts(values: Values, site: Site) -> Problems:
         wrong.append("slack_webhook_url is no address; valid is one such as https://hooks.slack.com/services/...")
     topic = value.get("sns_topic_arn")
     if topic and not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w-]+", str(topic)):
-        wrong.append("sns_topic_arn is {0}; valid is one such as arn:aws:sns:eu-central-1:123456789012:airflow-alerts.".format(json.dumps(topic)))
+        wrong.append(
+            "sns_topic_arn is {0}; valid is one such as arn:aws:sns:eu-central-1:123456789012:airflow-alerts.".format(
+                json.dumps(topic)))
     limit = value.get("limit", 1)
     if not isinstance(limit, int) or limit < 1:
         wrong.append("limit is {0}; valid are messages an hour, 1 or more.".format(json.dumps(limit)))

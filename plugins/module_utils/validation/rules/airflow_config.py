@@ -19,7 +19,8 @@ from ansible_collections.windsock.airflow.plugins.module_utils.validation.core i
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules.airflow_secrets import SECRETS_ELSEWHERE
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.types import shown, type_text
 
-# Options of airflow.cfg that Airflow and its providers mark as sensitive, per major: these it also reads by <option>_cmd. A test asks Airflow itself.
+# Options of airflow.cfg that Airflow and its providers mark as sensitive, per major: these it also reads by
+# <option>_cmd. A test asks Airflow itself.
 CONFIG_SECRETS = {
     "2": (
         "atlas.password", "celery.broker_url", "celery.flower_basic_auth", "celery.result_backend",
@@ -39,11 +40,17 @@ CONFIG_SECRETS = {
 # Those that Airflow reads from a better place than the environment, which every task sees: what to do instead.
 CONFIG_SECRETS_ELSEWHERE = {
     "smtp.smtp_password": (
-        "Remove it and smtp_user, and put both into connection smtp_default, which Airflow encrypts and sends its e-mails with: "
-        "airflow_connections: {smtp_default: {conn_type: smtp, host: ..., login: ..., password: ...}}, with the password in a vault."),
+        "Remove it and smtp_user, and put both into connection smtp_default, which Airflow encrypts and sends its "
+        "e-mails with: "
+        "airflow_connections: {smtp_default: {conn_type: smtp, host: ..., login: ..., password: ...}}, with the "
+        "password in a vault."
+    ),
 }
-# Others, and what is in a dictionary, are taken for secrets by their names. ..._secret is also how Airflow names a place in a secrets backend.
-SECRET_OPTION = r"(passw(or)?d|passphrase|token|dsn|(client|api|jwt|shared|hmac)_secret|(secret|access|api|account)_key)$"
+# Others, and what is in a dictionary, are taken for secrets by their names. ..._secret is also how Airflow names a
+# place in a secrets backend.
+SECRET_OPTION = (
+    r"(passw(or)?d|passphrase|token|dsn|(client|api|jwt|shared|hmac)_secret|(secret|access|api|account)_key)$"
+)
 
 
 def check_secrets_in_config(values: Values, site: Site) -> Problems:
@@ -58,7 +65,8 @@ def check_secrets_in_config(values: Values, site: Site) -> Problems:
             yield "airflow_config", named + CONFIG_SECRETS_ELSEWHERE[name]
             continue
         yield "airflow_config", named + "Set {0}airflow_environment: AIRFLOW__{1}__{2}, which is shown nowhere.".format(
-            "{0}_cmd to a command that prints it, or ".format(name) if name in known else "", re.sub(r"\W", "_", section.upper()), option.upper())
+            "{0}_cmd to a command that prints it, or ".format(name) if name in known else "",
+            re.sub(r"\W", "_", section.upper()), option.upper())
 
 
 def options_file(repository: str, version: str) -> str:
@@ -78,13 +86,17 @@ def check_config_options(values: Values, site: Site) -> Problems:
     own, of_providers = known.get("sections", {}), known.get("sections_of_providers", {})
     for section, options in config.items() if known else ():
         if options is not None and not isinstance(options, dict):
-            yield "airflow_config", "section {0} is {1}, where a dictionary of options belongs.".format(section, type_text(options))
+            yield "airflow_config", "section {0} is {1}, where a dictionary of options belongs.".format(
+                section, type_text(options))
             continue
         there = {**of_providers.get(section, {}), **own.get(section, {})}
         near = nearest(str(section), [*own, *of_providers]) if not there else ""
         # Two letters at most: a provider that is not in the lock may have a section that is called alike.
         if near and distance(str(section).lower(), near, 2) <= 2:
-            yield "airflow_config", "Airflow {0} has no section {1}.{2}".format(version, section, did_you_mean(section, [near]))
+            yield (
+                "airflow_config",
+                "Airflow {0} has no section {1}.{2}".format(version, section, did_you_mean(section, [near])),
+            )
         judged = there and (section in own or locked)
         other = site.all_sections().get(section) if not there and not near else None
         for option, value in (options or {}).items():
@@ -104,18 +116,24 @@ def check_config_options(values: Values, site: Site) -> Problems:
                 yield "airflow_config", "Airflow {0} has no option {1}.{2} All of them are in {3}.".format(
                     version, name, option_meant(option, there, section, own, of_providers), options_file("", version))
             elif judged and bare == option and not fits(value, there[option]):
-                yield "airflow_config", "{0} is {1}; valid is {2}.".format(
-                    name, shown(str(option), {}, value), {"integer": "a whole number", "float": "a number", "boolean": "true or false"}[there[option]])
+                yield "airflow_config", "{0} is {1}; valid is {2}.".format(name, shown(str(option), {}, value), {
+                    "integer": "a whole number", "float": "a number", "boolean": "true or false"
+                }[there[option]])
 
 
 def option_meant(option: str, there: Iterable[str], section: str, *known: Any) -> Any:
     """The option that was meant: of this section, else one of the same name elsewhere."""
-    elsewhere = sorted({other for sections in known for other, options in sections.items() if option in options and other != section})
+    elsewhere = sorted(
+        {other
+         for sections in known
+         for other, options in sections.items() if option in options and other != section})
     return did_you_mean(option, there) or (" Section {0} has it.".format(" and ".join(elsewhere)) if elsewhere else "")
 
 
 def fits(value: object, kind: str) -> bool:
-    """Whether Airflow can read the value, as airflow.cfg will have it. Some types of its reference are looser than these three."""
+    """Whether Airflow can read the value, as airflow.cfg will have it. Some types of its reference are looser than
+    these three.
+    """
     text = str(value).strip()
     if kind == "boolean":
         return text.lower() in ("true", "t", "1", "false", "f", "0")
@@ -127,7 +145,9 @@ def fits(value: object, kind: str) -> bool:
 
 
 def holds_secret(name: str, value: Any, sensitive: bool) -> bool:
-    """Whether the value of an option, or anything in it, is a secret: by what Airflow says of the option, else by the name."""
+    """Whether the value of an option, or anything in it, is a secret: by what Airflow says of the option, else by the
+    name.
+    """
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             value = json.loads(value)

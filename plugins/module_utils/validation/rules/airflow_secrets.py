@@ -33,7 +33,8 @@ SECRETS_BACKENDS = {
     "aws_ssm": "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
     "hashicorp_vault": "airflow.providers.hashicorp.secrets.vault.VaultBackend",
 }
-# Secrets that the roles keep in files: the option of airflow.cfg, or the end of its variable of the environment, that would take one's place.
+# Secrets that the roles keep in files: the option of airflow.cfg, or the end of its variable of the environment, that
+# would take one's place.
 SECRETS_ELSEWHERE = r"(fernet_key|secret_key|jwt_secret|sql_alchemy_conn(_async)?)(_cmd|_secret)?"
 
 
@@ -54,9 +55,10 @@ def check_secrets_source(values: Values, site: Site) -> Problems:
         for secret in SECRETS:
             if secret not in needless and values.get(secret) == "":
                 yield secret, (
-                    "is empty, but airflow_secrets_source ({0}) is ansible_vault, which leaves none to be generated. Set it to a variable "
-                    "that `ansible-vault encrypt` has encrypted, or take another source."
-                ).format(site.where("airflow_secrets_source"))
+                    "is empty, but airflow_secrets_source ({0}) is ansible_vault, which leaves none to be generated. "
+                    "Set it to a variable "
+                    "that `ansible-vault encrypt` has encrypted, or take another source.").format(
+                        site.where("airflow_secrets_source"))
 
 
 def check_secrets_backend(values: Values, site: Site) -> Problems:
@@ -65,16 +67,20 @@ def check_secrets_backend(values: Values, site: Site) -> Problems:
     if isinstance(value, dict) and value:
         backend = value.get("backend")
         if backend not in SECRETS_BACKENDS and not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", str(backend)):
-            yield "airflow_secrets_backend", "its backend is {0}; valid are {1}, or the import path of a class.{2}".format(
+            yield "airflow_secrets_backend", ("its backend is {0}; valid are {1}, or the import path of a "
+                                              "class.{2}").format(
                 json.dumps(backend), ", ".join(SECRETS_BACKENDS), did_you_mean(str(backend), SECRETS_BACKENDS))
 
 
 def secrets_elsewhere(values: Values) -> list[tuple[str, str]]:
-    """Airflow would take a secret from there, and what the roles read, write and rotate is the file that it has in place of that."""
+    """Airflow would take a secret from there, and what the roles read, write and rotate is the file that it has in
+    place of that.
+    """
     environment = values.get("airflow_environment")
     named = [("airflow_environment", name) for name in (environment if isinstance(environment, dict) else {})
              if re.fullmatch("AIRFLOW__[A-Z_]+__({0})".format(SECRETS_ELSEWHERE), str(name), re.IGNORECASE)]
-    named += [("airflow_config", "{0}.{1}".format(section, option)) for section, option, value in options_of(values.get("airflow_config"))
+    named += [("airflow_config", "{0}.{1}".format(section, option))
+              for section, option, value in options_of(values.get("airflow_config"))
               if value is not None and re.fullmatch(SECRETS_ELSEWHERE, option, re.IGNORECASE)]
     return named
 
@@ -82,8 +88,10 @@ def secrets_elsewhere(values: Values) -> list[tuple[str, str]]:
 def check_secrets_elsewhere(values: Values, site: Site) -> Problems:
     for variable, name in secrets_elsewhere(values):
         yield variable, (
-            "has {0}, which Airflow would use instead of the file that holds this secret and that rotations change. Set "
-            "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or airflow_database_url instead."
+            "has {0}, which Airflow would use instead of the file that holds this secret and that rotations change. "
+            "Set "
+            "airflow_fernet_key, airflow_api_secret_key, airflow_jwt_secret, airflow_database_password or "
+            "airflow_database_url instead."
         ).format(name)
 
 

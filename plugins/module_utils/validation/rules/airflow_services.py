@@ -28,7 +28,8 @@ def check_components(values: Values, site: Site) -> Problems:
         components = site.components(values) if given else []
         for component in [key for key in given if key not in components]:
             yield name, "there is no component {0}; Airflow {1} has {2}.{3}".format(
-                component, values.get("airflow_version"), ", ".join(components), did_you_mean(str(component), components))
+                component, values.get("airflow_version"), ", ".join(components),
+                did_you_mean(str(component), components))
 
 
 def check_lists(values: Values, site: Site) -> Problems:
@@ -42,7 +43,8 @@ def check_unit_overrides(values: Values, site: Site) -> Problems:
     """Directives that systemd does not know are refused by it, on the host."""
     for component, body in (values.get("airflow_services_unit_overrides") or {}).items():
         if not isinstance(body, dict) or any(not isinstance(directives, dict) for directives in body.values()):
-            yield "airflow_services_unit_overrides", "{0} needs sections with directives, such as {0}: {{Service: {{MemoryHigh: 8G}}}}.".format(
+            yield "airflow_services_unit_overrides", ("{0} needs sections with directives, such as {0}: {{Service: "
+                                                      "{{MemoryHigh: 8G}}}}.").format(
                 component)
         else:
             for section in sorted(set(body) - set(UNIT_SECTIONS)):

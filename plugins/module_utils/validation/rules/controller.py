@@ -19,7 +19,9 @@ PYTHON = {"at_least": "3.11"}
 
 
 def environment_of(repository: str) -> str:
-    """What makes the environment that this needs. The archive of the collection has no bin/, because nothing is written below an installed collection."""
+    """What makes the environment that this needs. The archive of the collection has no bin/, because nothing is written
+    below an installed collection.
+    """
     if os.path.exists(os.path.join(repository, "bin", "setup")):
         return "Run {0}/bin/setup, then: . {0}/.venv/bin/activate".format(repository)
     return "Make an environment as {0}/docs/collection.md says".format(repository)
@@ -28,7 +30,8 @@ def environment_of(repository: str) -> str:
 def check_ansible(repository: str, version: str) -> Iterator[str]:
     """The one of the operating system, for example. Another release may not parse our roles."""
     if not OLDEST <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < TOO_NEW:
-        yield "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. {5}".format(version, *OLDEST, *TOO_NEW, environment_of(repository))
+        yield "This is ansible-core {0}; valid is {1}.{2} or newer, older than {3}.{4}. {5}".format(
+            version, *OLDEST, *TOO_NEW, environment_of(repository))
 
 
 def required_collections(repository: str) -> list[str]:
@@ -49,21 +52,26 @@ def check_collections(repository: str) -> Iterator[str]:
     missing = [name for name in required_collections(repository) if not has_collection(name)]
     if missing:
         yield (
-            "The controller lacks the collections {0}. {1}. In an environment of your own: ansible-galaxy collection install -r {2}/requirements.yml"
+            "The controller lacks the collections {0}. {1}. In an environment of your own: ansible-galaxy collection "
+            "install -r {2}/requirements.yml"
         ).format(", ".join(missing), environment_of(repository), repository)
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:2]) -> Iterator[str]:
     """Ansible's own."""
     if not in_range(".".join(map(str, version)), PYTHON):
-        yield "The controller's Ansible runs on Python {0}; valid is {1}.".format(".".join(map(str, version)), range_text(PYTHON))
+        yield "The controller's Ansible runs on Python {0}; valid is {1}.".format(
+            ".".join(map(str, version)), range_text(PYTHON)
+        )
 
 
 def check_repository(repository: str, mode: int | None = None) -> Iterator[str]:
     """Whoever writes into it runs anything on the hosts."""
     mode = os.stat(repository).st_mode if mode is None else mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        yield "{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod o-w {0}".format(repository)
+        yield ("{0} can be written by every user of the controller, who could run anything on your hosts. Run: chmod "
+               "o-w {0}").format(
+            repository)
 
 
 def check_environment(repository: str, prefix: str) -> Iterator[str]:
@@ -80,9 +88,9 @@ def check_environment(repository: str, prefix: str) -> Iterator[str]:
             if file.read().strip() == wanted.hexdigest():
                 return
     yield (
-        "The controller's environment {0} was made from other requirements than those of this repository (requirements/*.txt), as after `git pull`. "
-        "Run: {1}/bin/setup"
-    ).format(prefix, repository)
+        "The controller's environment {0} was made from other requirements than those of this repository "
+        "(requirements/*.txt), as after `git pull`. "
+        "Run: {1}/bin/setup").format(prefix, repository)
 
 
 def check_inventory(sources: Iterable[str]) -> Iterator[str]:
@@ -93,11 +101,14 @@ def check_inventory(sources: Iterable[str]) -> Iterator[str]:
 
 
 def check_sandbox(repository: str, sources: list[str], named: bool) -> Iterator[str]:
-    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an inventory."""
+    """Without -i, a command is for the sandbox of this checkout, if there is one. named: whether the user named an
+    inventory.
+    """
     sandbox = os.path.join(repository, "inventories", "sandbox")
-    if not named and [os.path.realpath(source) for source in sources] == [os.path.realpath(os.path.join(sandbox, "hosts.yml"))] \
+    hosts = os.path.realpath(os.path.join(sandbox, "hosts.yml"))
+    if not named and [os.path.realpath(source) for source in sources] == [hosts] \
             and not os.path.exists(os.path.join(sandbox, "host_vars", "airflow-sandbox.yml")):
         yield (
-            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your site: -i ~/airflow-site/hosts.yml "
-            "(bin/new-site creates one). Or start a sandbox: bin/sandbox"
-        )
+            "The command names no inventory, so it is for the sandbox of this checkout, and there is none. Name your "
+            "site: -i ~/airflow-site/hosts.yml "
+            "(bin/new-site creates one). Or start a sandbox: bin/sandbox")

@@ -34,14 +34,15 @@ def check_proxy(values: Values, site: Site) -> Problems:
     url, address = values.get("airflow_api_base_url"), values.get("airflow_api_host")
     if url is not None and not re.fullmatch(URL, url):
         yield "airflow_api_base_url", (
-            "is {0}, but the host is in group airflow_proxy, which puts TLS in front of the API server. Valid is https:// and "
+            "is {0}, but the host is in group airflow_proxy, which puts TLS in front of the API server. Valid is "
+            "https:// and "
             "the host name that browsers use, in lower case and without a path, such as https://airflow.example.com."
         ).format(json.dumps(url))
     if address is not None and address != "127.0.0.1":
         yield "airflow_api_host", (
-            "is {0}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is 127.0.0.1, "
-            "the default; reverse_proxy_listen_addresses says where nginx listens."
-        ).format(json.dumps(address))
+            "is {0}, but the host is in group airflow_proxy, whose nginx is the only way to the API server. Valid is "
+            "127.0.0.1, "
+            "the default; reverse_proxy_listen_addresses says where nginx listens.").format(json.dumps(address))
 
 
 CHECKS = (check_proxy,)
@@ -51,15 +52,22 @@ def check_role(values: Values, site: Site) -> Problems:
     yield from check_patterns(values, ROLE_PATTERNS)
     yield from check_ranges(values, RANGES)
     if values["reverse_proxy_http_port"] == values["reverse_proxy_https_port"]:
-        yield "reverse_proxy_http_port", "reverse_proxy_http_port and reverse_proxy_https_port are both {0}; valid are two different ports.".format(
+        yield "reverse_proxy_http_port", ("reverse_proxy_http_port and reverse_proxy_https_port are both {0}; valid "
+                                          "are two different ports.").format(
             values["reverse_proxy_http_port"])
     certificate, key = values["reverse_proxy_tls_certificate"], values["reverse_proxy_tls_key"]
     # A path, a text, or neither.
-    forms = {next((mark for mark in ("/", "-----BEGIN ") if text.strip().startswith(mark)), "") for text in (certificate, key)}
+    forms = {
+        next((mark for mark in ("/", "-----BEGIN ") if text.strip().startswith(mark)), "")
+        for text in (certificate, key)
+    }
     if len(forms) > 1 or (forms == {""} and certificate + key):
         yield "reverse_proxy_tls_certificate", (
-            "reverse_proxy_tls_certificate and reverse_proxy_tls_key go together; valid are two absolute paths on the host, two PEM texts, or neither.")
+            "reverse_proxy_tls_certificate and reverse_proxy_tls_key go together; valid are two absolute paths on the "
+            "host, two PEM texts, or neither."
+        )
     if values["reverse_proxy_acme_email"] and values["__reverse_proxy_name_is_ip"]:
         yield "reverse_proxy_acme_email", (
-            "reverse_proxy_acme_email is set, but reverse_proxy_url has the address {0}; valid with ACME is a host name."
+            "reverse_proxy_acme_email is set, but reverse_proxy_url has the address {0}; valid with ACME is a host "
+            "name."
         ).format(values["__reverse_proxy_name"])

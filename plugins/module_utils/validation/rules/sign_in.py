@@ -14,7 +14,10 @@ TYPES: dict[str, dict[str, list[str]]] = {
     "database": {"needs": [], "may": []},
     "ldap": {
         "needs": ["server", "bind_user", "bind_password", "search"],
-        "may": ["default_role", "roles", "allowed_groups", "ca_file", "start_tls", "search_filter", "uid_field", "group_field"],
+        "may": [
+            "default_role", "roles", "allowed_groups", "ca_file", "start_tls", "search_filter", "uid_field",
+            "group_field"
+        ],
     },
     "oauth": {
         "needs": ["provider", "client_id", "client_secret"],
@@ -60,7 +63,12 @@ def check_auth(values: Values, site: Site) -> Problems:
         yield "airflow_auth", "{0} lacks {1}.{2}".format(what, ", ".join(missing), page)
     foreign = sorted(set(auth) - {"type"} - set(needs) - set(may))
     if foreign:
-        yield "airflow_auth", "{0} has no {1}; valid are {2}.".format(what, ", ".join(foreign), ", ".join(sorted(["type"] + needs + may)))
+        yield (
+            "airflow_auth",
+            "{0} has no {1}; valid are {2}.".format(
+                what, ", ".join(foreign), ", ".join(sorted(["type"] + needs + may))
+            ),
+        )
     for key, roles in (auth.get("roles") or {}).items():
         if not (isinstance(roles, (list, tuple)) and all(isinstance(role, str) for role in roles)):
             yield "airflow_auth", "roles: {0} is to be a list of roles, such as [Op].".format(json.dumps(key))
@@ -75,33 +83,38 @@ def check_oauth(auth: dict[str, Any], values: Values, site: Site) -> Problems:
     domains = auth.get("allowed_domains") or []
     if not domains and not auth.get("allowed_groups"):
         yield "airflow_auth", (
-            "neither allowed_domains nor allowed_groups is set, so everybody with an account of the provider could sign in. Set one of them, such as "
-            "allowed_domains: [example.com]."
-        )
+            "neither allowed_domains nor allowed_groups is set, so everybody with an account of the provider could "
+            "sign in. Set one of them, such as "
+            "allowed_domains: [example.com].")
     for domain in domains:
         if not re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?", domain.lower()):
             yield "airflow_auth", (
-                "allowed_domains has {0}, which is no domain. Valid is what follows the @ of the addresses, whole and without a wildcard, such as "
-                "example.com; a subdomain is another one."
-            ).format(json.dumps(domain))
+                "allowed_domains has {0}, which is no domain. Valid is what follows the @ of the addresses, whole and "
+                "without a wildcard, such as "
+                "example.com; a subdomain is another one.").format(json.dumps(domain))
         elif domain.lower() in PUBLIC_DOMAINS and not auth.get("allowed_groups"):
             yield "airflow_auth", (
-                "allowed_domains has {0}, where anybody gets an address. Take the domain of your organisation, or allowed_groups."
+                "allowed_domains has {0}, where anybody gets an address. Take the domain of your organisation, or "
+                "allowed_groups."
             ).format(json.dumps(domain))
     issuer = auth.get("issuer")
     if issuer and (not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#]*)?", issuer) or "/.well-known" in issuer):
         yield "airflow_auth", (
-            "issuer is {0}; valid is the provider's address, https://..., without what its configuration has below it (/.well-known/...)."
+            "issuer is {0}; valid is the provider's address, https://..., without what its configuration has below it "
+            "(/.well-known/...)."
         ).format(json.dumps(issuer))
     name = auth.get("name", "x")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
-        yield "airflow_auth", "name is {0}; valid are lower-case letters, digits and -, because it is part of an address.".format(json.dumps(name))
+        yield "airflow_auth", ("name is {0}; valid are lower-case letters, digits and -, because it is part of an "
+                               "address.").format(
+            json.dumps(name))
     url = values.get("airflow_api_base_url")
     if url is not None and not url.startswith("https://"):
         yield "airflow_auth", (
-            "people come back from the provider with a code that signs them in, so airflow_api_base_url ({0}) has to be https://...; it is {1}. Put the host "
-            "into group airflow_proxy, or set the address that your own proxy has."
-        ).format(site.where("airflow_api_base_url"), json.dumps(url))
+            "people come back from the provider with a code that signs them in, so airflow_api_base_url ({0}) has to "
+            "be https://...; it is {1}. Put the host "
+            "into group airflow_proxy, or set the address that your own proxy has.").format(
+                site.where("airflow_api_base_url"), json.dumps(url))
 
 
 def check_ldap(auth: dict[str, Any]) -> Problems:
@@ -110,12 +123,17 @@ def check_ldap(auth: dict[str, Any]) -> Problems:
     if server and not re.fullmatch(r"ldaps?://[^\s/:]+(:[0-9]+)?", server):
         yield "airflow_auth", "server is {0}; valid is ldaps://host or ldaps://host:port.".format(json.dumps(server))
     elif server.startswith("ldap://") and not start_tls:
-        yield "airflow_auth", "server is {0}, which sends passwords in clear. Take ldaps://, or set start_tls: true.".format(json.dumps(server))
+        yield "airflow_auth", ("server is {0}, which sends passwords in clear. Take ldaps://, or set start_tls: "
+                               "true.").format(
+            json.dumps(server))
     elif server.startswith("ldaps://") and start_tls:
-        yield "airflow_auth", "server is {0}, which is encrypted already; leave start_tls out, or take ldap://.".format(json.dumps(server))
+        yield "airflow_auth", "server is {0}, which is encrypted already; leave start_tls out, or take ldap://.".format(
+            json.dumps(server))
     own = auth.get("search_filter") or "()"
     if not (own.startswith("(") and own.endswith(")") and own.count("(") == own.count(")")):
-        yield "airflow_auth", "search_filter is {0}; valid is an LDAP filter in brackets, such as (objectClass=person).".format(json.dumps(own))
+        yield "airflow_auth", ("search_filter is {0}; valid is an LDAP filter in brackets, such as "
+                               "(objectClass=person).").format(
+            json.dumps(own))
 
 
 CHECKS = (check_auth,)

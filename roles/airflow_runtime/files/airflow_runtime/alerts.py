@@ -1,7 +1,8 @@
 """Failures reach people: by e-mail, a Slack webhook and SNS, as airflow_alerts in the inventory says.
 
-Every task gets task_failed as a callback of its failure, besides its own; no DAG has to do anything. For DAGs to use: deadline_missed (Airflow 3) and
-sla_missed (Airflow 2). A channel that does not answer costs the task seconds and nothing else, and what is logged about it never holds its address.
+Every task gets task_failed as a callback of its failure, besides its own; no DAG has to do anything. For DAGs to use:
+deadline_missed (Airflow 3) and sla_missed (Airflow 2). A channel that does not answer costs the task seconds and
+nothing else, and what is logged about it never holds its address.
 
 alerts test    send a message through each channel and print as JSON what came of it
 """
@@ -59,9 +60,8 @@ def send_email(to: dict[str, Any], subject: str, body: str) -> None:
     context = ssl.create_default_context()
     security = to.get("security", "starttls")
     port = to.get("port") or {"tls": 465, "starttls": 587}.get(security, 25)
-    server = (
-        smtplib.SMTP_SSL(to["host"], port, timeout=STEP, context=context) if security == "tls" else smtplib.SMTP(to["host"], port, timeout=STEP)
-    )
+    server = (smtplib.SMTP_SSL(to["host"], port, timeout=STEP, context=context)
+              if security == "tls" else smtplib.SMTP(to["host"], port, timeout=STEP))
     with server:
         if security == "starttls":
             server.starttls(context=context)
@@ -74,7 +74,8 @@ def send_slack(to: str, subject: str, body: str) -> None:
     """Post to an incoming webhook."""
     # Slack takes three characters for its own.
     data = json.dumps({"text": html.escape(f"*{subject}*\n{body}", quote=False)}).encode()
-    with urllib.request.urlopen(urllib.request.Request(to, data, {"Content-Type": "application/json"}), timeout=STEP) as response:
+    with urllib.request.urlopen(urllib.request.Request(to, data, {"Content-Type": "application/json"}),
+                                timeout=STEP) as response:
         response.read()
 
 
@@ -97,9 +98,16 @@ def reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code}"
     if isinstance(error, urllib.error.URLError):
-        return f"{type(error.reason).__name__}: {error.reason}" if isinstance(error.reason, OSError) else "the address is not valid"
+        return (
+            f"{type(error.reason).__name__}: {error.reason}"
+            if isinstance(error.reason, OSError)
+            else "the address is not valid"
+        )
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"SMTP {error.smtp_code} {error.smtp_error.decode(errors='replace') if isinstance(error.smtp_error, bytes) else error.smtp_error}"
+        return (
+            f"SMTP {error.smtp_code} "
+            f"{error.smtp_error.decode(errors='replace') if isinstance(error.smtp_error, bytes) else error.smtp_error}"
+        )
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return "the server refuses every recipient"
     if isinstance(error, (OSError, smtplib.SMTPException)):
@@ -156,7 +164,10 @@ def admitted(limit: int) -> tuple[bool, str]:
     notes = [f"Before this, {held} messages were held back by the limit of {limit} an hour."] if held else []
     if last:
         until = time.strftime("%H:%M UTC", time.gmtime(count["since"] + HOUR))
-        notes.append(f"This is the last of {limit} messages; until {until} failures are counted and not sent. Airflow shows them all.")
+        notes.append(
+            f"This is the last of {limit} messages; until {until} failures are counted and not sent. Airflow shows "
+            "them all."
+        )
     return sent, "\n".join(notes)
 
 
@@ -212,8 +223,13 @@ def task_failed(context: dict[str, Any]) -> None:
         text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
         where = f"{task.dag_id}.{task.task_id}" + (f"[{task.map_index}]" if getattr(task, "map_index", -1) >= 0 else "")
         lines = [
-            f"DAG: {task.dag_id}", f"Task: {where}", f"Run: {task.run_id}", f"Try: {task.try_number}",
-            f"Host: {getattr(task, 'hostname', '') or socket.getfqdn()}", f"Error: {veiled(text)[:LONGEST_ERROR]}", f"Log: {task.log_url}",
+            f"DAG: {task.dag_id}",
+            f"Task: {where}",
+            f"Run: {task.run_id}",
+            f"Try: {task.try_number}",
+            f"Host: {getattr(task, 'hostname', '') or socket.getfqdn()}",
+            f"Error: {veiled(text)[:LONGEST_ERROR]}",
+            f"Log: {task.log_url}",
         ]
     except Exception as error:
         log.warning("The alert could not be written: %s", type(error).__name__)
@@ -222,10 +238,14 @@ def task_failed(context: dict[str, Any]) -> None:
 
 
 async def deadline_missed(context: dict[str, Any] | None = None, **_more: Any) -> None:
-    """Tell that a run has missed its deadline: the callback of a DeadlineAlert (Airflow 3), as AsyncCallback(deadline_missed)."""
+    """Tell that a run has missed its deadline: the callback of a DeadlineAlert (Airflow 3), as
+    AsyncCallback(deadline_missed).
+    """
     run = (context or {}).get("dag_run") or {}
-    lines = [f"DAG: {run.get('dag_id')}", f"Run: {run.get('dag_run_id') or run.get('run_id')}", f"State: {run.get('state')}",
-             f"Deadline: {((context or {}).get('deadline') or {}).get('deadline_time')}"]
+    lines = [
+        f"DAG: {run.get('dag_id')}", f"Run: {run.get('dag_run_id') or run.get('run_id')}", f"State: {run.get('state')}",
+        f"Deadline: {((context or {}).get('deadline') or {}).get('deadline_time')}"
+    ]
     await asyncio.to_thread(alert, f"Airflow: {run.get('dag_id')} missed its deadline", "\n".join(lines))
 
 
@@ -235,10 +255,13 @@ deadline_missed.__module__ = "airflow_alerts"
 
 def sla_missed(dag: Any, task_list: Any, blocking_task_list: Any, slas: Any, blocking_tis: Any) -> None:
     """Tell that tasks have missed their SLA: sla_miss_callback of a DAG (Airflow 2)."""
-    alert(f"Airflow: {dag.dag_id} missed an SLA", f"DAG: {dag.dag_id}\nTasks that are late:\n{task_list}\nTasks that they wait for:\n{blocking_task_list}")
+    alert(f"Airflow: {dag.dag_id} missed an SLA",
+          f"DAG: {dag.dag_id}\nTasks that are late:\n{task_list}\nTasks that they wait for:\n{blocking_task_list}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["test"]:
         sys.exit(__doc__)
-    json.dump(send(recipients(), f"Airflow: test from {socket.getfqdn()}", "Somebody runs send_test_alert. Alerts about failures come this way."), sys.stdout)
+    json.dump(
+        send(recipients(), f"Airflow: test from {socket.getfqdn()}",
+             "Somebody runs send_test_alert. Alerts about failures come this way."), sys.stdout)

@@ -2,12 +2,14 @@
 
 backup run CONFIG              make a backup, read it back, remove those that are too old
 backup inspect FILE            prove that a backup is whole, and print its manifest
-backup now CONFIG MAJOR        print what the database holds, and why it can't take a backup of this major version of PostgreSQL
-backup restore CONFIG FILE FATE   replace the database's content in one transaction. FATE of the tasks that ran when the backup was made: fail, rerun
+backup now CONFIG MAJOR        print what the database holds, and why it can't take a backup of this major version of
+PostgreSQL backup restore CONFIG FILE FATE   replace the database's content in one transaction. FATE of the tasks that
+ran when the backup was made: fail, rerun
 
-A backup is one tar: database.dump (pg_dump's custom format), configuration.gpg (all of the configuration directory, with the keys and passwords,
-sealed for the holders of other keys), dags.tar.gz (the DAG release in place) and, at its end, manifest.json with versions and checksums.
-Each answer is JSON on standard output. `inspect` needs nothing but Python, so it runs on the controller too.
+A backup is one tar: database.dump (pg_dump's custom format), configuration.gpg (all of the configuration directory,
+with the keys and passwords, sealed for the holders of other keys), dags.tar.gz (the DAG release in place) and, at its
+end, manifest.json with versions and checksums. Each answer is JSON on standard output. `inspect` needs nothing but
+Python, so it runs on the controller too.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Problem(Exception):
     """What is wrong, as an instruction."""
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 class Archive:
@@ -125,7 +127,10 @@ def inspect(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     beside = path.with_name(f"{path.name}.sha256")
     if beside.exists() and beside.read_text().split()[0] != checksum(path):
-        raise Problem(f"{path} is not the file that {beside.name} was written for: it was damaged or changed. Take another backup, or fetch it again.")
+        raise Problem(
+            f"{path} is not the file that {beside.name} was written for: it was damaged or changed. Take another "
+            "backup, or fetch it again."
+        )
     try:
         with tarfile.open(path) as tar:
             found = {}
@@ -139,7 +144,10 @@ def inspect(path: str | Path) -> dict[str, Any]:
         raise Problem(f"{path} is no whole backup ({error}). Take another one, or fetch it again.") from None
     wrong = sorted(name for name, member in manifest["files"].items() if found.get(name) != member)
     if wrong:
-        raise Problem(f"{path} is damaged: {', '.join(wrong)} is not what manifest.json says. Take another backup, or fetch it again.")
+        raise Problem(
+            f"{path} is damaged: {', '.join(wrong)} is not what manifest.json says. Take another backup, or fetch it "
+            "again."
+        )
     return manifest
 
 
@@ -154,13 +162,22 @@ def surplus(names: Iterable[str], now: datetime.datetime, keep_days: int, keep_a
 def configuration(directory: str | Path) -> dict[str, str]:
     """Return {path: content} of the configuration directory."""
     paths = (path for path in Path(directory).rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8", errors="surrogateescape") for path in sorted(paths)}
+    return {
+        str(path.relative_to(directory)): path.read_text(encoding="utf-8", errors="surrogateescape")
+        for path in sorted(paths)
+    }
 
 
 def pack_dags(release: Path, file: IO[bytes]) -> str:
-    """Write the release's files and return their hash, both as module airflow_dag_archive does: without what the host has added to them."""
+    """Write the release's files and return their hash, both as module airflow_dag_archive does: without what the host
+    has added to them.
+    """
     total = hashlib.sha256()
-    paths = {str(path.relative_to(release)): path for folder in ("dags", "plugins", "include") for path in Path(release, folder).rglob("*")}
+    paths = {
+        str(path.relative_to(release)): path
+        for folder in ("dags", "plugins", "include")
+        for path in Path(release, folder).rglob("*")
+    }
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
         for name, path in sorted(paths.items()):
             if path.is_symlink():
@@ -184,11 +201,19 @@ def seal(content: bytes, recipients: list[str]) -> bytes:
             files += ["--recipient-file", str(Path(home, f"{number}.asc"))]
             Path(home, f"{number}.asc").write_text(recipient)
         done = subprocess.run(
-            ["gpg", "--homedir", home, "--batch", "--quiet", "--no-tty", "--trust-model", "always", *files, "--encrypt"],
-            input=content, capture_output=True, check=False,
+            [
+                "gpg", "--homedir", home, "--batch", "--quiet", "--no-tty", "--trust-model", "always", *files,
+                "--encrypt"
+            ],
+            input=content,
+            capture_output=True,
+            check=False,
         )
     if done.returncode:
-        raise Problem(f"The keys could not be sealed, so nothing was kept. gpg says: {done.stderr.decode(errors='replace').strip()}")
+        raise Problem(
+            "The keys could not be sealed, so nothing was kept. gpg says: "
+            f"{done.stderr.decode(errors='replace').strip()}"
+        )
     return done.stdout
 
 
@@ -197,7 +222,7 @@ def scratch() -> str:
     return os.environ.get("RUNTIME_DIRECTORY") or "/run"
 
 
-# ---- the database ----------------------------------------------------------------------------------------------------------------------
+# ---- the database ----------------------------------------------------------------------------------------------------
 
 
 def parameters(config: dict[str, Any]) -> dict[str, str]:
@@ -226,7 +251,9 @@ def query(connection: Any, statement: str, *values: Any) -> Any:
 
 
 def alone(config: dict[str, Any]) -> Any:
-    """Return a connection that holds the lock of what must not meet a backup, for as long as it is open: another one, clean_database, a restore."""
+    """Return a connection that holds the lock of what must not meet a backup, for as long as it is open: another one,
+    clean_database, a restore.
+    """
     import psycopg2
 
     connection = connect(config)
@@ -235,7 +262,10 @@ def alone(config: dict[str, Any]) -> Any:
     try:
         query(connection, "SELECT pg_advisory_lock(hashtext('airflow-backup'))")
     except psycopg2.errors.LockNotAvailable:
-        raise Problem("Another backup, a cleaning or a restore has been at work for an hour. Start this again once that has ended.") from None
+        raise Problem(
+            "Another backup, a cleaning or a restore has been at work for an hour. Start this again once that has "
+            "ended."
+        ) from None
     return connection
 
 
@@ -247,27 +277,37 @@ def rows(connection: Any) -> dict[str, int]:
 
 @contextlib.contextmanager
 def service(config: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Give the environment by which PostgreSQL's programs connect as Airflow does. It names a file: arguments can be read by everybody."""
+    """Give the environment by which PostgreSQL's programs connect as Airflow does. It names a file: arguments can be
+    read by everybody.
+    """
     with tempfile.TemporaryDirectory(dir=scratch()) as directory:
         file = Path(directory, "service.conf")
-        file.write_text("[airflow]\n" + "".join(f"{key}={value}\n" for key, value in parameters(config).items()), encoding="utf-8")
+        file.write_text("[airflow]\n" + "".join(f"{key}={value}\n" for key, value in parameters(config).items()),
+                        encoding="utf-8")
         yield {**os.environ, "PGSERVICEFILE": str(file), "PGSERVICE": "airflow", "PGAPPNAME": "airflow-backup"}
 
 
 def client(name: str, major: int) -> tuple[str, int]:
-    """Return the path and major version of a program of PostgreSQL that is as new as the server, and no newer than it has to be."""
+    """Return the path and major version of a program of PostgreSQL that is as new as the server, and no newer than it
+    has to be.
+    """
     found: dict[int, str] = {}
-    for path in [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}"), shutil.which(name)]:
-        if path and (match := re.search(r"PostgreSQL\) (\d+)", subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout)):
+    for path in [
+            *glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}"),
+            shutil.which(name)
+    ]:
+        if path and (match := re.search(
+                r"PostgreSQL\) (\d+)",
+                subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout)):
             found.setdefault(int(match[1]), path)
     fit = sorted(version for version in found if version >= major)
     if not fit:
         there = f"the host has {', '.join(map(str, sorted(found)))}" if found else "the host has none"
         raise Problem(
             f"{name} of PostgreSQL {major} or later is needed, as new as the server; {there}. "
-            f"Name its package in airflow_backup_packages, such as [gpg, postgresql-client-{major}], which the PostgreSQL project's repository has, "
-            "and run playbooks/backup.yml."
-        )
+            f"Name its package in airflow_backup_packages, such as [gpg, postgresql-client-{major}], which the "
+            "PostgreSQL project's repository has, "
+            "and run playbooks/backup.yml.")
     return found[fit[0]], fit[0]
 
 
@@ -276,13 +316,19 @@ def server_major(connection: Any) -> int:
     return int(connection.server_version) // 10000
 
 
-# ---- run -------------------------------------------------------------------------------------------------------------------------------
+# ---- run -------------------------------------------------------------------------------------------------------------
 
 
 def dump(program: str, snapshot: str, environment: dict[str, str]) -> Iterator[bytes]:
     """Yield the dump of what the snapshot sees."""
-    arguments = [program, "--format=custom", f"--snapshot={snapshot}", f"--exclude-schema={REPLACED}*", "--lock-wait-timeout=60s", "--dbname=service=airflow"]
-    with tempfile.TemporaryFile() as said, subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment) as process:
+    arguments = [
+        program, "--format=custom", f"--snapshot={snapshot}", f"--exclude-schema={REPLACED}*",
+        "--lock-wait-timeout=60s", "--dbname=service=airflow"
+    ]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment) as process,
+    ):
         assert process.stdout is not None
         yield from chunks_of(process.stdout)
         if process.wait():
@@ -291,13 +337,17 @@ def dump(program: str, snapshot: str, environment: dict[str, str]) -> Iterator[b
 
 
 def refuse_without_room(directory: Path, last: int, database_bytes: int, min_free_mb: int) -> None:
-    """Stop where the disk has no room for what this backup will take, by the last one or, before there is one, by the database."""
+    """Stop where the disk has no room for what this backup will take, by the last one or, before there is one, by the
+    database.
+    """
     needed = (last * 5 // 4 if last else database_bytes) + min_free_mb * MB
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise Problem(
-            f"{directory} has {free // MB} MB free and {needed // MB} are needed: the backup, and airflow_backup_min_free_mb. Free some, lower "
-            "airflow_backup_keep_days, or put airflow_backup_dir on another file system. The older backups are still there."
+            f"{directory} has {free // MB} MB free and {needed // MB} are needed: the backup, and "
+            "airflow_backup_min_free_mb. Free some, lower "
+            "airflow_backup_keep_days, or put airflow_backup_dir on another file system. The older backups are still "
+            "there."
         )
 
 
@@ -311,7 +361,8 @@ def release_in_place(dags_dir: str) -> tuple[Path | None, Any]:
 def prove_dump(path: Path, program: str) -> None:
     """Have pg_restore read the dump's table of contents."""
     with tarfile.open(path) as tar, tempfile.TemporaryFile() as said:
-        with subprocess.Popen([program, "--list"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process:
+        with subprocess.Popen([program, "--list"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=said) as process:
             assert process.stdout is not None
             # It reads the beginning only.
             feeder = threading.Thread(target=feed, args=(member_of(tar, "database.dump"), process.stdin), daemon=True)
@@ -328,7 +379,8 @@ def write(path: Path, config: dict[str, Any], last: int) -> dict[str, Any]:
     """Write a backup and return its manifest."""
     sealed = configuration(config["config_dir"])
     release, revision = release_in_place(config["dags_dir"])
-    with contextlib.closing(alone(config)), contextlib.closing(connect(config)) as connection, service(config) as environment:
+    with contextlib.closing(alone(config)), contextlib.closing(
+            connect(config)) as connection, service(config) as environment:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         # This transaction is idle while pg_dump reads its snapshot, for as long as that takes.
         query(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -341,7 +393,10 @@ def write(path: Path, config: dict[str, Any], last: int) -> dict[str, Any]:
             archive = Archive(file)
             archive.add("database.dump", dump(program, snapshot, environment))
             if configuration(config["config_dir"]) != sealed:
-                raise Problem(f"{config['config_dir']} changed while the database was dumped, so its keys may not be those of the dump. Run this again.")
+                raise Problem(
+                    f"{config['config_dir']} changed while the database was dumped, so its keys may not be those of "
+                    "the dump. Run this again."
+                )
             archive.add("configuration.gpg", [seal(json.dumps(sealed).encode(), config["recipients"])])
             if release:
                 with tempfile.TemporaryFile(dir=path.parent) as dags:
@@ -349,7 +404,8 @@ def write(path: Path, config: dict[str, Any], last: int) -> dict[str, Any]:
                     dags.seek(0)
                     archive.add("dags.tar.gz", chunks_of(dags))
                 if found != revision["hash"]:
-                    # Somebody has changed files by hand. A restore brings what there was, and doesn't give it the name of what there should be.
+                    # Somebody has changed files by hand. A restore brings what there was, and doesn't give it the name
+                    # of what there should be.
                     revision.update(hash=found, id=f"{revision['id']}-changed")
             manifest = {
                 "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -384,7 +440,8 @@ def version_of_schema(config: dict[str, Any]) -> str:
 
 
 def upload(config: dict[str, Any], path: Path, sha256: str) -> str:
-    """Bring a backup to S3. S3 compares each part with the checksum that was computed here, and refuses what differs."""
+    """Bring a backup to S3. S3 compares each part with the checksum that was computed here, and refuses what differs.
+    """
     key = config["s3"]["prefix"] + path.name
     extra = {"ChecksumAlgorithm": "SHA256", "Metadata": {"sha256": sha256}}
     if config["s3"]["kms_key_id"]:
@@ -406,7 +463,10 @@ def s3(config: dict[str, Any]) -> Iterator[Any]:
     try:
         yield boto3.client("s3", region_name=config["s3"]["region"] or None)
     except (BotoCoreError, ClientError, boto3.exceptions.S3UploadFailedError) as error:
-        raise Problem(f"S3, bucket {config['s3']['bucket']} (airflow_backup_s3_bucket): {error}. The backup on this host is whole, and stays.") from None
+        raise Problem(
+            f"S3, bucket {config['s3']['bucket']} (airflow_backup_s3_bucket): {error}. The backup on this host is "
+            "whole, and stays."
+        ) from None
 
 
 def prune(config: dict[str, Any]) -> list[str]:
@@ -433,10 +493,14 @@ def count_success(config: dict[str, Any]) -> None:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(Path(config["config_dir"], "airflow.cfg"), encoding="utf-8")
     if parser.getboolean("metrics", "statsd_on", fallback=False):
-        address = parser.get("metrics", "statsd_host", fallback="localhost"), parser.getint("metrics", "statsd_port", fallback=8125)
+        address = (
+            parser.get("metrics", "statsd_host", fallback="localhost"),
+            parser.getint("metrics", "statsd_port", fallback=8125),
+        )
         family, kind, protocol, _name, where = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as sender:
-            sender.sendto(f"{parser.get('metrics', 'statsd_prefix', fallback='airflow')}.backup.success:1|c".encode(), where)
+            sender.sendto(f"{parser.get('metrics', 'statsd_prefix', fallback='airflow')}.backup.success:1|c".encode(),
+                          where)
 
 
 def run(path_of_config: str) -> dict[str, Any]:
@@ -463,14 +527,18 @@ def run(path_of_config: str) -> dict[str, Any]:
         raise
     where = upload(config, path, sha256) if config["s3"] else str(path)
     done = {
-        "time": manifest["time"], "file": where, "bytes": path.stat().st_size, "sha256": sha256, "airflow_version": manifest["airflow_version"],
+        "time": manifest["time"],
+        "file": where,
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        "airflow_version": manifest["airflow_version"],
     }
     write_whole(state, json.dumps(done) + "\n")
     count_success(config)
     return {**done, "removed": prune(config)}
 
 
-# ---- restore ---------------------------------------------------------------------------------------------------------------------------
+# ---- restore ---------------------------------------------------------------------------------------------------------
 
 
 def now(path_of_config: str, made_with: str) -> dict[str, Any]:
@@ -489,8 +557,8 @@ def statements(manifest: dict[str, Any], fate: str, keep: str) -> tuple[bytes, b
     # psql may wait long for the next lines of the dump, which pg_restore reads and unpacks.
     before = ["BEGIN;", "SET LOCAL idle_in_transaction_session_timeout = 0;"]
     before.append("SELECT pg_advisory_xact_lock(hashtext('airflow-backup'));")
-    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives, the
-    # server would hold both locks for two hours if this host loses its power.
+    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives,
+    # the server would hold both locks for two hours if this host loses its power.
     before += ["SET LOCAL tcp_keepalives_idle = 30;", "SET LOCAL tcp_keepalives_interval = 10;"]
     before.append("SET LOCAL tcp_keepalives_count = 3;")
     before.append("SELECT pg_advisory_xact_lock_shared(hashtext('airflow-schema'));")
@@ -506,7 +574,10 @@ def statements(manifest: dict[str, Any], fate: str, keep: str) -> tuple[bytes, b
     after.append("UPDATE public.job SET state = 'failed', end_date = latest_heartbeat WHERE state = 'running';")
     if fate == "fail":
         # Nobody knows what became of them: they may have ended after the backup was made.
-        after.append("UPDATE public.task_instance SET state = 'failed', end_date = coalesce(end_date, now()) WHERE state IN ('running', 'restarting');")
+        after.append(
+            "UPDATE public.task_instance SET state = 'failed', end_date = coalesce(end_date, now()) WHERE state IN "
+            "('running', 'restarting');"
+        )
     after.append("COMMIT;\n")
     return "\n".join([*before, ""]).encode(), "\n".join(after).encode()
 
@@ -516,18 +587,21 @@ def refuse_unfit(connection: Any, made_with: int) -> None:
     major = server_major(connection)
     if made_with > major:
         raise Problem(
-            f"The backup is of PostgreSQL {made_with} and this server is {major}, which can't read it. Set postgresql_version: "
-            f'"{made_with}" (an external server: take one of {made_with} or later), run site.yml, and run this again.'
-        )
+            f"The backup is of PostgreSQL {made_with} and this server is {major}, which can't read it. Set "
+            "postgresql_version: "
+            f'"{made_with}" (an external server: take one of {made_with} or later), run site.yml, and run this again.')
     if not query(connection, "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public'")[0][0]:
         role, name = query(connection, "SELECT current_user, current_database()")[0]
         raise Problem(
-            f"Role {role} may not replace schema public of database {name}, which is another role's. Have a superuser run, in that database: "
-            f'ALTER SCHEMA public OWNER TO "{role}"'
-        )
+            f"Role {role} may not replace schema public of database {name}, which is another role's. Have a superuser "
+            "run, in that database: "
+            f'ALTER SCHEMA public OWNER TO "{role}"')
     if not query(connection, "SELECT has_database_privilege(current_database(), 'CREATE')")[0][0]:
         role, name = query(connection, "SELECT current_user, current_database()")[0]
-        raise Problem(f'Role {role} may make no schema in database {name}. Have a superuser run: GRANT CREATE ON DATABASE "{name}" TO "{role}"')
+        raise Problem(
+            f'Role {role} may make no schema in database {name}. Have a superuser run: GRANT CREATE ON DATABASE '
+            f'"{name}" TO "{role}"'
+        )
 
 
 def restore(path_of_config: str, path: str, fate: str) -> dict[str, Any]:
@@ -541,7 +615,10 @@ def restore(path_of_config: str, path: str, fate: str) -> dict[str, Any]:
     before, after = statements(manifest, fate, keep)
     with service(config) as environment, tempfile.TemporaryFile() as said:
         reader, _major = client("pg_restore", manifest.get("pg_dump") or 0)
-        put = [str(Path(reader).with_name("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--file=-"]
+        put = [
+            str(Path(reader).with_name("psql")), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null", "--file=-"
+        ]
         with subprocess.Popen(put, stdin=subprocess.PIPE, stderr=said, env=environment) as database:
             assert database.stdin is not None
             try:
@@ -559,12 +636,17 @@ def restore(path_of_config: str, path: str, fate: str) -> dict[str, Any]:
                 raise
         if database.returncode:
             said.seek(0)
-            raise Problem(f"The database refused the backup and is what it was before: {said.read().decode(errors='replace').strip()}")
+            raise Problem(
+                "The database refused the backup and is what it was before: "
+                f"{said.read().decode(errors='replace').strip()}"
+            )
     return {"rows": manifest["database"]["rows"], "kept": keep}
 
 
 def script_of(path: str, reader: str) -> Iterator[bytes]:
-    """Yield the dump as SQL. Owners and grants of roles that this server may not have are left out; all belongs to Airflow's role."""
+    """Yield the dump as SQL. Owners and grants of roles that this server may not have are left out; all belongs to
+    Airflow's role.
+    """
     read = [reader, "--file=-", "--no-owner", "--no-privileges", "--no-comments", "--schema=public"]
     with tarfile.open(path) as tar, tempfile.TemporaryFile() as said:
         with subprocess.Popen(read, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process:
@@ -582,7 +664,10 @@ def script_of(path: str, reader: str) -> Iterator[bytes]:
             feeder.join()
         if process.returncode:
             said.seek(0)
-            raise Problem(f"pg_restore can't read the dump, and the database is what it was before: {said.read().decode(errors='replace').strip()}")
+            raise Problem(
+                "pg_restore can't read the dump, and the database is what it was before: "
+                f"{said.read().decode(errors='replace').strip()}"
+            )
 
 
 def feed(source: IO[bytes], target: IO[bytes]) -> None:

@@ -49,7 +49,8 @@ def options(file: configparser.ConfigParser, conf: Any) -> Iterator[str]:
             yield f"airflow_config.{section}: no section of this Airflow{near(section, known)}"
             continue
         for key, value in file[section].items():
-            name = key[:-4] if key.endswith("_cmd") else key[:-7] if key.endswith("_secret") and key not in known[section] else key
+            name = key[:-4] if key.endswith(
+                "_cmd") else key[:-7] if key.endswith("_secret") and key not in known[section] else key
             renamed = conf.inversed_deprecated_options.get((section, key))
             if renamed:
                 yield f"airflow_config.{section}.{key}: now called {renamed[0]}.{renamed[1]}"
@@ -72,15 +73,19 @@ def import_executors() -> None:
 
 
 def use_executor(executor: str) -> None:
-    """Set what Airflow reads before it is imported. No connection is made: Airflow 2 refuses most executors with SQLite, its default."""
+    """Set what Airflow reads before it is imported. No connection is made: Airflow 2 refuses most executors with
+    SQLite, its default.
+    """
     os.environ["AIRFLOW__CORE__EXECUTOR"] = executor
     os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "postgresql+psycopg2://nobody@localhost/nothing"
 
 
 def wrong_executor(executor: str, error: Exception) -> str:
     """Return what there is to say of an executor that cannot be imported."""
-    return (f"airflow_executor: {executor}: {error}. Valid are a name that this Airflow knows and the import path of a class, one or several with "
-            "commas between them; where the lock lacks its package, that goes into airflow_extra_packages.")
+    return (
+        f"airflow_executor: {executor}: {error}. Valid are a name that this Airflow knows and the import path of a "
+        "class, one or several with "
+        "commas between them; where the lock lacks its package, that goes into airflow_extra_packages.")
 
 
 def problems(path: str) -> Iterator[str]:
@@ -105,8 +110,10 @@ def problems(path: str) -> Iterator[str]:
         if backend:
             getattr(importlib.import_module(module), attribute)
     except (AttributeError, ImportError, ValueError) as error:
-        package = "-".join(["apache-airflow-providers", *backend.split(".")[2:3]]) if backend.startswith("airflow.providers.") else "its package"
-        yield f"airflow_secrets_backend.backend: {error}; where the lock lacks {package}, it goes into airflow_extra_packages"
+        package = "-".join(["apache-airflow-providers", *backend.split(".")[2:3]
+                            ]) if backend.startswith("airflow.providers.") else "its package"
+        yield (f"airflow_secrets_backend.backend: {error}; where the lock lacks {package}, it goes into "
+               "airflow_extra_packages")
 
 
 def main(path: str) -> None:

@@ -3,8 +3,9 @@
 clean_database report CONFIG   print what would be deleted: {table: rows}
 clean_database run CONFIG      delete it
 
-Airflow's own code decides which rows are old and may go (airflow.utils.db_cleanup, as `airflow db clean`). The last run of each DAG always stays. It moves rows
-into tables of an archive; here these become files, so that they take no room in the database. Run by the user that runs Airflow.
+Airflow's own code decides which rows are old and may go (airflow.utils.db_cleanup, as `airflow db clean`). The last run
+of each DAG always stays. It moves rows into tables of an archive; here these become files, so that they take no room in
+the database. Run by the user that runs Airflow.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ def clean(until: datetime.datetime, config: dict[str, Any], **options: Any) -> l
     else:
         times = [until] if options.get("dry_run") else steps(oldest_run(config, until), until)
     for step in times:
-        db_cleanup.run_cleanup(clean_before_timestamp=step, confirm=False, skip_archive=not config["clean"]["archive_dir"], **options)
+        db_cleanup.run_cleanup(clean_before_timestamp=step,
+                               confirm=False,
+                               skip_archive=not config["clean"]["archive_dir"],
+                               **options)
         # Its tables of the archive are named after the second.
         time.sleep(1)
     return failures.messages
@@ -79,7 +83,9 @@ def clean(until: datetime.datetime, config: dict[str, Any], **options: Any) -> l
 def oldest_run(config: dict[str, Any], default: datetime.datetime) -> datetime.datetime:
     """Return when the oldest of what grows fastest began."""
     with contextlib.closing(backup.connect(config)) as connection:
-        return backup.query(connection, "SELECT least((SELECT min(dttm) FROM log), (SELECT min(start_date) FROM dag_run))")[0][0] or default
+        return backup.query(
+            connection,
+            "SELECT least((SELECT min(dttm) FROM log), (SELECT min(start_date) FROM dag_run))")[0][0] or default
 
 
 def forget(directory: str, days: int) -> None:

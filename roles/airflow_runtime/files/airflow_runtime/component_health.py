@@ -1,7 +1,8 @@
 """What tells whether a component is well. Its unit, site.yml and check_health all judge by this.
 
-plugins/module_utils has a link to this file: check_health also asks hosts that have no airflow_runtime, or another version
-of the package, with the host's own Python. So this file imports no other module of ours, and runs on Python 3.9.
+plugins/module_utils has a link to this file: check_health also asks hosts that have no airflow_runtime, or another
+version of the package, with the host's own Python. So this file imports no other module of ours, and runs on Python
+3.9.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def answer_of(url: str, timeout: float) -> dict[str, Any]:
 def answer_problem(check: dict[str, Any], answer: dict[str, Any]) -> str:
     """Return what is wrong with the answer of a component's endpoint, or nothing.
 
-    check: url; kind: "status", or "body", where the value at this path in the body must be this one. The status of the API
-    server is always 200.
+    check: url; kind: "status", or "body", where the value at this path in the body must be this one. The status of the
+    API server is always 200.
     """
     if "error" in answer:
         return "does not answer at {0}: {1}".format(check["url"], answer["error"])
@@ -50,7 +51,8 @@ def answer_problem(check: dict[str, Any], answer: dict[str, Any]) -> str:
 
 
 def beats(age: float | None, limit: float) -> bool:
-    """Return whether a heartbeat of this age is good. age: seconds by the clock of the component's host; None: no heartbeat.
+    """Return whether a heartbeat of this age is good. age: seconds by the clock of the component's host; None: no
+    heartbeat.
 
     One in the future was written before the clock was set back.
     """

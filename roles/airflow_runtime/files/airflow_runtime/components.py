@@ -1,15 +1,17 @@
-"""Ask the Airflow components of this host how they are, and stop one. Reads components.json in the configuration directory.
+"""Ask the Airflow components of this host how they are, and stop one. Reads components.json in the configuration
+directory.
 
 components reach        return once the metadata database answers and nobody changes it (systemd's ExecStartPre)
-components wait NAME    return once the component's own signal is good (systemd's ExecStartPost; its TimeoutStartSec is the limit)
-components stop NAME PID  tell the component to stop, and return once it has (systemd's ExecStop)
-components ended NAME   say which tasks ended with a component that did not end by itself, and have them repeated (systemd's ExecStopPost)
-components pending      print as JSON the units that are down, were started with other files than those that lie there now, or are not enabled
-components plugins      print as JSON the units that run with other plugins than those that lie there now
-components health [NAME]  print a line per component, and one if the clock of the database differs; exit 1 if one is not well
-components health-and-jobs  the same, then as JSON this host's names and rows of table job, and all rows with a fresh heartbeat
-components tasks        print as JSON the tasks that run on this host, and those of the inventory's database whose scheduler is gone
-components database     exit 1 where a component's heartbeat could not be written
+components wait NAME    return once the component's own signal is good (systemd's ExecStartPost; its TimeoutStartSec is
+the limit) components stop NAME PID  tell the component to stop, and return once it has (systemd's ExecStop)
+components ended NAME   say which tasks ended with a component that did not end by itself, and have them repeated
+(systemd's ExecStopPost) components pending      print as JSON the units that are down, were started with other files
+than those that lie there now, or are not enabled components plugins      print as JSON the units that run with other
+plugins than those that lie there now components health [NAME]  print a line per component, and one if the clock of the
+database differs; exit 1 if one is not well components health-and-jobs  the same, then as JSON this host's names and
+rows of table job, and all rows with a fresh heartbeat components tasks        print as JSON the tasks that run on this
+host, and those of the inventory's database whose scheduler is gone components database     exit 1 where a component's
+heartbeat could not be written
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ IDLE_LOOKS = 3
 
 
 def load() -> dict[str, Any]:
-    """Return the content of components.json, and take over the components' environment: it says how the database is verified."""
+    """Return the content of components.json, and take over the components' environment: it says how the database is
+    verified.
+    """
     for line in (settings.config_dir() / "environment").read_text().splitlines():
         for word in shlex.split(line, comments=True):
             os.environ.setdefault(*word.split("=", 1))
@@ -109,8 +113,8 @@ def clock_ahead() -> float:
 def clocks_differ(data: dict[str, Any]) -> str:
     """Return what there is to say of the database's clock; nothing if it agrees with this host's.
 
-    A component's heartbeat is a time of its own host, and the other hosts compare it with theirs. At a difference of this
-    size they take a component that works for dead, or one that is dead for alive.
+    A component's heartbeat is a time of its own host, and the other hosts compare it with theirs. At a difference of
+    this size they take a component that works for dead, or one that is dead for alive.
     """
     ahead = clock_ahead()
     if abs(ahead) <= data["heartbeat_timeout"]:
@@ -179,16 +183,22 @@ def noted(component: dict[str, Any]) -> tuple[str, ...]:
 
 
 def host_names() -> list[str]:
-    """Return the names that Airflow may know this host by: what the configured function says, or else what Airflow's own may have found."""
+    """Return the names that Airflow may know this host by: what the configured function says, or else what Airflow's
+    own may have found.
+    """
     config = configparser.RawConfigParser(strict=False)
     config.read(settings.config_dir() / "airflow.cfg")
-    configured = os.environ.get("AIRFLOW__CORE__HOSTNAME_CALLABLE") or config.get("core", "hostname_callable", fallback="")
+    configured = os.environ.get("AIRFLOW__CORE__HOSTNAME_CALLABLE") or config.get(
+        "core", "hostname_callable", fallback="")
     if configured:
         module, _, function = configured.rpartition(".")
         return [getattr(importlib.import_module(module), function)()]
     name = socket.gethostname()
     try:
-        canonical = {address[3] for address in socket.getaddrinfo(name, None, 0, socket.SOCK_DGRAM, 0, socket.AI_CANONNAME)}
+        canonical = {
+            address[3]
+            for address in socket.getaddrinfo(name, None, 0, socket.SOCK_DGRAM, 0, socket.AI_CANONNAME)
+        }
     except OSError:
         canonical = set()
     return sorted({name, socket.getfqdn(), *canonical} - {""})
@@ -203,8 +213,9 @@ def noted_job(component: dict[str, Any]) -> tuple[Any, ...] | None:
 def own_job(component: dict[str, Any], since: float | None = None) -> Any:
     """Return (number, time of the heartbeat) of the component's row in table job, or nothing.
 
-    Other hosts have rows of the same type, and so has a second process of this host. The start has noted which row it is.
-    Until then it is the newest row of this host. since: the component's start, which leaves out the rows of earlier ones.
+    Other hosts have rows of the same type, and so has a second process of this host. The start has noted which row it
+    is. Until then it is the newest row of this host. since: the component's start, which leaves out the rows of earlier
+    ones.
     """
     _process, number = noted_job(component) or (None, None)
     columns = "SELECT id, extract(epoch FROM latest_heartbeat)::float8 FROM job WHERE state = 'running'"
@@ -230,9 +241,8 @@ def tasks_here() -> list[tuple[str, int | None]]:
         "SELECT dag_id, run_id, task_id, map_index, try_number, pid FROM task_instance"
         " WHERE state = 'running' AND hostname = ANY(%s) ORDER BY dag_id, run_id, task_id, map_index", host_names(),
     )
-    return [
-        (f"dag {dag}, run {run}, task {task}{f' [{index}]' if index >= 0 else ''}, try {number}", pid) for dag, run, task, index, number, pid in found
-    ]
+    return [(f"dag {dag}, run {run}, task {task}{f' [{index}]' if index >= 0 else ''}, try {number}", pid)
+            for dag, run, task, index, number, pid in found]
 
 
 def runs_in(unit: str, pid: int | str | None) -> bool:
@@ -255,16 +265,17 @@ def being_changed() -> str:
         return ""
     places = [f"session {pid} from {address}" if address else f"session {pid}" for pid, _name, address in found]
     sessions = ", ".join(f"{name} ({place})" for (_pid, name, _address), place in zip(found, places))
-    return (f"a migration or a restore changes the metadata database, and holds it by {sessions}. Airflow starts when this"
-            " has ended. If its run died, airflow-hold ends within 5 minutes, or at once by systemctl stop airflow-hold on"
-            " its host")
+    return (
+        f"a migration or a restore changes the metadata database, and holds it by {sessions}. Airflow starts when this"
+        " has ended. If its run died, airflow-hold ends within 5 minutes, or at once by systemctl stop airflow-hold on"
+        " its host")
 
 
 def reach() -> None:
     """Block until the metadata database answers and nobody changes it.
 
-    Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes, or
-    on a database that is replaced, it would lose what it does. Nobody has stopped a host that boots meanwhile.
+    Airflow would end without the database, and cost the host a new start every ten seconds. On a schema that changes,
+    or on a database that is replaced, it would lose what it does. Nobody has stopped a host that boots meanwhile.
     """
     data = load()
     said = None
@@ -417,14 +428,16 @@ def waits_for(component: dict[str, Any]) -> int:
 
 
 def stop(name: str, pid: int | str = "0", told: float | None = None) -> None:
-    """Tell the component to stop and wait until it has. One that drains must hear it once only: at the second time it drops its tasks.
+    """Tell the component to stop and wait until it has. One that drains must hear it once only: at the second time it
+    drops its tasks.
     told: when it was told already.
 
     Airflow's handler raises SystemExit wherever the main thread is. In a destructor or a weak reference's callback
     Python drops it, and the component works on as if nothing had been said. It gives itself away by its heartbeat,
     which one that drains has no more, and a server by an answer.
 
-    It has the time of its tasks, up to the limit of those. With no task left it has the time of any other: one that hangs is not waited for.
+    It has the time of its tasks, up to the limit of those. With no task left it has the time of any other: one that
+    hangs is not waited for.
 
     A server that has finished its requests is ended: Python would take two more seconds to clear its memory. The unit
     takes this signal for success.
@@ -460,12 +473,14 @@ def stop(name: str, pid: int | str = "0", told: float | None = None) -> None:
             busy = time.monotonic()
             if tasks != said:
                 said = tasks
-                print(f"waiting for {tasks} running tasks, until {data['drain_timeout'] - busy + begun:.0f} s from now", flush=True)
+                print(f"waiting for {tasks} running tasks, until {data['drain_timeout'] - busy + begun:.0f} s from now",
+                      flush=True)
 
 
 def ended(name: str) -> None:
-    """Name the tasks that a component which was killed has taken with it. Airflow would notice within five minutes that its scheduler is
-    gone, or that a task is; with its row in table job closed, the next scheduler has the tasks repeated as soon as it starts.
+    """Name the tasks that a component which was killed has taken with it. Airflow would notice within five minutes that
+    its scheduler is gone, or that a task is; with its row in table job closed, the next scheduler has the tasks
+    repeated as soon as it starts.
     """
     component = known(load(), name)
     note = runtime(component, "beats")
@@ -485,9 +500,10 @@ def ended(name: str) -> None:
 
 def properties(unit: str, *names: str) -> dict[str, str]:
     """Return systemd's properties of the unit."""
-    output = subprocess.run(
-        ["systemctl", "show", unit, *(f"--property={name}" for name in names)], capture_output=True, text=True, check=True
-    ).stdout
+    output = subprocess.run(["systemctl", "show", unit, *(f"--property={name}" for name in names)],
+                            capture_output=True,
+                            text=True,
+                            check=True).stdout
     return dict(line.partition("=")[::2] for line in output.splitlines())
 
 
@@ -509,7 +525,8 @@ def pending() -> None:
         due.append("airflow.target")
     # A stop that was followed by a new start of the components has stopped them too.
     for timer in sorted(UNITS.glob("airflow-*.timer")):
-        if properties(timer.name, "ActiveState", "UnitFileState") == {"ActiveState": "inactive", "UnitFileState": "enabled"}:
+        if properties(timer.name, "ActiveState",
+                      "UnitFileState") == {"ActiveState": "inactive", "UnitFileState": "enabled"}:
             due.append(timer.name)
     print(json.dumps(due))
 
@@ -517,11 +534,17 @@ def pending() -> None:
 def outdated_plugins() -> None:
     """Print the units that run with other plugins."""
     data = load()
-    print(json.dumps([f"{part['unit']}.service" for part in data["components"].values() if noted(part)[1:] not in ((), (plugins(data),))]))
+    print(
+        json.dumps([
+            f"{part['unit']}.service" for part in data["components"].values()
+            if noted(part)[1:] not in ((), (plugins(data), ))
+        ]))
 
 
 def drain_mark() -> Path:
-    """Return the file by which an operator keeps tasks away from this host: what they run in does not start while it is there."""
+    """Return the file by which an operator keeps tasks away from this host: what they run in does not start while it is
+    there.
+    """
     return settings.config_dir() / "drained"
 
 
@@ -546,12 +569,15 @@ def database() -> int:
 
 
 def tasks() -> None:
-    """Print which tasks run on this host, and which wait for a scheduler that is gone; null where the database does not answer."""
+    """Print which tasks run on this host, and which wait for a scheduler that is gone; null where the database does not
+    answer.
+    """
     try:
         orphans = rows(
             "SELECT t.dag_id, t.run_id, t.task_id, t.state FROM task_instance t JOIN job j ON j.id = t.queued_by_job_id"
             " JOIN dag_run r ON r.dag_id = t.dag_id AND r.run_id = t.run_id WHERE r.state = 'running'"
-            " AND t.state IN ('queued', 'running', 'restarting') AND j.job_type = 'SchedulerJob' AND j.state IS DISTINCT FROM 'running'"
+            " AND t.state IN ('queued', 'running', 'restarting') AND j.job_type = 'SchedulerJob' AND j.state IS "
+            "DISTINCT FROM 'running'"
         )
         found: dict[str, Any] = {
             "running": [task for task, _pid in tasks_here()],
@@ -597,7 +623,9 @@ def health(only: str | None = None) -> int:
 
 
 def jobs(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what of table job is this host's (names of the host, numbers of rows), and every row with a fresh heartbeat."""
+    """Return what of table job is this host's (names of the host, numbers of rows), and every row with a fresh
+    heartbeat.
+    """
     found = rows(
         "SELECT id, job_type, hostname FROM job WHERE state = 'running' AND job_type = ANY(%s)"
         " AND %s - extract(epoch FROM latest_heartbeat) < %s ORDER BY id",
@@ -605,11 +633,15 @@ def jobs(data: dict[str, Any]) -> dict[str, Any]:
         ["SchedulerJob", "DagProcessorJob", "TriggererJob"], time.time(), FRESH,
     )
     own = [job[1] for job in map(noted_job, data["components"].values()) if job]
-    return {"names": host_names(), "own": own, "fresh": [dict(zip(("id", "job_type", "hostname"), row)) for row in found]}
+    return {
+        "names": host_names(), "own": own, "fresh": [dict(zip(("id", "job_type", "hostname"), row)) for row in found]
+    }
 
 
 def health_and_jobs() -> int:
-    """Print the lines of health, and as the last one the jobs as JSON, from which the caller sees hosts that it does not know."""
+    """Print the lines of health, and as the last one the jobs as JSON, from which the caller sees hosts that it does
+    not know.
+    """
     code = health()
     if not code:
         print(json.dumps(jobs(load())))
@@ -618,8 +650,16 @@ def health_and_jobs() -> int:
 
 if __name__ == "__main__":
     commands: dict[str, Callable[..., Any]] = {
-        "reach": reach, "wait": wait, "stop": stop, "ended": ended, "pending": pending, "plugins": outdated_plugins, "health": health,
-        "health-and-jobs": health_and_jobs, "tasks": tasks, "database": database,
+        "reach": reach,
+        "wait": wait,
+        "stop": stop,
+        "ended": ended,
+        "pending": pending,
+        "plugins": outdated_plugins,
+        "health": health,
+        "health-and-jobs": health_and_jobs,
+        "tasks": tasks,
+        "database": database,
     }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)

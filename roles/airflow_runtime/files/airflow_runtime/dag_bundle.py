@@ -1,7 +1,7 @@
 """Airflow's view of the DAG releases of this host: a versioned DAG bundle whose versions are the releases.
 
-A run keeps the release that it began on, and so do its tasks, whatever is put in place meanwhile. Every component imports this file, so it lies
-outside of the releases and needs nothing but Airflow.
+A run keeps the release that it began on, and so do its tasks, whatever is put in place meanwhile. Every component
+imports this file, so it lies outside of the releases and needs nothing but Airflow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class ReleaseBundle(BaseDagBundle):
         super().initialize()
 
     def refresh(self) -> None:
-        """Follow the link. Between two calls path and version stay as they are: what was parsed in one release is never stored as another."""
+        """Follow the link. Between two calls path and version stay as they are: what was parsed in one release is never
+        stored as another.
+        """
         if not self.version:
             self._release = self._current()
 

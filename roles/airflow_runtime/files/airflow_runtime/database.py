@@ -14,9 +14,9 @@ COLUMNS says as JSON where encrypted values are: table, column and the condition
 
 status and idle exit with 75 ("not yet") while an update is at work.
 
-begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the administrator if there is
-none of this name. One process does both, because importing Airflow takes seconds. It goes on when begin has ended; wait waits for its end,
-and fails with its last words where it failed.
+begin ADMIN EMAIL runs `airflow db migrate` and, where the password on standard input is not empty, creates the
+administrator if there is none of this name. One process does both, because importing Airflow takes seconds. It goes on
+when begin has ended; wait waits for its end, and fails with its last words where it failed.
 
 password ADMIN gives this user the password on standard input, and prints "changed" if the user had another one.
 """
@@ -42,11 +42,15 @@ DONE = "The database is up to date."
 def cache() -> tuple[Path, str]:
     """Return the file that keeps the expected heads, and the key that says what they hold for."""
     config = (settings.config_dir() / "airflow.cfg").read_bytes()
-    return settings.home() / "expected-heads.json", hashlib.sha256(os.path.realpath(sys.prefix).encode() + config).hexdigest()
+    return settings.home() / "expected-heads.json", hashlib.sha256(
+        os.path.realpath(sys.prefix).encode() + config
+    ).hexdigest()
 
 
 def expected_heads() -> dict[str, list[str]]:
-    """Return {version table: heads} that this Airflow wants. It is asked for them once for each virtualenv and configuration."""
+    """Return {version table: heads} that this Airflow wants. It is asked for them once for each virtualenv and
+    configuration.
+    """
     path, key = cache()
     try:
         kept = json.loads(path.read_text())
@@ -84,7 +88,10 @@ def connect(timeout: int) -> Any:
             return metadata.connect("airflow-installer")
         except psycopg2.OperationalError as error:
             if time.monotonic() > end or "starting up" not in str(error) and "refused" not in str(error):
-                sys.exit(f"The metadata database cannot be used: {error}Check the airflow_database_* variables of this environment.")
+                sys.exit(
+                    f"The metadata database cannot be used: {error}Check the airflow_database_* variables of this "
+                    "environment."
+                )
             time.sleep(1)
 
 
@@ -178,8 +185,8 @@ def unknown() -> None:
         from alembic.script import ScriptDirectory
 
         scripts = {"alembic_version": ScriptDirectory.from_config(db._get_alembic_config())}
-        # Users and roles have a schema of their own since Airflow 3.0. Which of them Airflow asks for is in its configuration.
-        # The provider of an Airflow 2 refuses the import.
+        # Users and roles have a schema of their own since Airflow 3.0. Which of them Airflow asks for is in its
+        # configuration. The provider of an Airflow 2 refuses the import.
         with contextlib.suppress(ImportError, AirflowOptionalProviderFeatureException):
             from airflow.providers.fab.auth_manager.models.db import FABDBManager
 
@@ -220,9 +227,10 @@ def update(admin: str, email: str, password: str) -> None:
     # Airflow's own sessions in this process have the same name as the one of the lock.
     os.environ["PGAPPNAME"] = "airflow-installer"
     lock.cursor().execute("SELECT pg_advisory_lock(hashtext('airflow-installer'))")
-    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives, the
-    # server would hold both locks for two hours if this host loses its power.
-    lock.cursor().execute("SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3")
+    # No component starts meanwhile (`components reach`), also if the run that began this is gone. Without keepalives,
+    # the server would hold both locks for two hours if this host loses its power.
+    lock.cursor().execute(
+        "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3")
     lock.cursor().execute("SELECT pg_advisory_lock_shared(hashtext('airflow-schema'))")
     keep_idle_transactions()
     from airflow.cli.cli_parser import get_parser
@@ -235,7 +243,9 @@ def update(admin: str, email: str, password: str) -> None:
 
         with get_application_builder() as builder:
             manager = builder.sm
-            if not manager.find_user(admin) and not manager.add_user(admin, admin, "", email, manager.find_role("Admin"), password):
+            if not manager.find_user(admin) and not manager.add_user(
+                admin, admin, "", email, manager.find_role("Admin"), password
+            ):
                 sys.exit(f"Airflow refused to create the user {admin!r}: see the lines above.")
 
 
@@ -279,7 +289,8 @@ def password(admin: str) -> None:
         cursor.execute("SELECT password FROM ab_user WHERE username = %s", (admin,))
         found = cursor.fetchone()
         if found and not check_password_hash(found[0] or "", given):
-            cursor.execute("UPDATE ab_user SET password = %s WHERE username = %s", (generate_password_hash(given), admin))
+            cursor.execute("UPDATE ab_user SET password = %s WHERE username = %s",
+                           (generate_password_hash(given), admin))
             print("changed")
 
 

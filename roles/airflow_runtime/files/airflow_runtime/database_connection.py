@@ -1,7 +1,7 @@
 """The only way to the metadata database.
 
-plugins/module_utils has a link to this file, because its modules also ask hosts that have no airflow_runtime, or another
-version of the package. So this file imports no other module of ours.
+plugins/module_utils has a link to this file, because its modules also ask hosts that have no airflow_runtime, or
+another version of the package. So this file imports no other module of ours.
 """
 
 from __future__ import annotations

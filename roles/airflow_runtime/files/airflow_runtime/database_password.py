@@ -1,7 +1,8 @@
 """Give the database role of a URL the password that the URL holds: try or change. Query whether a host signs in: held.
 
-Standard input is the new URL. Where it signs in already there is nothing to do. Otherwise the role signs in with the URL that this host
-still holds, and changes its own password, as every role of PostgreSQL may: no superuser is needed, so it works with an external server too.
+Standard input is the new URL. Where it signs in already there is nothing to do. Otherwise the role signs in with the
+URL that this host still holds, and changes its own password, as every role of PostgreSQL may: no superuser is needed,
+so it works with an external server too.
 
 try      does it in a transaction that is rolled back: it says whether it would work, and changes nothing
 change   does it
@@ -48,8 +49,16 @@ def main() -> str:
         connection, why_held = connect(held)
     if not connection:
         sys.exit(f"The database takes neither the new password ({why}) nor the one that the hosts hold ({why_held}).")
-    if (old.get("user"), old.get("host"), old.get("port"), old.get("dbname")) != (new.get("user"), new.get("host"), new.get("port"), new.get("dbname")):
-        sys.exit(f"The new address does not sign in ({why}), and only the password may differ from the one that the hosts hold: a role changes its own.")
+    if (old.get("user"), old.get("host"), old.get("port"), old.get("dbname")) != (
+        new.get("user"),
+        new.get("host"),
+        new.get("port"),
+        new.get("dbname"),
+    ):
+        sys.exit(
+            f"The new address does not sign in ({why}), and only the password may differ from the one that the hosts "
+            "hold: a role changes its own."
+        )
 
     with connection.cursor() as cursor:
         # Made here, as the server keeps it, so that the password itself does not reach the server's log.

@@ -1,19 +1,19 @@
 """Re-encrypt what the metadata database holds encrypted: count, check, addresses, strangers, rotate or prove.
 
-Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows are encrypted).
-For "strangers" it has also sessions (the text of sessions.sql, role airflow_common) and addresses (those of all hosts).
-The answer is the number of values.
+Standard input is JSON: keys (Fernet keys, the newest first) and columns (table, name, column, where: which of its rows
+are encrypted). For "strangers" it has also sessions (the text of sessions.sql, role airflow_common) and addresses
+(those of all hosts). The answer is the number of values.
 
 count    needs no keys
 check    fails where a value can be read with none of the keys
 addresses  prints the addresses of this host, one a line: the one that the database sees, and its own
 strangers  fails where a session that may hold Airflow's key comes from another address than those of "addresses";
          prints how many such sessions there are
-rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what they were
-prove    fails where a value can't be read with the newest key alone
+rotate   encrypts all values with the newest key, in one transaction, reads them back, and commits only if they are what
+they were prove    fails where a value can't be read with the newest key alone
 
-Airflow's own `airflow rotate-fernet-key` takes no lock, so it undoes what a person saves meanwhile; it proves nothing; and it fails at a
-trigger that was never encrypted.
+Airflow's own `airflow rotate-fernet-key` takes no lock, so it undoes what a person saves meanwhile; it proves nothing;
+and it fails at a trigger that was never encrypted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def connect() -> Any:
 
 
 def addresses(cursor: Any) -> list[str]:
-    """Return the addresses of this host. Behind a translation of addresses, the database sees another one than the host."""
+    """Return the addresses of this host. Behind a translation of addresses, the database sees another one than the
+    host.
+    """
     cursor.execute("SELECT coalesce(host(inet_client_addr()), '')")
     own = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
     return sorted({cursor.fetchone()[0], *own, "127.0.0.1", "::1"} - {""})
@@ -88,19 +90,27 @@ def values(cursor: Any, columns: list[dict[str, str]], lock: str = "") -> dict[t
     for column in columns:
         cursor.execute("SELECT to_regclass(%s)", (column["table"],))
         if cursor.fetchone()[0]:
-            cursor.execute("SELECT id, {name}, {column} FROM {table} WHERE {where} AND {column} <> '' {lock}".format(**column, lock=lock))
-            found.update({(column["table"], column["column"], row): (name, value) for row, name, value in cursor.fetchall()})
+            cursor.execute(
+                "SELECT id, {name}, {column} FROM {table} WHERE {where} AND {column} <> '' {lock}".format(
+                    **column, lock=lock
+                )
+            )
+            found.update({(column["table"], column["column"], row): (name, value)
+                          for row, name, value in cursor.fetchall()})
     return found
 
 
 def refuse_unreadable(found: dict[tuple[str, str, Any], tuple[str, str]], fernet: Any, what: str) -> None:
     """Exit where a value can't be read, with the names of them all."""
-    names = sorted({f"{table} {name} ({column})" for (table, column, _row), (name, value) in found.items() if decrypted(fernet, value) is None})
+    names = sorted({
+        f"{table} {name} ({column})"
+        for (table, column, _row), (name, value) in found.items() if decrypted(fernet, value) is None
+    })
     if names:
         sys.exit(
-            f"{len(names)} of the database can't be read with {what}: {', '.join(names[:20])}{' and more' if len(names) > 20 else ''}. "
-            "Set them again, delete them, or put the key that they need behind the others; then run this again."
-        )
+            f"{len(names)} of the database can't be read with {what}: "
+            f"{', '.join(names[:20])}{' and more' if len(names) > 20 else ''}. "
+            "Set them again, delete them, or put the key that they need behind the others; then run this again.")
 
 
 def rotate(cursor: Any, columns: list[dict[str, str]], keys: list[str]) -> None:
@@ -111,10 +121,14 @@ def rotate(cursor: Any, columns: list[dict[str, str]], keys: list[str]) -> None:
     refuse_unreadable(before, every, "any of the keys")
     for (table, column, row), (_name, value) in before.items():
         if decrypted(newest, value) is None:
-            cursor.execute(f"UPDATE {table} SET {column} = %s WHERE id = %s", (every.rotate(value.encode()).decode(), row))
+            cursor.execute(f"UPDATE {table} SET {column} = %s WHERE id = %s",
+                           (every.rotate(value.encode()).decode(), row))
     after = values(cursor, columns)
     refuse_unreadable(after, newest, "the newest key alone")
-    changed = [name for place, (name, value) in before.items() if decrypted(newest, after[place][1]) != decrypted(every, value)]
+    changed = [
+        name for place, (name, value) in before.items()
+        if decrypted(newest, after[place][1]) != decrypted(every, value)
+    ]
     if changed:
         sys.exit(f"Nothing was changed: these would not be what they were: {', '.join(map(str, changed))}.")
 

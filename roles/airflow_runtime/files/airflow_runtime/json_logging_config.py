@@ -20,9 +20,15 @@ class TaskHandler(import_string(LOGGING_CONFIG["handlers"]["task"]["class"])):  
     """What Airflow would use, be it local or remote, but each line says of which task it is."""
 
     def set_context(self, ti: Any, *args: Any, **kwargs: Any) -> Any:
-        self.setFormatter(Formatter(context={
-            "dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "try_number": ti.try_number, "map_index": ti.map_index,
-        }))
+        self.setFormatter(
+            Formatter(
+                context={
+                    "dag_id": ti.dag_id,
+                    "task_id": ti.task_id,
+                    "run_id": ti.run_id,
+                    "try_number": ti.try_number,
+                    "map_index": ti.map_index,
+                }))
         return super().set_context(ti, *args, **kwargs)
 
 

@@ -150,9 +150,11 @@ def ask_as_superuser(url: str, question: str) -> list[list[str]]:
         raise ValueError("another host's server")
     # Airflow's role is not the current user here.
     question = question.replace("current_user", ":'role'")
-    command = ["runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--no-align", "--tuples-only", "--field-separator=\t", "--set=ON_ERROR_STOP=1",
-               f"--set=role={unquote(address.username or '')}", f"--host={SOCKETS}", f"--port={address.port or 5432}",
-               f"--dbname={unquote(address.path[1:])}"]
+    command = [
+        "runuser", "-u", "postgres", "--", "psql", "--no-psqlrc", "--no-align", "--tuples-only", "--field-separator=\t",
+        "--set=ON_ERROR_STOP=1", f"--set=role={unquote(address.username or '')}", f"--host={SOCKETS}",
+        f"--port={address.port or 5432}", f"--dbname={unquote(address.path[1:])}"
+    ]
     answer = subprocess.run(command, input=question, text=True, capture_output=True, check=True, timeout=10, cwd="/",
                             env={**os.environ, "PGAPPNAME": NAME, "PGCONNECT_TIMEOUT": "5"})
     return [line.split("\t") for line in answer.stdout.splitlines()]

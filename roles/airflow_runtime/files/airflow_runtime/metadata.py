@@ -16,5 +16,6 @@ def url(config_dir: str | os.PathLike[str] = "") -> str:
 
 
 def connect(application_name: str, address: str = "", **options: Any) -> Any:
-    """Return a connection as Airflow's role. address: another one than that of this host. options are those of libpq."""
+    """Return a connection as Airflow's role. address: another one than that of this host. options are those of libpq.
+    """
     return database_connection.connect(application_name, address or url(), **options)

@@ -27,7 +27,8 @@ def prove(version: str, executor: str) -> None:
         import airflow
 
         if airflow.__version__ != version:
-            sys.exit(f"The pin installs Airflow {airflow.__version__}, airflow_version says {version}. Make the two agree.")
+            sys.exit(
+                f"The pin installs Airflow {airflow.__version__}, airflow_version says {version}. Make the two agree.")
         try:
             check_config.import_executors()
         except Exception as error:
@@ -36,8 +37,8 @@ def prove(version: str, executor: str) -> None:
 
 def seal(directory: str, version: str) -> None:
     """Mark the virtualenv as complete."""
-    # Before the marker: a loss of power must leave no empty file in a virtualenv that counts as complete. One call for the
-    # whole file system takes a fraction of the time of a call for each of tens of thousands of files.
+    # Before the marker: a loss of power must leave no empty file in a virtualenv that counts as complete. One call for
+    # the whole file system takes a fraction of the time of a call for each of tens of thousands of files.
     subprocess.run(["sync", "--file-system", directory], check=True)
     packages = {d.metadata["Name"]: d.version for d in metadata.distributions()}
     target = Path(directory, "release.json")

@@ -1,4 +1,5 @@
-"""Judges who may sign in through OAuth, by what the provider says of a person. webserver_config.py imports it; it needs nothing of Airflow.
+"""Judges who may sign in through OAuth, by what the provider says of a person. webserver_config.py imports it; it needs
+nothing of Airflow.
 
 A provider proves who somebody is. It does not say that they may come in: Google knows every account in the world.
 """
@@ -38,7 +39,9 @@ def oidc(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[st
 
 
 def github(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return what GitHub says of a person: addresses, the own one first, and organisations and teams as "org" and "org/team"."""
+    """Return what GitHub says of a person: addresses, the own one first, and organisations and teams as "org" and
+    "org/team".
+    """
 
     def ask(path: str) -> Any:
         answer = remote.get(path, token=token, timeout=TIMEOUT)
@@ -51,7 +54,8 @@ def github(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[
     return {
         "addresses": [(address.get("email"), address.get("verified")) for address in addresses],
         "account_domain": None,
-        "groups": [org["login"] for org in ask("user/orgs?per_page=100")] + [f"{team['organization']['login']}/{team['slug']}" for team in teams],
+        "groups": [org["login"] for org in ask("user/orgs?per_page=100")] +
+        [f"{team['organization']['login']}/{team['slug']}" for team in teams],
         "first_name": person.get("name") or person.get("login"),
         "last_name": "",
     }
@@ -59,8 +63,8 @@ def github(remote: Any, token: dict[str, Any], options: dict[str, Any]) -> dict[
 
 def domain(address: Any) -> str | None:
     """Return the domain of an address in lower case; None where it is no plain address."""
-    # Compared as a whole, never by its end: neither evil-example.com nor example.com.evil.org is example.com. Letters beyond ASCII are
-    # refused before they are made small, because some become a to z.
+    # Compared as a whole, never by its end: neither evil-example.com nor example.com.evil.org is example.com. Letters
+    # beyond ASCII are refused before they are made small, because some become a to z.
     found = ADDRESS.fullmatch(address.lower()) if isinstance(address, str) and address.isascii() else None
     return found[1] if found else None
 
@@ -78,7 +82,10 @@ def admit(person: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         raise Refused("the provider told no e-mail address, or none that is plain")
     if options["require_verified_email"]:
         # Some providers write it as text.
-        plain = [address.lower() for address, verified in person["addresses"] if domain(address) and verified in (True, "true")]
+        plain = [
+            address.lower() for address, verified in person["addresses"]
+            if domain(address) and verified in (True, "true")
+        ]
         if not plain:
             raise Refused("the provider has not verified the e-mail address")
     fitting = [address for address in plain if not domains or domain(address) in domains]

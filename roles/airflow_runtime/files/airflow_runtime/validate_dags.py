@@ -1,9 +1,11 @@
-"""Parse every DAG file of a release as Airflow would, each in a process of its own, and print what is wrong as JSON (the last line).
+"""Parse every DAG file of a release as Airflow would, each in a process of its own, and print what is wrong as JSON
+(the last line).
 
-Runs in the virtualenv of the components, with an AIRFLOW_HOME and a database that are gone afterwards. Standard input is a JSON object:
-release: the directory; jobs: processes at once; limit: seconds that a file may take; required_tags: each DAG must have them;
-rules: names of RULES; rules_source: Python code whose functions rule_*(dag) yield more problems; requirements: lines of requirements.txt;
-environment: variables beyond those of the components.
+Runs in the virtualenv of the components, with an AIRFLOW_HOME and a database that are gone afterwards. Standard input
+is a JSON object:
+release: the directory; jobs: processes at once; limit: seconds that a file may take; required_tags: each DAG must have
+them; rules: names of RULES; rules_source: Python code whose functions rule_*(dag) yield more problems; requirements:
+lines of requirements.txt; environment: variables beyond those of the components.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def places(text: str) -> list[tuple[str, int]]:
     return [(file, int(line)) for file, line in found if os.path.realpath(file).startswith(f"{RELEASE}{os.sep}")]
 
 
-# ---- the site's rules ------------------------------------------------------------------------------------------------------------------
+# ---- the site's rules ------------------------------------------------------------------------------------------------
 
 
 def calls_of_dag(tree: ast.AST) -> Iterator[ast.Call]:
@@ -87,7 +89,8 @@ def calls_of_dag(tree: ast.AST) -> Iterator[ast.Call]:
 def line_of(dag_id: str, tree: ast.AST) -> int:
     """Return the line that makes the DAG, as well as the text of the file tells."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value == dag_id or isinstance(node, ast.FunctionDef) and node.name == dag_id:
+        if isinstance(node, ast.Constant) and node.value == dag_id or isinstance(
+                node, ast.FunctionDef) and node.name == dag_id:
             return node.lineno
     return next((node.lineno for node in calls_of_dag(tree)), 1)
 
@@ -134,7 +137,7 @@ def broken_rules(dag: Any, tree: ast.AST) -> Iterator[str]:
             yield from rule(dag) or ()
 
 
-# ---- one file, in a child ----------------------------------------------------------------------------------------------------------------
+# ---- one file, in a child --------------------------------------------------------------------------------------------
 
 
 def parse(path: str) -> dict[str, list[Any]]:
@@ -203,7 +206,7 @@ def child(path: str, pipe: int, limit: float) -> None:
     os._exit(0)
 
 
-# ---- all files ---------------------------------------------------------------------------------------------------------------------------
+# ---- all files -------------------------------------------------------------------------------------------------------
 
 
 def parse_all(paths: list[str], jobs: int, limit: float) -> Iterator[tuple[str, float, dict[str, list[Any]]]]:
@@ -249,7 +252,8 @@ def understand(one: dict[str, Any], limit: float) -> dict[str, list[Any]]:
         return found
     # The interpreter names the innermost call first.
     file, line = (places(text) + [(one["path"], 1)])[0]
-    reason = f"still not imported after {limit:g} s (airflow_dags_parse_limit)" if one["late"] else "the process that imported it died"
+    reason = f"still not imported after {limit:g} s (airflow_dags_parse_limit)" if one[
+        "late"] else "the process that imported it died"
     return {"dags": [], "problems": [problem(file, line, reason, one["path"])]}
 
 
@@ -283,7 +287,11 @@ def broken_plugins() -> Iterator[str]:
     from airflow import plugins_manager
 
     plugins_manager.ensure_plugins_loaded()
-    errors = plugins_manager.get_import_errors() if hasattr(plugins_manager, "get_import_errors") else plugins_manager.import_errors
+    errors = (
+        plugins_manager.get_import_errors()
+        if hasattr(plugins_manager, "get_import_errors")
+        else plugins_manager.import_errors
+    )
     for source, text in errors.items():
         yield f"{relative(source)}: {text.strip().splitlines()[-1]}"
 
@@ -294,11 +302,15 @@ def dag_files() -> list[str]:
     from airflow.utils.file import list_py_file_paths
 
     arguments = {"include_examples": False} if "include_examples" in list_py_file_paths.__code__.co_varnames else {}
-    return sorted(map(str, list_py_file_paths(str(DAGS), safe_mode=conf.getboolean("core", "dag_discovery_safe_mode"), **arguments)))
+    return sorted(
+        map(str, list_py_file_paths(str(DAGS),
+                                    safe_mode=conf.getboolean("core", "dag_discovery_safe_mode"),
+                                    **arguments)))
 
 
 def import_once(paths: list[str]) -> None:
-    """Import the modules of Airflow that the files need, which the children inherit; the DAG processor does so as well."""
+    """Import the modules of Airflow that the files need, which the children inherit; the DAG processor does so as well.
+    """
     from airflow.utils.file import iter_airflow_imports
 
     with contextlib.suppress(ImportError):  # Airflow 2 has it elsewhere
@@ -313,7 +325,11 @@ def junit(rows: list[dict[str, Any]]) -> str:
     failures = sum(bool(row["problems"]) for row in rows)
     suite = ElementTree.Element("testsuite", name="DAGs", tests=str(len(rows)), failures=str(failures))
     for row in rows:
-        case = ElementTree.SubElement(suite, "testcase", classname="dags", name=row["file"], time=f"{row['seconds']:.2f}")
+        case = ElementTree.SubElement(suite,
+                                      "testcase",
+                                      classname="dags",
+                                      name=row["file"],
+                                      time=f"{row['seconds']:.2f}")
         if row["problems"]:
             ElementTree.SubElement(case, "failure", message=row["problems"][0]).text = "\n".join(row["problems"])
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
@@ -324,9 +340,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     cells = [("file", "DAGs", "tasks", "seconds", "problem")]
     for row in rows:
         tasks = sum(dag["tasks"] for dag in row["dags"])
-        cells.append((row["file"], str(len(row["dags"])), str(tasks), f"{row['seconds']:.2f}", "; ".join(row["problems"])))
+        cells.append(
+            (row["file"], str(len(row["dags"])), str(tasks), f"{row['seconds']:.2f}", "; ".join(row["problems"])))
     widths = [max(len(row[number]) for row in cells) for number in range(4)]
-    return [f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}".rstrip() for row in cells]
+    return [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}".rstrip()
+        for row in cells
+    ]
 
 
 def main() -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Restart a component of this host that is alive and beats no more. Reads components.json in the configuration directory.
+"""Restart a component of this host that is alive and beats no more. Reads components.json in the configuration
+directory.
 
 watchdog watch          look at all components, for ever (the unit airflow-watchdog)
 watchdog evidence NAME  keep what there is to see of a component, and print the file's path
 
-A component is restarted where its heartbeat in the database stays the same at so many looks in a row that the limit has passed. Looks are
-counted, and not the time, so that a host that stood still for an hour, or a clock that was set, restarts nothing. A look that the database does
-not answer starts the count anew. A component that still starts, or that was told to stop, is not looked at.
+A component is restarted where its heartbeat in the database stays the same at so many looks in a row that the limit has
+passed. Looks are counted, and not the time, so that a host that stood still for an hour, or a clock that was set,
+restarts nothing. A look that the database does not answer starts the count anew. A component that still starts, or that
+was told to stop, is not looked at.
 """
 
 from __future__ import annotations
@@ -85,13 +87,14 @@ def sections(component: dict[str, Any], pid: int, job: int | None) -> Iterator[t
     unit, proc = component["unit"], Path("/proc", str(pid))
     yield "row in table job", answers("SELECT * FROM job WHERE id = %s", job)
     yield "running tasks", answers(
-        "SELECT dag_id, run_id, task_id, map_index, try_number, hostname, pid, start_date FROM task_instance WHERE state = 'running'"
+        "SELECT dag_id, run_id, task_id, map_index, try_number, hostname, pid, start_date FROM task_instance WHERE "
+        "state = 'running'"
     )
     yield "sessions of the database", answers(
-        "SELECT pid, application_name, client_addr, state, wait_event_type, wait_event, pg_blocking_pids(pid), xact_start,"
+        "SELECT pid, application_name, client_addr, state, wait_event_type, wait_event, pg_blocking_pids(pid), "
+        "xact_start,"
         " left(regexp_replace(query, '\\s+', ' ', 'g'), 60)"
-        " FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start"
-    )
+        " FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start")
     yield "processes of the unit", "\n".join(
         f"{number} {read(f'/proc/{number}/wchan')} {read(f'/proc/{number}/stat').rpartition(')')[2][:12]} "
         + read(f"/proc/{number}/cmdline").replace("\0", " ")
@@ -100,14 +103,16 @@ def sections(component: dict[str, Any], pid: int, job: int | None) -> Iterator[t
     for name in ("status", "wchan", "stack", "syscall"):
         yield f"{name} of process {pid}", read(proc / name)
     for thread in sorted(proc.glob("task/[0-9]*")):
-        yield f"thread {thread.name}", "\n".join(f"{name}: {read(thread / name)}" for name in ("comm", "wchan", "stack", "syscall"))
+        yield f"thread {thread.name}", "\n".join(f"{name}: {read(thread / name)}"
+                                                 for name in ("comm", "wchan", "stack", "syscall"))
     yield f"open files of process {pid}", descriptors(pid)
     sockets = output("ss", "-tanp").splitlines()
     yield f"TCP connections of process {pid}", "\n".join(line for line in sockets if f"pid={pid}," in line)
     for name in ("loadavg", "meminfo", "pressure/cpu", "pressure/io", "pressure/memory"):
         yield name, read(Path("/proc", name))
     yield "file systems", output("df", "-h")
-    yield "journal", output("journalctl", "--no-pager", "--output=short-iso-precise", "--lines=300", f"--unit={unit}.service")
+    yield "journal", output("journalctl", "--no-pager", "--output=short-iso-precise", "--lines=300",
+                            f"--unit={unit}.service")
 
 
 def evidence(name: str, component: dict[str, Any]) -> Path:
@@ -136,7 +141,8 @@ def restarts() -> list[dict[str, str]]:
 def note_restart(unit: str, reason: str, path: Path | str) -> None:
     """Remember a restart before it is made."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    entries = [*restarts(), {"time": now, "unit": f"{unit}.service", "reason": reason, "evidence": str(path)}][-KEEP_RESTARTS:]
+    entries = [*restarts(), {"time": now, "unit": f"{unit}.service", "reason": reason,
+                             "evidence": str(path)}][-KEEP_RESTARTS:]
     new = STATE_DIR / "restarts.jsonl.new"
     new.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     new.replace(STATE_DIR / "restarts.jsonl")
@@ -145,14 +151,17 @@ def note_restart(unit: str, reason: str, path: Path | str) -> None:
 def spent(data: dict[str, Any], unit: str) -> int:
     """Return how often the unit was restarted within the window of the budget."""
     since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=data["watchdog_window"])
-    return sum(entry["unit"] == f"{unit}.service" and datetime.datetime.fromisoformat(entry["time"]) > since for entry in restarts())
+    return sum(entry["unit"] == f"{unit}.service" and datetime.datetime.fromisoformat(entry["time"]) > since
+               for entry in restarts())
 
 
 def heartbeats(data: dict[str, Any]) -> dict[str, tuple[int, int, Any]]:
     """Return {name: (process, row, heartbeat)} of the components that are to beat."""
     noted = {name: components.beating(part) for name, part in data["components"].items() if "job_type" in part}
     found = {name: note for name, note in noted.items() if note and note[1] is not None and components.alive(note[0])}
-    beats = dict(components.rows("SELECT id, latest_heartbeat FROM job WHERE id = ANY(%s)", [job for _pid, job in found.values()]))
+    beats = dict(
+        components.rows("SELECT id, latest_heartbeat FROM job WHERE id = ANY(%s)",
+                        [job for _pid, job in found.values()]))
     return {name: (pid, job, beats[job]) for name, (pid, job) in found.items() if job in beats}
 
 
@@ -167,8 +176,11 @@ def mend(data: dict[str, Any], name: str, seen: tuple[int, int, Any]) -> None:
         return
     if spent(data, unit) >= data["watchdog_restarts"]:
         print(
-            f"<2>{unit}: {reason}, again after {data['watchdog_restarts']} restarts within {data['watchdog_window']} s. Restarting does not mend"
-            f" it, so no component of this host is restarted any more. Evidence: {STATE_DIR}. See docs/runbooks/recover_scheduler.md.", flush=True,
+            f"<2>{unit}: {reason}, again after {data['watchdog_restarts']} restarts within {data['watchdog_window']} "
+            "s. Restarting does not mend"
+            f" it, so no component of this host is restarted any more. Evidence: {STATE_DIR}. See "
+            "docs/runbooks/recover_scheduler.md.",
+            flush=True,
         )
         sys.exit(GAVE_UP)
     try:
@@ -183,7 +195,9 @@ def mend(data: dict[str, Any], name: str, seen: tuple[int, int, Any]) -> None:
     try:
         note_restart(unit, reason, path)
     except OSError as error:
-        print(f"<2>{unit}: {reason}, and is not restarted: restarts that can't be counted could go on for ever. {error}", flush=True)
+        print(
+            f"<2>{unit}: {reason}, and is not restarted: restarts that can't be counted could go on for ever. {error}",
+            flush=True)
         return
     print(f"<3>{unit}: {reason}; killed for systemd to start it anew. Evidence: {path}", flush=True)
     os.kill(seen[0], signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Who may sign in, as settings of Flask AppBuilder (FAB), which signs people in for Airflow.
 
-webserver_config.py in the configuration directory takes them from here. sign_in.json beside it is made from airflow_auth.
+webserver_config.py in the configuration directory takes them from here. sign_in.json beside it is made from
+airflow_auth.
 
 webserver_config FILE DIRECTORY    try a sign_in.json before it is put in place, with the secrets in DIRECTORY
 """
@@ -33,13 +34,17 @@ def oauth(options: dict[str, Any], secrets: Path) -> dict[str, Any]:
     if options["ca_file"]:
         client["verify"] = options["ca_file"]
     application = {
-        "client_id": options["client_id"], "client_secret": (secrets / "auth_secret").read_text(encoding="utf-8"), **options["endpoints"],
+        "client_id": options["client_id"],
+        "client_secret": (secrets / "auth_secret").read_text(encoding="utf-8"),
+        **options["endpoints"],
         "client_kwargs": client,
     }
     return {
         "AUTH_TYPE": AUTH_OAUTH,
         "SECURITY_MANAGER_CLASS": SecurityManager,
-        "OAUTH_PROVIDERS": [{"name": options["name"], "icon": options["icon"], "token_key": "access_token", "remote_app": application}],
+        "OAUTH_PROVIDERS": [{
+            "name": options["name"], "icon": options["icon"], "token_key": "access_token", "remote_app": application
+        }],
     }
 
 
@@ -51,7 +56,8 @@ def ldap(options: dict[str, Any], secrets: Path) -> dict[str, Any]:
     if options["allowed_groups"]:
         from ldap.filter import escape_filter_chars
 
-        groups = "".join(f"({options['group_field']}={escape_filter_chars(group)})" for group in options["allowed_groups"])
+        groups = "".join(f"({options['group_field']}={escape_filter_chars(group)})"
+                         for group in options["allowed_groups"])
         search = f"(&{search}(|{groups}))"
     found = {
         "AUTH_TYPE": AUTH_LDAP,
@@ -93,7 +99,8 @@ def configuration(file: Path | None = None, secrets: Path | None = None) -> dict
     # Forms carry a token, so that another site can't send them in a user's name.
     found["WTF_CSRF_ENABLED"] = True
     if options["rate_limit_storage"]:
-        # Attempts to sign in are counted for all processes of the server together; in each of them while the storage is away.
+        # Attempts to sign in are counted for all processes of the server together; in each of them while the storage is
+        # away.
         found["RATELIMIT_STORAGE_URI"] = (secrets / "rate_limit_storage").read_text(encoding="utf-8")
         found["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] = True
     else:
