@@ -172,6 +172,20 @@ def test_a_release_that_airflow_does_not_take_is_switched_back_by_itself(project
 
 
 @ON_3
+def test_rollback(project, api):
+    here = project.current()
+    code, output, _changed = project.run("rollback_dags")
+    assert code == 0, output
+    there = project.current()
+    assert f"Rolled back from release {here} to release {there}" in " ".join(output.split())
+    assert set(known(api)) == {"stays", "goes"}
+    assert answer(api, "stays")[0] == 1
+    code, output, _changed = project.run("rollback_dags", "-e", f"airflow_release={here}")
+    assert code == 0, output
+    assert project.current() == here
+
+
+@ON_3
 def test_tasks_of_the_site_run_before_and_after_a_deploy(project, host, tmp_path):
     """If one fails, the hosts keep or get back the release that they had."""
     before = project.current()
@@ -198,17 +212,3 @@ def test_tasks_of_the_site_run_before_and_after_a_deploy(project, host, tmp_path
     assert project.current() == release
     project.dag("comes")
     assert project.deploy() == before
-
-
-@ON_3
-def test_rollback(project, api):
-    here = project.current()
-    code, output, _changed = project.run("rollback_dags")
-    assert code == 0, output
-    there = project.current()
-    assert f"Rolled back from release {here} to release {there}" in " ".join(output.split())
-    assert set(known(api)) == {"stays", "goes"}
-    assert answer(api, "stays")[0] == 1
-    code, output, _changed = project.run("rollback_dags", "-e", f"airflow_release={here}")
-    assert code == 0, output
-    assert project.current() == here

@@ -129,15 +129,15 @@ def s_client(host, *options):
         errors="replace")
 
 
-@pytest.mark.parametrize(
-    ("asked", "port"), [("airflow.example.com", 80), ("other.example.com", 80), ("other.example.com", 443)]
-)
 def test_the_site_has_a_server_of_its_own_beside_ours(host):
     """The scenario has a template of its own, which includes the role's."""
     said = host.check_output("curl -fsS --resolve status.example.com:80:127.0.0.1 http://status.example.com/")
     assert said == "own server"
 
 
+@pytest.mark.parametrize(
+    ("asked", "port"), [("airflow.example.com", 80), ("other.example.com", 80), ("other.example.com", 443)]
+)
 def test_http_and_other_names_lead_to_https_and_the_one_name(browser, url, asked, port):
     answer = browser.ask("/dags?x=1", port=port, name=asked)
     assert (answer.status, answer.header("location")) == (301, [f"{url}/dags?x=1"])

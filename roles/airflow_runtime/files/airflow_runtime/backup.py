@@ -325,15 +325,13 @@ def dump(program: str, snapshot: str, environment: dict[str, str]) -> Iterator[b
         program, "--format=custom", f"--snapshot={snapshot}", f"--exclude-schema={REPLACED}*",
         "--lock-wait-timeout=60s", "--dbname=service=airflow"
     ]
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment) as process,
-    ):
-        assert process.stdout is not None
-        yield from chunks_of(process.stdout)
-        if process.wait():
-            said.seek(0)
-            raise Problem(f"pg_dump failed: {said.read().decode(errors='replace').strip()}")
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment) as process:
+            assert process.stdout is not None
+            yield from chunks_of(process.stdout)
+            if process.wait():
+                said.seek(0)
+                raise Problem(f"pg_dump failed: {said.read().decode(errors='replace').strip()}")
 
 
 def refuse_without_room(directory: Path, last: int, database_bytes: int, min_free_mb: int) -> None:
