@@ -289,7 +289,8 @@ def test_the_inventory_finds_the_connection_string_of_the_cache(account, provisi
     expected = f"rediss://:{json.loads(secret(account, 'cache'))['token']}@{host}:6379/0?ssl_check_hostname=true"
     assert secret(account, "cache_url") == expected
     shipped = (ROOT / "inventories/aws/group_vars/all/main.yml").read_text(encoding="utf-8")
-    (lookup,) = re.findall(r"^# airflow_auth_rate_limit_storage: \"(.+)\"$", shipped, re.MULTILINE)
+    (lookup,) = re.findall(r"^# airflow_auth_rate_limit_storage: >-\n((?:#  .+\n)+)", shipped, re.MULTILINE)
+    lookup = " ".join(line.lstrip("# ") for line in lookup.splitlines())
     process = account.command("ansible", "localhost", "-m", "debug", "-a", f"msg={lookup}")
     assert expected in process.communicate(timeout=60)[0]
 

@@ -75,7 +75,8 @@ def project(tmp_path):
         yaml.safe_dump({"__airflow_hidden_hosts": variables["__airflow_hidden_hosts"]}), encoding="utf-8")
     (tmp_path / "roles/airflow_services/vars").mkdir()
     for name in ("postgresql/tasks/main.yml", "airflow_services/tasks/operations/stop_around.yml",
-                 "airflow_services/tasks/steps/start_again.yml", "airflow_services/vars/main.yml"):
+                 "airflow_services/tasks/steps/note_failure.yml", "airflow_services/tasks/steps/start_again.yml",
+                 "airflow_services/vars/main.yml"):
         if (ROOT / "roles" / name).exists():
             shutil.copy(ROOT / "roles" / name, tmp_path / "roles" / name)
     collection(tmp_path, tmp_path / "roles")
