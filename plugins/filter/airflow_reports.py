@@ -10,7 +10,7 @@ ROLES = (
     "postgresql",
     "airflow_backups",
 )
-OTHERS = ("__airflow_user_removed", "__postgresql_database_removed", "__postgresql_roles_removed")
+OTHERS = ("__airflow_user_removed", "postgresql_databases_removed", "postgresql_roles_removed")
 
 
 def removed(hosts):
