@@ -118,6 +118,9 @@ def server(postgresql, tmp_path):
             path = tmp_path / "roles" / role / "tasks" / f"{name}.yml"
             path.parent.mkdir(exist_ok=True)
             path.write_text("[]", encoding="utf-8")
+    (tmp_path / "roles/airflow_common/vars").mkdir()
+    # What the roles report, as it is while none of them has run.
+    (tmp_path / "roles/airflow_common/vars/main.yml").symlink_to(ROOT / "roles/airflow_common/vars/main/results.yml")
     collection(tmp_path, tmp_path / "roles")
     (tmp_path / "bin/systemctl").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "bin/systemctl").chmod(0o755)
