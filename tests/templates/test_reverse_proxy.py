@@ -145,6 +145,8 @@ def check_certificate(certificate, key, name):
     tasks = DataLoader().load_from_file(str(ROLE / "tasks/validate.yml"), trusted_as_template=True)
     asked = next(task["windsock.airflow.probe"] for task in tasks if "check_certificate.py" in str(task))
     variables = {"ansible_search_path": [str(ROLE)], "reverse_proxy_tls_certificate": certificate}
+    of_role = DataLoader().load_from_file(str(ROLE / "vars/main.yml"), trusted_as_template=True)
+    variables |= {variable: of_role[variable] for variable in ("__reverse_proxy_text", "__reverse_proxy_pem_text")}
     variables |= {"reverse_proxy_tls_key": key, "__reverse_proxy_name": name}
     asked = Templar(loader=DataLoader(), variables=variables).template(asked)
     # A list of processes shows the arguments to every user of the host.
@@ -174,6 +176,13 @@ def test_a_pair_that_browsers_would_refuse(tmp_path, change, told, as_files):
     done = check_certificate(**given)
     assert done.returncode == (1 if told else 0), done.stderr
     assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_texts_are_tried_as_the_one_file_that_nginx_reads():
+    """nginx takes the first certificate in the file, which is the one beside the key."""
+    given = certificate()
+    done = check_certificate(given["certificate"], given["key"] + certificate()["certificate"], "airflow.example.com")
+    assert done.returncode == 1 and "mismatch" in done.stderr, done.stderr
 
 
 def test_a_certificate_file_that_is_not_there():
