@@ -793,7 +793,7 @@ def mounts(free, **values):
         ),
         ({"time": time.time() - 4000}, {}, "clock is"),
         (
-            {"runs_as": {"User": {"units": ["airflow"], "files": []}}},
+            {"runs_as": {"airflow_user": {"directive": "User", "units": ["airflow"], "files": []}}},
             {},
             "and the Airflow on this host is installed with airflow",
         ),

@@ -45,9 +45,6 @@ FOREIGN = {
     "database": ("airflow_database_name", "airflow_database_user"),
 }
 
-# What the unit of a component says of a variable that cannot change on an installed host.
-INSTALLED = {"airflow_user": "User", "airflow_group": "Group", "airflow_home": "WorkingDirectory"}
-
 
 def check_host(
     values: Values, site: Site, found: dict[str, Any], facts: Values, ports: dict[int, dict[str, Any]],
@@ -167,17 +164,16 @@ def check_left(units: list[str]) -> Problems:
             "(docs/remove.md).").format(", ".join(units))
 
 
-def check_owner(values: Values, site: Site, runs_as: dict[str, dict[str, list[str]]]) -> Problems:
+def check_owner(values: Values, site: Site, runs_as: dict[str, dict[str, Any]]) -> Problems:
     """Another user, group or home for an Airflow that is installed. Its components could not write to its files.
 
-    runs_as: {directive: {units: [value], files: [owner]}}. If files already belong to the user that the site names, an
-    earlier run has changed half of the host, and this run is the way back.
+    runs_as: {variable: {directive, units: [value], files: [owner]}}. If files already belong to the user that the site
+    names, an earlier run has changed half of the host, and this run is the way back.
     """
     overrides = (values.get("airflow_services_unit_overrides") or {}).values()
-    for name, directive in INSTALLED.items():
-        found = runs_as.get(directive)
+    for name, found in runs_as.items():
         # A component may have a user of its own.
-        if not found or any(directive in (body.get("Service") or {}) for body in overrides):
+        if any(found["directive"] in (body.get("Service") or {}) for body in overrides):
             continue
         path = os.path.normpath if name == "airflow_home" else str
         if path(values[name]) not in [*map(path, found["units"]), *found["files"]]:
