@@ -214,6 +214,15 @@ def test_the_run_after_a_killed_one_starts_airflow_unless_a_later_play_does(host
     assert not (hosts / "one/opt/previous.tar").exists()
 
 
+def test_the_run_after_a_killed_one_does_not_start_units_of_another_major(hosts):
+    (hosts / "stopped").touch()
+    (hosts / "one/status").write_text(NEEDS_NOTHING, encoding="utf-8")
+    found = {"stdout_lines": ["virtualenv", "user", f"uses {OPT}/venvs/3.3.2", "before 2.11.2"]}
+    done, _links, started = migrate(hosts, **{**KILLED, "__airflow_found": found}, __airflow_services_follow=False)
+    assert done.rc != 0 and started == [], done.output
+    assert "The units are those of another major version than Airflow 3.3.2. Run site.yml" in done.text
+
+
 def test_the_run_after_a_killed_one_does_not_go_back_behind_a_finished_migration(hosts):
     """The database refuses, and the Airflow of before does not know it any more."""
     (hosts / "stopped").touch()

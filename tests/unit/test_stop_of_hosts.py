@@ -211,6 +211,11 @@ def test_what_a_killed_run_has_stopped_is_started_by_the_next_one(whole, tmp_pat
     assert whole("steps/start_stopped")[1] == []
 
 
+def test_what_the_caller_names_is_started_without_a_note_too(whole):
+    """A boot forgets the note."""
+    assert whole("steps/start_stopped", __airflow_services_start_too=["airflow.target"])[1] == [["airflow.target"]]
+
+
 @pytest.mark.parametrize(("names", "given"), [
     (["operations/stop", "steps/start_stopped"], {}), (["operations/stop"], {"__airflow_services_note": False})],
     ids=["by the same run", "after a restore"])
