@@ -16,7 +16,8 @@ def types(section):
     return {name: option.get("type") or "string" for name, option in section["options"].items()}
 
 
-own = yaml.safe_load((pathlib.Path(airflow.__file__).parent / "config_templates/config.yml").read_text(encoding="utf-8"))
+config = pathlib.Path(airflow.__file__).parent / "config_templates/config.yml"
+own = yaml.safe_load(config.read_text(encoding="utf-8"))
 known = {section: types(body) for section, body in conf.configuration_description.items()}
 for _provider, sections in ProvidersManager().provider_configs:
     for section, body in sections.items():

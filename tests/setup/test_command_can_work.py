@@ -14,6 +14,7 @@ from ansible.cli.playbook import PlaybookCLI
 from ansible_collections.windsock.airflow.plugins.module_utils.validation.rules import controller
 from ansible_collections.windsock.airflow.plugins.vars import command_can_work as plugin
 
+pytestmark = pytest.mark.playbook
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SITE = ["-i", ROOT / "inventories/single_node/hosts.yml"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}

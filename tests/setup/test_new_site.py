@@ -13,6 +13,7 @@ import forks
 import pytest
 import yaml
 
+pytestmark = pytest.mark.playbook
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 

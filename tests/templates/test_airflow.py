@@ -155,7 +155,8 @@ def test_preflight_reads_user_group_and_home_in_each_unit_of_a_component(rendere
         (directory / path.name).symlink_to(path)
         found = validate.runs_as({"home": "/none", "log_dir": "/none"}, str(tmp_path / str(number)))
         assert {name: answer["units"] for name, answer in found.items()} == {
-            "User": ["airflow"], "Group": ["airflow"], "WorkingDirectory": ["/var/lib/airflow"]}
+            "airflow_user": ["airflow"], "airflow_group": ["airflow"], "airflow_home": ["/var/lib/airflow"]
+        }
 
 
 @pytest.mark.parametrize(("python", "version"),
